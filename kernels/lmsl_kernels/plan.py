@@ -1,0 +1,98 @@
+"""The plan of a pack: what every layer, forward and backward, needs to know about its sentences.
+
+A pack is sentences laid end to end; ``cu_seqlens`` holds where each starts and, last, where the
+pack ends. Whoever builds the pack knows the lengths on the host, so the plan keeps them there:
+no layer then has to ask the device for them. The plan is built once per batch; an implementation
+keeps what it derives from it (indices, masks) in ``PackPlan.cache``, so that it lives exactly as
+long as the batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PackPlan:
+    """Where the sentences of one pack lie, on the device and, where known, on the host."""
+
+    cu_seqlens: Tensor
+    """int32 [sequences + 1] on the device of the pack: where sequences start, then the end."""
+    max_seqlen: int
+    """Tokens of the longest sequence, or an upper bound of it."""
+    capacity: int | None = None
+    """Most token rows that a call under this plan may hold; ``None`` is no limit."""
+    lengths: tuple[int, ...] | None = None
+    """Tokens of each sequence when the host knows them, else ``None``."""
+    cache: dict[Any, Any] = field(default_factory=dict, repr=False)
+    """What implementations derived from this plan. Only they read and write it."""
+
+    @property
+    def sequences(self) -> int:
+        """Number of sequences, empty ones included."""
+        return self.cu_seqlens.numel() - 1
+
+
+def plan_pack(
+    cu_seqlens: Tensor | Sequence[int],
+    max_seqlen: int | None = None,
+    capacity: int | None = None,
+    *,
+    device: torch.device | str | None = None,
+) -> PackPlan:
+    """Plan a pack from ``cu_seqlens`` (int32 [sequences + 1]).
+
+    A list or a tensor on the CPU is read and checked here, and ``max_seqlen`` may then be left
+    out. A tensor elsewhere is never read, so ``max_seqlen`` is needed and nothing is checked.
+    ``device`` is where the pack lives, by default where ``cu_seqlens`` is.
+    """
+    if not isinstance(cu_seqlens, Tensor):
+        cu_seqlens = torch.tensor(list(cu_seqlens), dtype=torch.int32)
+    if cu_seqlens.dim() != 1 or cu_seqlens.numel() < 1:
+        raise ValueError(
+            f"cu_seqlens must be one-dimensional with sequences + 1 entries, "
+            f"got shape {tuple(cu_seqlens.shape)}"
+        )
+    if cu_seqlens.dtype not in (torch.int32, torch.int64):
+        raise ValueError(f"cu_seqlens must be int32, got {cu_seqlens.dtype}")
+    lengths = None
+    if cu_seqlens.device.type == "cpu":
+        lengths = _host_lengths(cu_seqlens.tolist())
+        longest = max(lengths, default=0)
+        if max_seqlen is not None and max_seqlen < longest:
+            raise ValueError(
+                f"max_seqlen must be at least the longest, {longest}, got {max_seqlen}"
+            )
+        max_seqlen = longest if max_seqlen is None else max_seqlen
+        if capacity is not None and capacity < sum(lengths):
+            raise ValueError(f"capacity must hold {sum(lengths)} tokens, got {capacity}")
+    if max_seqlen is None:
+        raise ValueError(
+            f"max_seqlen is needed with cu_seqlens on {cu_seqlens.device}: reading it from the "
+            "device would make every batch wait; pass the longest length, known where the pack "
+            "was built"
+        )
+    return PackPlan(
+        cu_seqlens=cu_seqlens.to(device=device, dtype=torch.int32),
+        max_seqlen=int(max_seqlen),
+        capacity=capacity,
+        lengths=lengths,
+    )
+
+
+def plan_lengths(lengths: Sequence[int], device: torch.device | str | None = None) -> PackPlan:
+    """Plan a pack from the lengths of its sequences, known on the host."""
+    return plan_pack(list(accumulate(lengths, initial=0)), device=device)
+
+
+def _host_lengths(starts: list[int]) -> tuple[int, ...]:
+    if starts[0] != 0:
+        raise ValueError(f"cu_seqlens must start with 0, got {starts[0]}")
+    lengths = tuple(end - start for start, end in pairwise(starts))
+    if any(length < 0 for length in lengths):
+        raise ValueError(f"cu_seqlens must not decrease, got {starts[:8]}...")
+    return lengths

@@ -1,0 +1,179 @@
+"""``probe``: measure, layer by layer, whether attention sees to the right.
+
+A flag says what a layer should do; many paths of many libraries ignore flags without a word. So
+this measures: a short sentence runs through the model while the input of every attention module is
+recorded; then each module runs again on that input with the later positions replaced by noise. An
+earlier output that changes means that the layer sees to the right. Softmax attention gives masked
+positions a weight of exactly 0, so finite noise does not reach a causal layer's earlier outputs
+even by a rounding, and any change beyond what repeating the call shows counts. Other mixers (state
+spaces, or a layer that cannot be taken apart) may round together what they compute: for them only
+a change of a thousandth of the output's size counts.
+
+It works on any transformers decoder, whether or not ``unmask`` touched it. Nothing stays behind:
+modes, hooks and the random state are as before.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lmsl.attention import NAME, PackNotPassedOn, no_mask, pack_attention
+from lmsl.decoder import ATTENTION_NAME, decoder_blocks, mixing_modules, pretrained_of
+from lmsl.errors import InputError
+
+LENGTH = 12
+KEPT = 6
+PADDING = 4
+SEED = 2024
+ROUNDING = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Form:
+    """One way to call a model: its arguments and the rows of the sentence that is disturbed."""
+
+    inputs: dict[str, Any]
+    earlier: slice
+    later: slice
+
+
+def probe(model: nn.Module) -> list[bool]:
+    """Whether each layer sees to the right, input side first.
+
+    ``True`` only when the layer does so in every form of call measured by ``probe_forms``.
+    """
+    return [all(answers) for answers in zip(*probe_forms(model).values(), strict=True)]
+
+
+def probe_forms(model: nn.Module) -> dict[str, list[bool]]:
+    """The measurement for each form of call, as some libraries obey a flag in one and not another.
+
+    ``single``: one sentence, no mask. ``padded``: two sentences, the first one shorter and padded
+    on the left. ``packed``, where ``unmask`` prepared the model: two sentences end to end.
+    """
+    mixers = [_mixer(block) for block in decoder_blocks(model)[1]]
+    measured = {}
+    with _undisturbed(model), torch.no_grad():
+        for name, form in _forms(model).items():
+            try:
+                measured[name] = _measure(model, mixers, form)
+            except PackNotPassedOn:
+                # Nobody can call this model packed; calling it so raises the same error.
+                continue
+    return measured
+
+
+def verify(model: nn.Module, bits: Sequence[bool]) -> None:
+    """Raise ``InputError``, naming the layers, where a layer does not do what its bit says."""
+    for form, seen in probe_forms(model).items():
+        if len(seen) != len(bits):
+            raise InputError(f"bits: expected {len(seen)}, one a layer, got {len(bits)}")
+        wrong = [index for index, bit in enumerate(bits) if bool(bit) != seen[index]]
+        if wrong:
+            what = ", ".join(
+                f"{index} is {'bidirectional' if seen[index] else 'causal'}" for index in wrong
+            )
+            raise InputError(
+                f"model: measured layers differ from their unmask bits in a {form} call: layer "
+                f"{what}; something overrides the attention of this model"
+            )
+
+
+def _forms(model: nn.Module) -> dict[str, _Form]:
+    pretrained = pretrained_of(model)
+    embeddings = pretrained.get_input_embeddings()
+    device = embeddings.weight.device
+    generator = torch.Generator().manual_seed(SEED)
+    vocabulary = pretrained.config.get_text_config().vocab_size
+    ids = torch.randint(vocabulary, (2, LENGTH), generator=generator).to(device)
+    earlier, later = slice(0, KEPT), slice(KEPT, LENGTH)
+    mask = torch.ones_like(ids)
+    mask[0, :PADDING] = 0
+    forms = {
+        "single": _Form(inputs={"input_ids": ids[:1]}, earlier=earlier, later=later),
+        "padded": _Form(
+            inputs={"input_ids": ids, "attention_mask": mask},
+            earlier=slice(PADDING, PADDING + 4),
+            later=slice(PADDING + 4, LENGTH),
+        ),
+    }
+    if pretrained.config.get_text_config()._attn_implementation == NAME:
+        inputs = {
+            "input_ids": ids.reshape(1, -1),
+            "position_ids": torch.arange(LENGTH, device=device).repeat(2)[None],
+            "attention_mask": no_mask(device),
+            "packed": pack_attention([LENGTH, LENGTH], device),
+        }
+        forms["packed"] = _Form(inputs=inputs, earlier=earlier, later=later)
+    return forms
+
+
+def _measure(model: nn.Module, mixers: list[nn.Module], form: _Form) -> list[bool]:
+    calls: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+    hooks = [
+        module.register_forward_pre_hook(_recorder(calls, index), with_kwargs=True)
+        for index, module in enumerate(mixers)
+    ]
+    try:
+        model(**form.inputs, use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    missing = [index for index in range(len(mixers)) if index not in calls]
+    if missing:
+        raise InputError(f"model: layers {missing} did not run, so they cannot be measured")
+    return [_sees(module, *calls[index], form) for index, module in enumerate(mixers)]
+
+
+def _recorder(calls: dict[int, tuple[tuple[Any, ...], dict[str, Any]]], index: int) -> Any:
+    def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        calls[index] = (args, kwargs)
+
+    return record
+
+
+def _sees(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], form: _Form) -> bool:
+    hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+    generator = torch.Generator().manual_seed(SEED)
+    disturbed = hidden.clone()
+    noise = torch.randn(disturbed[0, form.later].shape, generator=generator)
+    size = hidden.float().std().clamp(min=1e-3)
+    disturbed[0, form.later] = (noise.to(hidden.device) * size).to(hidden.dtype)
+
+    def earlier(states: Tensor) -> Tensor:
+        if "hidden_states" in kwargs:
+            out = module(*args, **(kwargs | {"hidden_states": states}))
+        else:
+            out = module(states, *args[1:], **kwargs)
+        return (out[0] if isinstance(out, tuple) else out)[0, form.earlier].float()
+
+    first, again = earlier(hidden), earlier(hidden)
+    floor = 4 * (again - first).abs().max()
+    if not ATTENTION_NAME.search(type(module).__name__):
+        floor = floor + ROUNDING * first.abs().max()
+    change = (earlier(disturbed) - first).abs().max()
+    if not bool(torch.isfinite(change)):
+        raise InputError(f"model: {type(module).__name__} gives non-finite numbers")
+    return bool(change > floor)
+
+
+def _mixer(block: nn.Module) -> nn.Module:
+    """What mixes tokens in a layer; the layer itself where that cannot be told by name."""
+    found = mixing_modules(block)
+    return found[0] if found else block
+
+
+@contextmanager
+def _undisturbed(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and every module's own mode back afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,84 @@
+"""``unmask``: choose, layer by layer, which blocks of a decoder see to the right.
+
+The model stays transformers' own. ``unmask`` writes a flag on each attention module, switches the
+model to the ``lmsl`` attention function, which reads that flag, and notes the string in
+``model.config``, where ``save_pretrained`` keeps it. The flags themselves are not saved: after
+``from_pretrained`` call ``unmask(model)`` again (``lmsl.probe`` tells whether somebody forgot).
+"""
+
+from typing import Any, TypeVar
+
+from torch import nn
+
+from lmsl.attention import LAYER_ATTRIBUTE, NAME, Layer, register
+from lmsl.bits import layer_bits
+from lmsl.decoder import decoder_layers, pretrained_of
+from lmsl.errors import InputError
+
+CONFIG_ATTRIBUTE = "lmsl_unmask"
+CHOICES = ("auto", "triton", "sdpa", "eager")
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def unmask(
+    model: Model, string: str | None = None, *, groups: int | None = None, attention: str = "auto"
+) -> Model:
+    """Unmask layers of a decoder in place and return it.
+
+    ``model`` is any transformers decoder that goes through the attention interface: AutoModel*,
+    with or without a PEFT wrapper, quantised, gradient-checkpointed. ``string`` as in
+    ``lmsl.bits.layer_bits``; left out, it is the one stored in ``model.config``. ``groups``, when
+    given, is the number of bits to expect. ``attention`` is who computes: ``auto`` takes the best
+    for the device. Unmasking again replaces the flags. Raises ``InputError``, before anything is
+    changed, for models and layers that cannot be unmasked.
+    """
+    if attention not in CHOICES:
+        raise InputError(f"attention: expected one of {', '.join(CHOICES)}, got {attention!r}")
+    if string is None:
+        string, groups = stored_string(model)
+    pretrained = pretrained_of(model)
+    layers = decoder_layers(model)
+    bits = layer_bits(string, len(layers), groups)
+    register()
+    pretrained.set_attn_implementation(NAME)
+    configs: list[Any] = [layer.attention.config for layer in layers]
+    used = {config._attn_implementation for config in configs}
+    if used != {NAME}:
+        raise InputError(
+            f"model: {type(pretrained).__name__} did not take the attention function, "
+            f"it uses {', '.join(map(str, used))}"
+        )
+    impl: Any = None if attention == "auto" else attention
+    for layer, bit in zip(layers, bits, strict=True):
+        flag = Layer(index=layer.index, is_causal=not bit, impl=impl)
+        setattr(layer.attention, LAYER_ATTRIBUTE, flag)
+    setattr(pretrained.config, CONFIG_ATTRIBUTE, {"string": string, "groups": groups})
+    return model
+
+
+def supported_layers(model: nn.Module) -> list[nn.Module]:
+    """The attention modules that ``unmask`` would flag, input side first.
+
+    Raises ``InputError`` naming the layers that cannot be unmasked, if there are any.
+    """
+    return [layer.attention for layer in decoder_layers(model)]
+
+
+def stored_string(model: nn.Module) -> tuple[str, int | None]:
+    """The unmask string and number of groups in ``model.config``; ``InputError`` without one."""
+    stored = getattr(pretrained_of(model).config, CONFIG_ATTRIBUTE, None)
+    if stored is None:
+        raise InputError(
+            "unmask: expected a string, or a model whose config holds one (lmsl_unmask), "
+            "got neither"
+        )
+    return stored["string"], stored["groups"]
+
+
+def unmasked_bits(model: nn.Module) -> tuple[bool, ...]:
+    """What the flags of the model say, input side first: ``True`` where a layer is unmasked."""
+    flags = [getattr(module, LAYER_ATTRIBUTE, None) for module in supported_layers(model)]
+    if any(flag is None for flag in flags):
+        raise InputError("model: expected one prepared by lmsl.unmask, got layers without a flag")
+    return tuple(not flag.is_causal for flag in flags if flag is not None)

@@ -1,0 +1,101 @@
+"""``probe`` must tell the truth about our models and about everybody else's."""
+
+import peft
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel
+
+from lmsl.errors import InputError
+from lmsl.probing import probe, probe_forms, verify
+from lmsl.unmasking import unmask
+from tests.decoders import ALL_STRINGS, FAMILIES, build
+
+
+@pytest.mark.parametrize("string", ALL_STRINGS)
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_every_string_is_seen(family, string):
+    bits = [bit == "1" for bit in string]
+    model = unmask(build(family), string)
+    assert probe_forms(model) == dict.fromkeys(("single", "padded", "packed"), bits)
+    assert probe(model) == bits
+    verify(model, bits)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_stock_models_are_causal(family):
+    model = build(family)
+    assert probe(model) == [False] * 4
+    model.set_attn_implementation("eager")
+    assert probe(model) == [False] * 4
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "llama"])
+def test_unmasked_families(family):
+    assert probe(unmask(build(family), "0101")) == [False, True, False, True]
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_a_global_flag_is_seen(family, attention):
+    model = build(family, is_causal=False)
+    model.set_attn_implementation(attention)
+    assert probe(model) == [True] * 4
+
+
+def test_a_flag_that_only_some_calls_obey_is_not_believed():
+    """sdpa obeys ``module.is_causal`` without a mask and ignores it beside one."""
+    model = build("llama")
+    model.set_attn_implementation("sdpa")
+    for layer in model.layers:
+        layer.self_attn.is_causal = False
+    forms = probe_forms(model)
+    assert forms == {"single": [True] * 4, "padded": [False] * 4}
+    assert probe(model) == [False] * 4
+    for bits in ([False] * 4, [True] * 4):
+        with pytest.raises(InputError, match="layer 0"):
+            verify(model, bits)
+
+
+@pytest.mark.parametrize(("family", "name"), [("bloom", "hidden_size"), ("gptj", "n_embd")])
+def test_models_outside_the_interface(family, name):
+    sizes = {"vocab_size": 99, name: 32, "n_layer": 3, "n_head": 4, "rotary_dim": 4}
+    assert probe(AutoModel.from_config(AutoConfig.for_model(family, **sizes))) == [False] * 3
+
+
+def test_a_window_of_one_token_sees_nothing():
+    assert probe(unmask(build("mistral", sliding_window=1), "1111")) == [False] * 4
+
+
+def test_a_peft_wrapper():
+    lora = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    model = unmask(peft.get_peft_model(build("mistral"), lora), "1001")
+    assert probe(model) == [True, False, False, True]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_other_dtypes(dtype):
+    model = build("llama").to(dtype)
+    assert probe(model) == [False] * 4
+    assert probe(unmask(model, "0110")) == [False, True, True, False]
+
+
+def test_nothing_stays_behind():
+    model = unmask(build("gemma2"), "0110").train()
+    model.layers[2].eval()
+    modes = [module.training for module in model.modules()]
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    probe(model)
+    assert torch.equal(torch.rand(4), expected)
+    assert [module.training for module in model.modules()] == modes
+    assert not any(module._forward_pre_hooks for module in model.modules())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_verify_names_the_layers():
+    model = unmask(build("llama"), "0110")
+    with pytest.raises(InputError, match="1 is bidirectional, 3 is causal"):
+        verify(model, [False, False, True, True])
+    with pytest.raises(InputError, match="expected 4"):
+        verify(model, [True])

@@ -1,0 +1,183 @@
+"""The ways to call and to wrap an unmasked model: packs, leaks, saving, PEFT, checkpointing."""
+
+import copy
+
+import peft
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForTokenClassification
+
+from lmsl.attention import no_mask, pack_attention
+from lmsl.bits import layer_bits
+from lmsl.errors import InputError
+from lmsl.unmasking import stored_string, supported_layers, unmask, unmasked_bits
+from tests.decoders import ALL_STRINGS, FAMILIES, VOCABULARY, batch, build
+
+LENGTHS = [9, 4, 1, 13]
+
+
+def _pack(data, device=None, **more):
+    positions = torch.cat([torch.arange(n) for n in data.lengths])[None]
+    return {
+        "input_ids": torch.cat(data.sentences)[None].to(device),
+        "position_ids": positions.to(device),
+        "attention_mask": no_mask(device),
+        "use_cache": False,
+        "packed": pack_attention(data.lengths, device, **more),
+    }
+
+
+def _states(model, **inputs):
+    with torch.no_grad():
+        return model(**inputs).last_hidden_state
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_forward_never_reads_the_device(family):
+    # bfloat16, because torch's grouped matrix product (Mixtral) has no float32 form on meta.
+    model = unmask(build(family), "0110").to(device="meta", dtype=torch.bfloat16)
+    out = _states(model, **_pack(batch(LENGTHS, "left"), "meta"))
+    assert out.shape == (1, sum(LENGTHS), 32)
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "gemma2"])
+@pytest.mark.parametrize("string", ["0011", "1111"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_a_neighbour_never_leaks(family, string, attention):
+    model = unmask(build(family), string, attention=attention)
+    data = batch(LENGTHS, "left")
+    before = _states(model, **_pack(data))[0].split(data.lengths)
+    for changed in range(len(LENGTHS)):
+        other = copy.copy(data.sentences)
+        other[changed] = (other[changed] + 7) % VOCABULARY
+        pack = _pack(data) | {"input_ids": torch.cat(other)[None]}
+        after = _states(model, **pack)[0].split(data.lengths)
+        for index, (old, new) in enumerate(zip(before, after, strict=True)):
+            assert torch.equal(old, new) == (index != changed), (changed, index)
+
+
+def test_rows_behind_the_last_sentence_change_nothing():
+    model = unmask(build("llama"), "1111")
+    pack = _pack(batch(LENGTHS, "left"))
+    alone = _states(model, **pack)
+    longer = {
+        "input_ids": torch.cat([pack["input_ids"], torch.full((1, 5), 3)], dim=1),
+        "position_ids": torch.cat([pack["position_ids"], torch.zeros(1, 5).long()], dim=1),
+    }
+    tailed = _states(model, **(pack | longer))
+    torch.testing.assert_close(tailed[:, :-5], alone, atol=2e-5, rtol=0)
+    assert tailed.isfinite().all()
+
+
+def test_flags_per_sentence_equal_separate_models():
+    data = batch([6, 6, 9], "left")
+    strings = ["0011", "1111", "0100"]
+    flags = torch.tensor([layer_bits(string, 4) for string in strings]).logical_not().T
+    together = _states(unmask(build("mistral"), "0000"), **_pack(data, is_causal=flags))[0]
+    parts = together.split(data.lengths)
+    for string, sentence, part in zip(strings, data.sentences, parts, strict=True):
+        alone = _states(unmask(build("mistral"), string), input_ids=sentence[None])[0]
+        torch.testing.assert_close(part, alone, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3_text"])
+def test_restarting_positions_are_sentences_or_refused(family):
+    model = unmask(build(family), "1111")
+    data = batch(LENGTHS, "left")
+    pack = _pack(data)
+    ids = {key: pack[key] for key in ("input_ids", "position_ids")}
+    packed = _states(model, **pack)
+    torch.testing.assert_close(_states(model, **ids, use_cache=False), packed)
+    mask = torch.ones_like(ids["input_ids"])
+    for hidden in ({"attention_mask": mask, "use_cache": False}, {"use_cache": True}):
+        with pytest.raises(InputError, match="position_ids"):
+            _states(model, **ids, **hidden)
+    mask[0, :2] = 0
+    with pytest.raises(InputError, match="position_ids"):
+        _states(model, **ids, attention_mask=mask, use_cache=False)
+
+
+def test_a_mask_with_holes_skips_the_holes():
+    model = unmask(build("llama"), "1111")
+    ids = torch.arange(3, 11)[None]
+    mask = torch.tensor([[0, 1, 1, 0, 1, 0, 1, 0]])
+    positions = torch.arange(8)[None]
+    kept = mask[0].bool()
+    got = _states(model, input_ids=ids, attention_mask=mask, position_ids=positions)[0, kept]
+    alone = _states(model, input_ids=ids[:, kept], position_ids=positions[:, kept])[0]
+    torch.testing.assert_close(got, alone, atol=2e-5, rtol=0)
+
+
+def test_an_all_padding_row_is_finite_and_alone():
+    model = unmask(build("llama"), "1111")
+    data = batch([5, 3], "right")
+    mask = data.attention_mask.clone()
+    mask[1] = 0
+    out = _states(model, input_ids=data.input_ids, attention_mask=mask)
+    alone = _states(model, input_ids=data.sentences[0][None])
+    assert out.isfinite().all()
+    torch.testing.assert_close(out[:1], alone, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "kind", [AutoModel, AutoModelForCausalLM, AutoModelForTokenClassification]
+)
+def test_the_string_survives_saving(kind, tmp_path):
+    torch.manual_seed(0)
+    model = unmask(kind.from_config(build("qwen3").config).eval(), "0110")
+    model.save_pretrained(tmp_path)
+    again = kind.from_pretrained(tmp_path).eval()
+    assert stored_string(again) == ("0110", None)
+    unmask(again)
+    assert unmasked_bits(again) == (False, True, True, False)
+    ids = torch.arange(3, 12)[None]
+    with torch.no_grad():
+        assert torch.equal(model(ids)[0], again(ids)[0])
+
+
+def test_a_peft_wrapper_changes_nothing():
+    torch.manual_seed(0)
+    lora = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    bare = peft.get_peft_model(unmask(build("llama"), "0101"), lora).eval()
+    torch.manual_seed(0)
+    wrapped = unmask(peft.get_peft_model(build("llama"), lora).eval(), "0101")
+    wrapped.load_state_dict(bare.state_dict())
+    ids = torch.arange(3, 12)[None]
+    assert torch.equal(_states(bare, input_ids=ids), _states(wrapped, input_ids=ids))
+    assert unmasked_bits(wrapped) == (False, True, False, True)
+    assert stored_string(wrapped) == ("0101", None)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_gradient_checkpointing_gives_the_same_gradients(reentrant):
+    gradients = []
+    for checkpointing in (False, True):
+        model = unmask(build("gemma2"), "0110").train()
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+            model.enable_input_require_grads()
+        for inputs in (batch(LENGTHS, "left").padded, _pack(batch(LENGTHS, "left"))):
+            model(**(inputs | {"use_cache": False})).last_hidden_state.square().sum().backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    for name, grad in gradients[0].items():
+        assert torch.equal(grad, gradients[1][name]), name
+
+
+def test_unmasking_again_replaces_the_flags():
+    model = build("llama")
+    ids = torch.arange(3, 12)[None]
+    first = _states(unmask(model, "0000"), input_ids=ids)
+    for string in ALL_STRINGS[1:]:
+        assert not torch.equal(_states(unmask(model, string), input_ids=ids), first)
+    assert torch.equal(_states(unmask(model, "causal"), input_ids=ids), first)
+    stock = _states(build("llama"), input_ids=ids)
+    torch.testing.assert_close(first, stock, atol=2e-5, rtol=0)
+
+
+def test_norms_in_float32_beside_a_16_bit_model():
+    model = unmask(build("qwen3").to(torch.bfloat16), "1111")
+    for layer in supported_layers(model):
+        layer.q_norm.float(), layer.k_norm.float()
+        layer.q_norm.weight.data += 0.01
+    out = _states(model, **_pack(batch(LENGTHS, "left")))
+    assert out.isfinite().all() and out.dtype == torch.bfloat16

@@ -1,0 +1,164 @@
+"""What ``unmask`` and its attention refuse, and that the refusal says why."""
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel
+
+from lmsl.attention import no_mask, pack_attention
+from lmsl.errors import InputError
+from lmsl.unmasking import unmask, unmasked_bits
+from tests.decoders import build
+
+SIZES = {
+    "vocab_size": 99,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+}
+GPT = {"vocab_size": 99, "n_embd": 32, "n_layer": 4, "n_head": 4}
+REFUSED = {
+    "gpt_neo": (SIZES | {"attention_types": [[["global", "local"], 2]]}, "GPTNeoAttention"),
+    "gptj": (GPT | {"rotary_dim": 4}, "GPTJAttention"),
+    "codegen": (GPT | {"rotary_dim": 4}, "CodeGenAttention"),
+    "bloom": ({"vocab_size": 99, "hidden_size": 32, "n_layer": 4, "n_head": 4}, "BloomAttention"),
+    "mpt": ({"vocab_size": 99, "d_model": 32, "n_layers": 4, "n_heads": 4}, "MptAttention"),
+    "falcon": (SIZES, "FalconAttention"),
+    "xglm": (
+        {"vocab_size": 99, "d_model": 32, "num_layers": 4, "attention_heads": 4, "ffn_dim": 48},
+        "XGLMAttention",
+    ),
+    "mamba": (SIZES, "layers 0-3: (linear_attention|mamba)"),
+    "jamba": (SIZES, "layers 0-3: (linear_attention|mamba)"),
+    "qwen3_next": (SIZES, "layers 0-2: linear_attention"),
+    "lfm2": (SIZES | {"layer_types": ["conv", "full_attention"] * 2}, "layers 0, 2: conv"),
+    "llama4_text": (SIZES, "chunked_attention"),
+    "gpt_oss": (SIZES, "sinks"),
+    "bert": (SIZES, "bidirectional already"),
+    "t5": ({"vocab_size": 99, "d_model": 32, "num_layers": 2, "d_ff": 32}, "encoder-decoder"),
+}
+
+
+@pytest.mark.parametrize("family", REFUSED)
+def test_models_that_cannot_be_unmasked_are_refused_by_name(family):
+    settings, words = REFUSED[family]
+    with torch.device("meta"):
+        model = AutoModel.from_config(AutoConfig.for_model(family, **settings))
+    before = model.config._attn_implementation
+    with pytest.raises(InputError, match=words) as error:
+        unmask(model, "0011")
+    assert "\n" not in str(error.value)
+    assert model.config._attn_implementation == before, "a refused model must stay as it was"
+
+
+def test_a_layer_that_also_mixes_tokens_elsewhere_is_refused():
+    model = build("llama")
+    model.layers[1].beside = model.layers[2].beside = torch.nn.Conv1d(32, 32, 3)
+    with pytest.raises(InputError, match="layers 1-2: Conv1d is not softmax attention"):
+        unmask(model, "0011")
+
+
+def test_not_a_transformers_model():
+    with pytest.raises(InputError, match="Linear"):
+        unmask(torch.nn.Linear(2, 2), "0011")
+
+
+@pytest.mark.parametrize(
+    ("string", "words"),
+    [("0021", "only 0 and 1"), ("", "empty"), ("01010", "at most 4"), (9, "quote it")],
+)
+def test_wrong_strings(string, words):
+    with pytest.raises(InputError, match=words):
+        unmask(build("llama"), string)
+
+
+def test_no_string_anywhere():
+    with pytest.raises(InputError, match="lmsl_unmask"):
+        unmask(build("llama"))
+
+
+def test_wrong_attention():
+    with pytest.raises(InputError, match="flash"):
+        unmask(build("llama"), "0011", attention="flash")
+
+
+def test_a_global_flag_in_the_config_is_refused():
+    model = build("llama")
+    model.config.is_causal = False
+    with pytest.raises(InputError, match=r"config\.is_causal"):
+        unmask(model, "0011")
+
+
+def _call(model, **more):
+    return model(**({"input_ids": torch.arange(3, 9)[None], "use_cache": False} | more))
+
+
+@pytest.mark.parametrize("is_causal", [True, False])
+def test_a_global_flag_in_the_call_is_refused(is_causal):
+    model = unmask(build("llama"), "0011")
+    with pytest.raises(InputError, match="is_causal"):
+        _call(model, is_causal=is_causal)
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "gpt2"])
+def test_a_cache_is_refused_once_it_holds_something(family):
+    model = unmask(build(family), "0011")
+    with torch.no_grad():
+        first = _call(model, use_cache=True)
+        with pytest.raises(InputError, match="cache"):
+            _call(model, use_cache=True, past_key_values=first.past_key_values)
+
+
+def test_dropout_is_refused_in_training_only():
+    model = unmask(build("llama", attention_dropout=0.1), "0011")
+    assert _call(model).last_hidden_state.isfinite().all()
+    with pytest.raises(InputError, match="dropout"):
+        _call(model.train())
+
+
+def test_masks_of_other_kinds_are_refused():
+    model = unmask(build("llama"), "0011")
+    with pytest.raises(InputError, match="shape"):
+        _call(model, attention_mask=torch.zeros(1, 1, 6, 6))
+    with pytest.raises(InputError, match="packed"):
+        _call(model, attention_mask=no_mask())
+
+
+@pytest.mark.parametrize("name", ["s_aux", "position_bias", "cu_seq_lens_q"])
+def test_arguments_that_would_be_ignored_are_refused(name):
+    model = unmask(build("llama"), "0011")
+    with pytest.raises(InputError, match=name):
+        _call(model, **{name: torch.zeros(4)})
+
+
+def test_a_pack_with_rows_or_with_a_mask_is_refused():
+    model = unmask(build("llama"), "0011")
+    ids = torch.arange(3, 9)[None]
+    pack = {"packed": pack_attention([2, 4]), "attention_mask": no_mask()}
+    with pytest.raises(InputError, match="one row"):
+        _call(model, **(pack | {"input_ids": ids.repeat(2, 1)}))
+    with pytest.raises(InputError, match="no_mask"):
+        _call(model, **(pack | {"attention_mask": torch.ones_like(ids)}))
+    with pytest.raises(ValueError, match="ends at 6"):
+        _call(model, **(pack | {"input_ids": ids[:, :5]}))
+
+
+def test_a_model_that_loses_the_pack_says_so():
+    config = AutoConfig.for_model("stablelm", **SIZES)
+    model = unmask(AutoModel.from_config(config).eval(), "0011")
+    with pytest.raises(InputError, match="does not hand it on"):
+        _call(model, packed=pack_attention([6]), attention_mask=no_mask())
+    assert _call(model).last_hidden_state.isfinite().all()
+
+
+def test_triton_says_why_it_cannot_serve():
+    model = unmask(build("llama"), "0011", attention="triton")
+    with pytest.raises(ValueError, match="triton"):
+        _call(model)
+
+
+def test_flags_of_an_untouched_model():
+    with pytest.raises(InputError, match="without a flag"):
+        unmasked_bits(build("llama"))

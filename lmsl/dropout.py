@@ -1,0 +1,146 @@
+"""Random numbers that belong to a run, not to the batch it happens to travel in.
+
+A dropout mask drawn from a running generator changes whenever an update is cut into other
+micro-batches, a pack is padded further or another run joins the stack. Here every mask element is
+a pure function of (run seed, step, site, token, feature): the counter of numpy's Philox4x64-10 is
+set to the place of the token inside its run's update, so any slice of the update can be drawn
+alone, again (gradient checkpointing) and in any company, always with the same bits.
+
+Each Philox block gives 256 bits, that is 16 elements of 16 bits; the features of a token are
+padded up to whole blocks, so that a token starts at block ``token * ceil(features / 16)``.
+Sixteen bits round the drop probability to a multiple of 1/65536; the kept elements are scaled by
+the rounded probability, so that the expectation is exact.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lmsl.errors import InputError
+
+Unit = Literal["token", "word"]
+
+_LEVELS = 1 << 16
+_ELEMENTS_PER_BLOCK = 16
+_WORD = 1 << 64
+
+
+@dataclass(kw_only=True)
+class DropoutClock:
+    """Where a stack of runs stands in its training; set by the loop before each micro-batch.
+
+    Nothing may move it between a forward and its backward, which recomputes masks when gradient
+    checkpointing is on.
+    """
+
+    seeds: tuple[int, ...]
+    """One seed for each run of the stack."""
+
+    step: int = -1
+    """Number of the update, from 0; -1 until the clock is set for the first time."""
+
+    token_offset: tuple[int, ...] = ()
+    """For each run, the tokens of this update that earlier micro-batches held."""
+
+    word_offset: tuple[int, ...] = ()
+    """For each run, the labelled words of this update that earlier micro-batches held."""
+
+    def set(
+        self, *, step: int, token_offset: tuple[int, ...], word_offset: tuple[int, ...]
+    ) -> None:
+        """Move to a micro-batch of update ``step``; offsets count real tokens, not filling."""
+        assert step >= 0 and len(token_offset) == len(word_offset) == len(self.seeds)
+        self.step, self.token_offset, self.word_offset = step, token_offset, word_offset
+
+    def first(self, run: int, unit: Unit) -> int:
+        """The place, in the update of ``run``, of the first row of the current micro-batch."""
+        assert self.step >= 0, "the dropout clock was never set"
+        return (self.token_offset if unit == "token" else self.word_offset)[run]
+
+
+def check_probability(argument: str, p: float) -> float:
+    """Return ``p`` if it is a dropout probability.
+
+    Raises:
+        InputError: ``p`` is outside [0, 1) or rounds to 1 at sixteen bits.
+    """
+    if not (0.0 <= p < 1.0 and round(p * _LEVELS) < _LEVELS):
+        raise InputError(f"{argument}: expected a probability in [0, 1), got {p}")
+    return float(p)
+
+
+def site_number(name: str) -> int:
+    """A 63-bit number for a place that draws random numbers, from its name alone.
+
+    Names, unlike running numbers, keep their value when other places come or go.
+    """
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def seeded_generator(seed: int, site: int) -> torch.Generator:
+    """A CPU generator for the initial values of one run at one site."""
+    # torch's CPU generator keeps only the low 32 bits of a seed: hash both numbers into them.
+    return torch.Generator().manual_seed(site_number(f"{seed}/{site}"))
+
+
+def dropout_mask(
+    clock: DropoutClock,
+    *,
+    site: int,
+    tokens: int,
+    features: int,
+    p: float,
+    device: torch.device,
+    unit: Unit = "token",
+) -> torch.Tensor:
+    """The dropout factors of one micro-batch for every run of the stack.
+
+    Args:
+        clock: the place of the micro-batch; its seeds say how many runs there are.
+        site: ``site_number`` of the drawing module.
+        tokens: rows of each run, filling included.
+        p: probability of a zero, rounded to 1/65536.
+        unit: whether the rows are tokens or labelled words.
+
+    Returns:
+        ``[runs, tokens, features]`` float32 on ``device``: 0 or ``1 / (1 - p)``.
+    """
+    threshold = round(p * _LEVELS)
+    scale = np.float32(_LEVELS / (_LEVELS - threshold))
+    shape = (len(clock.seeds), tokens, features)
+    if device.type == "cpu":
+        factors = np.empty(shape, dtype=np.float32)
+        for run in range(shape[0]):
+            np.multiply(_keep(clock, site, run, shape, threshold, unit), scale, out=factors[run])
+        return torch.from_numpy(factors)
+    keep = np.empty(shape, dtype=np.bool_)
+    for run in range(shape[0]):
+        keep[run] = _keep(clock, site, run, shape, threshold, unit)
+    return torch.from_numpy(keep).to(device).float().mul_(float(scale))
+
+
+def _keep(
+    clock: DropoutClock,
+    site: int,
+    run: int,
+    shape: tuple[int, int, int],
+    threshold: int,
+    unit: Unit,
+) -> npt.NDArray[np.bool_]:
+    """Which elements of one run stay: ``[tokens, features]`` bool."""
+    _, tokens, features = shape
+    blocks = -(-features // _ELEMENTS_PER_BLOCK)
+    counter = (clock.first(run, unit) * blocks, clock.step, site, 0)
+    philox = np.random.Philox(
+        key=np.array((clock.seeds[run] % _WORD, 0), dtype=np.uint64),
+        counter=np.array(counter, dtype=np.uint64),
+    )
+    words = philox.random_raw(tokens * blocks * (_ELEMENTS_PER_BLOCK // 4))
+    bits = words.astype("<u8", copy=False).view("<u2")
+    elements = bits.reshape(tokens, blocks * _ELEMENTS_PER_BLOCK)[:, :features]
+    keep: npt.NDArray[np.bool_] = elements >= threshold
+    return keep

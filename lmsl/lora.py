@@ -1,0 +1,263 @@
+"""LoRA for a stack of runs over one frozen base.
+
+The base model sees one long batch ``[1, runs * tokens, hidden]`` and multiplies it once. Each
+adapted linear then views it as ``[runs, tokens, hidden]`` and adds the low-rank term of every run
+with two batched products. A run in a stack computes what it would alone: initial values and
+dropout masks depend on its own seed and on the name of the place, on nothing else.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from lmsl.dropout import (
+    DropoutClock,
+    check_probability,
+    dropout_mask,
+    seeded_generator,
+    site_number,
+)
+from lmsl.errors import InputError
+from lmsl.linears import decoder_matrices, replace_module, short_names
+from lmsl.quantize import NF4Linear
+
+_ATTENTION_TARGETS = (
+    ("q_proj", "v_proj"),
+    ("qkv_proj",),
+    ("query_key_value",),
+    ("c_attn",),
+    ("Wqkv",),
+    ("W_pack",),
+    ("query", "value"),
+    ("wq", "wv"),
+)
+
+
+class StackedLoRALinear(nn.Module):
+    """A frozen linear layer plus ``scaling * B A dropout(x)`` with its own A and B for each run.
+
+    Args:
+        base: frozen ``nn.Linear``, ``Conv1D`` or ``NF4Linear``.
+        rank: the inner size of the adapter.
+        alpha: the adapter is scaled by ``alpha / rank``.
+        dropout: probability for the adapter's input, in train mode.
+        seeds: one for each run.
+        site: number of this place, see ``lmsl.dropout.site_number``.
+        clock: where training stands; needed when ``dropout`` is not 0.
+    """
+
+    def __init__(
+        self,
+        base: nn.Module,
+        *,
+        rank: int,
+        alpha: float,
+        dropout: float,
+        seeds: Sequence[int],
+        site: int,
+        clock: DropoutClock | None = None,
+    ) -> None:
+        super().__init__()
+        if dropout > 0 and clock is None:
+            raise InputError(f"dropout: expected a clock for dropout {dropout}, got none")
+        self.base = base
+        self.in_features, self.out_features, device = _geometry(base)
+        self.rank, self.runs = rank, len(seeds)
+        self.alpha, self.scaling, self.dropout = alpha, alpha / rank, dropout
+        self.site, self.clock = site, clock
+        # PEFT's initial values: uniform in 1/sqrt(in) for A, zeros for B.
+        bound = 1.0 / math.sqrt(self.in_features)
+        starts = [
+            torch.empty(rank, self.in_features).uniform_(
+                -bound, bound, generator=seeded_generator(seed, site)
+            )
+            for seed in seeds
+        ]
+        self.lora_A = nn.Parameter(torch.stack(starts).to(device))
+        self.lora_B = nn.Parameter(torch.zeros(self.runs, self.out_features, rank, device=device))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """``[..., in_features]`` to ``[..., out_features]``; the rows of run 0 come first."""
+        outputs: torch.Tensor = self.base(inputs)
+        rows = inputs.reshape(self.runs, -1, self.in_features)
+        if self.training and self.dropout > 0:
+            assert self.clock is not None
+            rows = rows * dropout_mask(
+                self.clock,
+                site=self.site,
+                tokens=rows.shape[1],
+                features=self.in_features,
+                p=self.dropout,
+                device=rows.device,
+            )
+        inner = torch.bmm(rows.to(self.lora_A.dtype), self.lora_A.transpose(1, 2))
+        total = torch.baddbmm(
+            outputs.reshape(self.runs, -1, self.out_features).to(inner.dtype),
+            inner,
+            self.lora_B.transpose(1, 2),
+            alpha=self.scaling,
+        )
+        return total.to(outputs.dtype).reshape(outputs.shape)
+
+    def extra_repr(self) -> str:
+        return f"runs={self.runs}, rank={self.rank}, alpha={self.alpha}, dropout={self.dropout}"
+
+
+def default_targets(model: nn.Module) -> list[str]:
+    """The names of the attention's query and value projections, or of the fused one with both.
+
+    Raises:
+        InputError: none of the known names is in the model.
+    """
+    names = all_linear(model)
+    for candidates in _ATTENTION_TARGETS:
+        if set(candidates) <= set(names):
+            return list(candidates)
+    raise InputError(
+        "targets: expected to find q_proj and v_proj or a fused projection, got a model with "
+        f"{', '.join(names) or 'no linear layers'}; name the targets"
+    )
+
+
+def all_linear(model: nn.Module) -> list[str]:
+    """The short names of all linear layers that LoRA can adapt, in order of appearance."""
+    return short_names(list(_adaptable(model)))
+
+
+def add_lora(
+    model: nn.Module,
+    *,
+    targets: Sequence[str] | str,
+    rank: int,
+    alpha: float,
+    dropout: float,
+    seeds: Sequence[int],
+    clock: DropoutClock | None = None,
+) -> list[str]:
+    """Freeze ``model`` and wrap its target layers in ``StackedLoRALinear``, in place.
+
+    Args:
+        model: a Hugging Face decoder, quantised or not.
+        targets: module names or their last parts, as in PEFT, or "all-linear". Experts, routers
+            and output heads are never targets.
+        rank: inner size of the adapters.
+        alpha: adapters are scaled by ``alpha / rank``.
+        dropout: probability for the adapters' inputs.
+        seeds: one for each run of the stack.
+        clock: of this stack, with the same seeds; needed when ``dropout`` is not 0.
+
+    Returns:
+        The full names of the adapted layers.
+
+    Raises:
+        InputError: an unknown target, a rank below 1, or a probability outside [0, 1).
+    """
+    assert seeds and (clock is None or tuple(clock.seeds) == tuple(seeds))
+    if rank < 1:
+        raise InputError(f"rank: expected at least 1, got {rank}")
+    check_probability("dropout", dropout)
+    chosen = _choose(_adaptable(model), targets)
+    sites = {name: site_number(_local_name(name)) for name in chosen}
+    assert len(set(sites.values())) == len(sites), "two layers share a site number"
+    model.requires_grad_(False)
+    for name, base in chosen.items():
+        wrapped = StackedLoRALinear(
+            base,
+            rank=rank,
+            alpha=alpha,
+            dropout=dropout,
+            seeds=seeds,
+            site=sites[name],
+            clock=clock,
+        )
+        replace_module(model, name, wrapped.train(base.training))
+    return list(chosen)
+
+
+def stacked_layers(model: nn.Module) -> dict[str, StackedLoRALinear]:
+    """The adapted layers by full name."""
+    return {n: m for n, m in model.named_modules() if isinstance(m, StackedLoRALinear)}
+
+
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that take gradients, by full name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+class RunParameters:
+    """The stacked parameters as separate ones for each run, for optimizers and clipping.
+
+    A view is a leaf tensor that shares its storage with one run's slice, so a step on the view is
+    a step on the model. Create it after the model is on its device. In each update: ``backward``,
+    ``bind_gradients()``, clip and step on the views, ``zero_gradients()``.
+
+    Args:
+        parameters: name to ``[runs, ...]``.
+        runs: size of the stack.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], runs: int) -> None:
+        for name, parameter in parameters.items():
+            assert parameter.shape[0] == runs, f"{name} is not stacked over {runs} runs"
+        self._parameters = dict(parameters)
+        self.views: list[dict[str, torch.Tensor]] = [
+            {name: p.detach()[run].requires_grad_() for name, p in parameters.items()}
+            for run in range(runs)
+        ]
+
+    def bind_gradients(self) -> None:
+        """Let each view's gradient be its slice of the parameter's, without a copy."""
+        for run, views in enumerate(self.views):
+            for name, view in views.items():
+                grad = self._parameters[name].grad
+                view.grad = None if grad is None else grad[run]
+
+    def zero_gradients(self) -> None:
+        """Forget the gradients of parameters and views."""
+        for tensor in (*self._parameters.values(), *(v for d in self.views for v in d.values())):
+            tensor.grad = None
+
+
+def _geometry(base: nn.Module) -> tuple[int, int, torch.device]:
+    if isinstance(base, NF4Linear):
+        return base.in_features, base.out_features, base.packed.device
+    if isinstance(base, Conv1D):
+        return (*base.weight.shape, base.weight.device)
+    assert isinstance(base, nn.Linear)
+    return base.in_features, base.out_features, base.weight.device
+
+
+def _adaptable(model: nn.Module) -> dict[str, nn.Module]:
+    assert not stacked_layers(model), "the model already has LoRA layers"
+    return {
+        name: module
+        for name, module, reason in decoder_matrices(model, NF4Linear)
+        if reason is None and "experts" not in name.split(".")
+    }
+
+
+def _choose(linears: dict[str, nn.Module], targets: Sequence[str] | str) -> dict[str, nn.Module]:
+    if targets == "all-linear":
+        return linears
+    wanted = [targets] if isinstance(targets, str) else list(targets)
+    unknown = [t for t in wanted if not any(_matches(name, t) for name in linears)]
+    if unknown or not wanted:
+        raise InputError(
+            f"targets: expected all-linear or any of {', '.join(short_names(list(linears)))}, "
+            f"got {', '.join(unknown) or 'none'}"
+        )
+    return {n: m for n, m in linears.items() if any(_matches(n, target) for target in wanted)}
+
+
+def _matches(name: str, target: str) -> bool:
+    return name == target or name.endswith(f".{target}")
+
+
+def _local_name(name: str) -> str:
+    """The name from the list of layers on: the same with and without wrappers around the model."""
+    parts = name.split(".")
+    first_index = next(place for place, part in enumerate(parts) if part.isdecimal())
+    return ".".join(parts[max(0, first_index - 1) :])

@@ -1,0 +1,136 @@
+"""Adapters on disk in PEFT's own format, so that a run can be used without this package.
+
+``PeftModel.from_pretrained(AutoModel.from_pretrained(base), folder)`` reads what
+``save_adapter`` writes. Names are relative to the decoder itself, without a task head around it.
+Reading is strict: a folder that does not fit the model exactly is refused.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from lmsl.errors import InputError
+from lmsl.linears import short_names
+from lmsl.lora import StackedLoRALinear, stacked_layers
+from lmsl.quantize import NF4Linear
+from lmsl.tensor_files import read_tensors, write_tensors, write_whole
+
+ADAPTER_FILE = "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
+
+
+def save_adapter(
+    model: nn.Module, run: int, folder: Path, *, base_name: str, revision: str | None
+) -> None:
+    """Write the adapter of one run: ``adapter_model.safetensors`` and ``adapter_config.json``.
+
+    Args:
+        model: the decoder ``add_lora`` worked on; rank, alpha and dropout are read off its layers.
+        run: which run of the stack.
+        folder: an existing folder.
+        base_name: hub id or folder of the base model.
+        revision: commit of the base model on the hub.
+    """
+    decoder = _decoder(model)
+    config = _config(decoder, base_name, revision)
+    write_tensors(Path(folder) / ADAPTER_FILE, _tensors(decoder, run))
+    text = json.dumps(config, indent=2, ensure_ascii=False)
+    write_whole(Path(folder) / CONFIG_FILE, text.encode())
+
+
+def load_adapter(model: nn.Module, run: int, folder: Path) -> None:
+    """Read the adapter of one run into a model that ``add_lora`` prepared in the same way.
+
+    Raises:
+        InputError: a file is missing or unreadable, rank or alpha differ, or the tensors are not
+            exactly those of the model.
+    """
+    decoder = _decoder(model)
+    path = Path(folder) / CONFIG_FILE
+    config = read_adapter_config(folder)
+    layer = next(iter(stacked_layers(decoder).values()))
+    for key, expected in (("peft_type", "LORA"), ("r", layer.rank), ("lora_alpha", layer.alpha)):
+        if config.get(key) != expected:
+            raise InputError(f"{path}: {key}: expected {expected}, got {config.get(key)}")
+    for key in ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "modules_to_save"):
+        if config.get(key):
+            raise InputError(f"{path}: {key}: expected none, got {config[key]}; not supported")
+    if config.get("bias", "none") != "none":
+        raise InputError(f"{path}: bias: expected none, got {config['bias']}; not supported")
+    read_tensors(Path(folder) / ADAPTER_FILE, _tensors(decoder, run))
+
+
+def read_adapter_config(folder: Path) -> dict[str, Any]:
+    """The contents of ``adapter_config.json``.
+
+    Raises:
+        InputError: the file is missing or not a JSON object.
+    """
+    path = Path(folder) / CONFIG_FILE
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: expected an adapter's settings, found no file") from error
+    except ValueError as error:
+        raise InputError(f"{path}: expected JSON, got: {error}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: expected a JSON object, got {type(config).__name__}")
+    return config
+
+
+def _decoder(model: nn.Module) -> nn.Module:
+    """The decoder inside a model with a task head; transformers names it ``base_model``."""
+    decoder = getattr(model, "base_model", model)
+    assert isinstance(decoder, nn.Module) and stacked_layers(decoder), "the model has no LoRA"
+    return decoder
+
+
+def _tensors(decoder: nn.Module, run: int) -> dict[str, torch.Tensor]:
+    """One run's slices under PEFT's names: A ``[rank, in]``, B ``[out, rank]``."""
+    tensors = {}
+    for name, layer in stacked_layers(decoder).items():
+        tensors[f"base_model.model.{name}.lora_A.weight"] = layer.lora_A.detach()[run]
+        tensors[f"base_model.model.{name}.lora_B.weight"] = layer.lora_B.detach()[run]
+    return tensors
+
+
+def _config(decoder: nn.Module, base_name: str, revision: str | None) -> dict[str, Any]:
+    layers = stacked_layers(decoder)
+    layer = next(iter(layers.values()))
+    return {
+        "peft_type": "LORA",
+        "task_type": "FEATURE_EXTRACTION",
+        "base_model_name_or_path": base_name,
+        "revision": revision,
+        "inference_mode": True,
+        "r": layer.rank,
+        "lora_alpha": layer.alpha,
+        "lora_dropout": layer.dropout,
+        "bias": "none",
+        "fan_in_fan_out": any(_transposed(adapted) for adapted in layers.values()),
+        "target_modules": _target_names(decoder, layers),
+        "init_lora_weights": True,
+        "use_rslora": False,
+        "use_dora": False,
+        "modules_to_save": None,
+    }
+
+
+def _transposed(layer: StackedLoRALinear) -> bool:
+    base = layer.base
+    return base.transposed if isinstance(base, NF4Linear) else isinstance(base, Conv1D)
+
+
+def _target_names(decoder: nn.Module, layers: dict[str, StackedLoRALinear]) -> list[str]:
+    """Short names where they mean exactly the adapted layers to PEFT, full names otherwise."""
+    short = short_names(list(layers))
+    meant = {
+        name
+        for name, _ in decoder.named_modules()
+        if not name.endswith(".base") and name.rpartition(".")[2] in short
+    }
+    return sorted(short) if meant == set(layers) else sorted(layers)

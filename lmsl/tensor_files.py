@@ -1,0 +1,71 @@
+"""Writing files whole or not at all, and reading tensors strictly.
+
+A file is written beside its place and moved there in one step, so an interrupted or failed write
+never leaves half a file under the real name.
+"""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from lmsl.errors import InputError
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` atomically; on failure the old file, if any, is untouched."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write named tensors as safetensors, atomically."""
+    # Slices of stacked parameters share storage, which safetensors refuses: copy them.
+    copies = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
+    write_whole(path, safetensors.torch.save(copies, metadata={"format": "pt"}))
+
+
+def read_tensors(path: Path, targets: Mapping[str, torch.Tensor]) -> None:
+    """Copy the tensors of a safetensors file into ``targets``, in place, all or none.
+
+    Raises:
+        InputError: the file is missing or unreadable, or its names or shapes are not exactly
+            those of ``targets``.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: expected a safetensors file, found none")
+    try:
+        loaded = safetensors.torch.load_file(path)
+    except (SafetensorError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: expected a safetensors file, got: {reason}") from error
+    for what, names in (
+        ("lacks", sorted(targets.keys() - loaded.keys())),
+        ("has unexpected", sorted(loaded.keys() - targets.keys())),
+    ):
+        if names:
+            raise InputError(
+                f"{path}: expected the {len(targets)} tensors of this model, but the file {what} "
+                f"{len(names)}, first {names[0]}; was it saved from another model?"
+            )
+    for name, target in targets.items():
+        if loaded[name].shape != target.shape:
+            raise InputError(
+                f"{path}: {name}: expected shape {list(target.shape)}, "
+                f"got {list(loaded[name].shape)}"
+            )
+    with torch.no_grad():
+        for name, target in targets.items():
+            target.copy_(loaded[name])

@@ -1,0 +1,56 @@
+"""Sequence labeling with decoder-only language models whose causal mask is removed layer by layer.
+
+    import lmsl
+
+    lmsl.unmask(model, "0011")                     # any Hugging Face decoder, in place
+    lmsl.probe(model)                              # measured: which layers see to the right
+    labelers = lmsl.train(lmsl.Config(unmask=("0011",)))
+    labeler = lmsl.Labeler.load("runs/latest")
+    labeler.predict(["Ada Lovelace met Babbage."])
+
+Names are imported when they are first used, so that ``lmsl data`` need not wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lmsl.config import Config
+    from lmsl.errors import InputError, TrainingError
+    from lmsl.labeler import Entity, Labeler
+    from lmsl.probing import probe
+    from lmsl.recipes import RECIPES
+    from lmsl.run import train
+    from lmsl.unmasking import unmask
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "RECIPES",
+    "Config",
+    "Entity",
+    "InputError",
+    "Labeler",
+    "TrainingError",
+    "probe",
+    "train",
+    "unmask",
+]
+
+_HOMES = {
+    "Config": "config",
+    "Entity": "labeler",
+    "InputError": "errors",
+    "Labeler": "labeler",
+    "RECIPES": "recipes",
+    "TrainingError": "errors",
+    "probe": "probing",
+    "train": "run",
+    "unmask": "unmasking",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lmsl' has no attribute {name!r}")
+    return getattr(import_module(f"lmsl.{_HOMES[name]}"), name)

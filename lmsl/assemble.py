@@ -1,0 +1,152 @@
+"""Putting a tagger together from a base model: mask, NF4, LoRA, heads. The same for a run that
+begins and for one that is loaded, so that neither can differ from the other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from lmsl.bits import layer_bits
+from lmsl.dropout import DropoutClock
+from lmsl.head import StackedHead
+from lmsl.lora import add_lora, default_targets
+from lmsl.model import Base, LabelAt, Tagger
+from lmsl.probing import verify
+from lmsl.quantize import quantize_linears
+from lmsl.unmasking import unmask
+
+Resident = Literal["auto", "yes", "no"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoRA:
+    """Shape of the adapters; no targets = attention's query and value."""
+
+    rank: int
+    alpha: float
+    dropout: float
+    targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assembled:
+    """A tagger for a stack of runs, and what its assembly chose."""
+
+    tagger: Tagger
+    clock: DropoutClock
+    lora: LoRA
+    """With the targets made definite."""
+    notes: tuple[str, ...]
+
+
+def assemble(
+    base: Base,
+    *,
+    string: str,
+    classes: int,
+    label_at: LabelAt,
+    lora: LoRA,
+    head_dropout: float,
+    seeds: Sequence[int],
+    quantize: Literal["nf4", "none"],
+    resident: Resident,
+    device: torch.device,
+    dtype: torch.dtype,
+    attention: str,
+    checkpointing: bool = False,
+) -> Assembled:
+    """Turn a loaded decoder, in place, into a tagger whose layers provably obey ``string``.
+
+    Raises:
+        InputError: the string or the targets do not fit the model, the model cannot be unmasked,
+            or a layer, measured, does not do what its bit says.
+    """
+    decoder = base.decoder.to(device)
+    bits = layer_bits(string, base.depth)[: decoder.config.get_text_config().num_hidden_layers]
+    unmask(decoder, "".join("01"[bit] for bit in bits), attention=attention)
+    notes = []
+    if quantize == "nf4":
+        keep, reason = _keep_resident(decoder, resident, device, dtype)
+        report = quantize_linears(decoder, resident=keep, dtype=dtype)
+        notes.append(
+            f"NF4: {len(report.quantised)} matrices, {_mib(report.bytes_before)} to "
+            f"{_mib(report.bytes_after)}, {reason}"
+        )
+        notes += [f"not quantised: {name} ({why})" for name, why in report.left if "expert" in why]
+    if checkpointing:
+        decoder.gradient_checkpointing_enable({"use_reentrant": False})
+        # Without it no gradient would reach the first layers: their input needs none.
+        decoder.enable_input_require_grads()
+    targets = lora.targets or tuple(default_targets(decoder))
+    clock = DropoutClock(seeds=tuple(seeds))
+    adapted = add_lora(
+        decoder,
+        targets=targets[0] if targets == ("all-linear",) else targets,
+        rank=lora.rank,
+        alpha=lora.alpha,
+        dropout=lora.dropout,
+        seeds=seeds,
+        clock=clock,
+    )
+    head = StackedHead(
+        hidden=decoder.config.get_text_config().hidden_size,
+        classes=classes,
+        dropout=head_dropout,
+        seeds=seeds,
+        clock=clock,
+    ).to(device)
+    tagger = Tagger(decoder, head, label_at)
+    verify(decoder, bits)
+    unmasked = [index for index, bit in enumerate(bits) if bit]
+    notes.append(
+        f"measured: layers {_ranges(unmasked)} of {len(bits)} see to the right"
+        if unmasked
+        else f"measured: none of the {len(bits)} layers sees to the right"
+    )
+    trained = sum(p.numel() for p in tagger.parameters() if p.requires_grad)
+    notes.append(
+        f"LoRA rank {lora.rank} on {len(adapted)} layers ({', '.join(targets)}), "
+        f"{trained:,} trained parameters"
+    )
+    settled = LoRA(rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=targets)
+    return Assembled(tagger=tagger, clock=clock, lora=settled, notes=tuple(notes))
+
+
+def _keep_resident(
+    decoder: torch.nn.Module, resident: Resident, device: torch.device, dtype: torch.dtype
+) -> tuple[bool, str]:
+    """Whether dequantised weights stay in memory, and the words for it."""
+    if resident != "auto":
+        return resident == "yes", f"{'kept' if resident == 'yes' else 'not kept'} dequantised"
+    size = sum(p.numel() for p in decoder.parameters()) * dtype.itemsize
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_host_memory()
+    if size <= free / 4:
+        return True, f"kept dequantised (--resident auto: {_mib(size)} of {_mib(free)} free)"
+    return False, f"dequantised in every step (--resident auto: {_mib(size)} of {_mib(free)} free)"
+
+
+def _free_host_memory() -> int:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            sizes = dict(line.split(":") for line in file)
+        return int(sizes["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        # Where the system does not tell, be modest: two gigabytes.
+        return 2 << 30
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """``[0, 1, 2, 5]`` as ``0-2, 5``."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and parts[-1][1] == number - 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)

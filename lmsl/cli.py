@@ -1,0 +1,281 @@
+"""The command line: ``lmsl train | predict | evaluate | data | probe``.
+
+Flags come from the dataclasses here and from :class:`lmsl.Config`. Results go to standard output,
+everything else to standard error. Exit status 2 is bad input, 1 a training that could not go on.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from lmsl.console import Console
+from lmsl.errors import InputError, TrainingError
+from lmsl.sentence import Format, ReadOptions, Scheme, WordMode
+
+USAGE = """usage: lmsl COMMAND [FLAGS]
+
+  train      fine-tune a decoder as a sequence labeler (the same as python train.py)
+  predict    label a file or standard input with a trained run
+  evaluate   score a trained run on labelled data
+  data       check, describe or convert data files
+  probe      measure which layers of a model or run see to the right
+
+lmsl COMMAND --help shows the flags of a command."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """Label a file, or standard input, with a trained run; write to standard output."""
+
+    run: tyro.conf.Positional[str]
+    """Run directory or hub id."""
+    source: tyro.conf.Positional[str] = "-"
+    """File to label; - is standard input."""
+    format: Format = "auto"
+    """Format of the input; `auto`: JSON lines, columns by the file's suffix, else running text."""
+    output: Literal["auto", "json", "columns"] = "auto"
+    """Format of the answer; `auto`: columns for columns, JSON lines for the rest."""
+    token_column: int | None = None
+    """Column of the words, from 1."""
+    device: str = "auto"
+    """`cpu`, `cuda`, ..."""
+    attention: Literal["auto", "triton", "sdpa", "eager"] = "auto"
+    """Who computes attention."""
+    quantize: Literal["nf4", "none"] | None = None
+    """Format of the frozen weights; by default as trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Score a trained run on labelled data; write the metrics as JSON to standard output."""
+
+    run: tyro.conf.Positional[str]
+    """Run directory or hub id."""
+    source: tyro.conf.Positional[str]
+    """File or folder with tags."""
+    format: Format = "auto"
+    """Format of the file."""
+    tag_column: int = -1
+    """Column of the tags."""
+    token_column: int | None = None
+    """Column of the words."""
+    scheme: Scheme = "auto"
+    """How tags mark entities."""
+    strict_tags: bool = False
+    """Refuse invalid tags and spans."""
+    ignore_tag: str | None = None
+    """Tag of words that have no label."""
+    predictions: Path | None = None
+    """Also write word, gold tag and predicted tag to this file."""
+    device: str = "auto"
+    """`cpu`, `cuda`, ..."""
+    attention: Literal["auto", "triton", "sdpa", "eager"] = "auto"
+    """Who computes attention."""
+    quantize: Literal["nf4", "none"] | None = None
+    """Format of the frozen weights; by default as trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Check files before training on them, or convert them."""
+
+    action: tyro.conf.Positional[Literal["check", "describe", "convert"]]
+    """check: counts, scheme, repairs, lengths, duplicates between files; exit status 1 where
+    something was repaired, lost or repeated. describe: the same, always 0. convert: rewrite."""
+    files: tyro.conf.Positional[tuple[str, ...]]
+    """Files or folders, one a split; a folder of splits counts as its splits."""
+    to: Literal["columns", "json"] = "json"
+    """Format that convert writes."""
+    output: Path | None = None
+    """File that convert writes."""
+    tokenizer: str | None = None
+    """Also report lengths in sub-words of this model's tokenizer: hub id, folder or tiny."""
+    format: Format = "auto"
+    """Format of the files."""
+    tag_column: int = -1
+    """Column of the tags."""
+    token_column: int | None = None
+    """Column of the words."""
+    scheme: Scheme = "auto"
+    """How tags mark entities."""
+    strict_tags: bool = False
+    """Refuse invalid tags and spans."""
+    ignore_tag: str | None = None
+    """Tag of words that have no label."""
+    words: WordMode = "unicode"
+    """How raw text is split into words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """Measure, layer by layer, whether attention sees to the right."""
+
+    model: tyro.conf.Positional[str]
+    """Run directory, hub id or folder of a model, or tiny."""
+    unmask: str | None = None
+    """Unmask the model first; a run brings its own string."""
+    device: str = "auto"
+    """`cpu`, `cuda`, ..."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "train": _train,
+        "predict": _predict,
+        "evaluate": _evaluate,
+        "data": _data,
+        "probe": _probe,
+    }
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if arguments else 2
+    if arguments[0] not in commands:
+        return _fail(f"expected one of {', '.join(commands)}, got {arguments[0]!r}", 2)
+    try:
+        return commands[arguments[0]](arguments[1:])
+    except InputError as error:
+        return _fail(str(error), 2)
+    except TrainingError as error:
+        return _fail(str(error), 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted; a training run goes on with --resume", 130)
+    except BrokenPipeError:
+        # Whoever read our output has closed it; nobody is left to tell.
+        sys.stdout = None
+        return 141
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"lmsl: {message}", file=sys.stderr)
+    return status
+
+
+def _parse(kind: Any, arguments: list[str], name: str, default: Any = None) -> Any:
+    annotated = Annotated[kind, tyro.conf.configure(tyro.conf.FlagCreatePairsOff)]
+    if default is None:
+        return tyro.cli(annotated, args=arguments, prog=f"lmsl {name}")
+    return tyro.cli(annotated, args=arguments, prog=f"lmsl {name}", default=default)
+
+
+def _train(arguments: list[str]) -> int:
+    from lmsl.config import starting_point
+
+    # Recipe and file decide the defaults that the flags are read against.
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--recipe")
+    early.add_argument("--config", type=Path)
+    known, _ = early.parse_known_args(arguments)
+    rest = _without(arguments, "--config")
+    default = starting_point(known.recipe, known.config)
+    config = _parse(type(default), rest, "train", default)
+    if not config.unmask:
+        raise InputError(
+            "--unmask: expected one or more strings such as 0011 (see --help), got none"
+        )
+    from lmsl.run import train
+
+    train(config)
+    return 0
+
+
+def _without(arguments: list[str], flag: str) -> list[str]:
+    """The arguments less ``flag VALUE`` and ``flag=VALUE``."""
+    kept = []
+    skip = False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif argument == flag:
+            skip = True
+        elif not argument.startswith(f"{flag}="):
+            kept.append(argument)
+    return kept
+
+
+def _predict(arguments: list[str]) -> int:
+    options: Predict = _parse(Predict, arguments, "predict")
+    from lmsl.labeler import Labeler
+    from lmsl.stream import predict_stream
+
+    console = Console()
+    labeler = Labeler.load(options.run, options.device, options.attention, options.quantize)
+    predict_stream(
+        labeler,
+        options.source,
+        ReadOptions(
+            format=options.format,
+            token_column=options.token_column,
+            words=labeler.info.words,
+            labelled=False,
+        ),
+        output=options.output,
+        say=console.say,
+    )
+    return 0
+
+
+def _evaluate(arguments: list[str]) -> int:
+    options: Evaluate = _parse(Evaluate, arguments, "evaluate")
+    from lmsl.labeler import Labeler
+    from lmsl.write import write_columns
+
+    console = Console()
+    labeler = Labeler.load(options.run, options.device, options.attention, options.quantize)
+    plain = labeler.info.labels.plain and options.scheme == "auto"
+    metrics, dataset, decoded = labeler.evaluate_with_tags(
+        options.source,
+        ReadOptions(
+            format=options.format,
+            tag_column=options.tag_column,
+            token_column=options.token_column,
+            scheme="plain" if plain else options.scheme,
+            strict_tags=options.strict_tags,
+            ignore_tag=options.ignore_tag,
+            words=labeler.info.words,
+        ),
+    )
+    for note in dataset.notes:
+        console.say(note)
+    if options.predictions is not None:
+        gold = [sentence.tags or () for sentence in dataset]
+        write_columns(options.predictions, dataset.sentences, gold, [d.tags for d in decoded])
+    print(json.dumps(metrics, indent=2, ensure_ascii=False))
+    return 0
+
+
+def _data(arguments: list[str]) -> int:
+    from lmsl.data_command import check_files, convert_file
+
+    options: Data = _parse(Data, arguments, "data")
+    reading = ReadOptions(
+        format=options.format,
+        tag_column=options.tag_column,
+        token_column=options.token_column,
+        scheme=options.scheme,
+        strict_tags=options.strict_tags,
+        ignore_tag=options.ignore_tag,
+        words=options.words,
+    )
+    if options.action == "convert":
+        convert_file(options.files, options.output, options.to, reading, Console().say)
+        return 0
+    report, clean = check_files(options.files, reading, options.tokenizer)
+    print(report)
+    return 0 if clean or options.action == "describe" else 1
+
+
+def _probe(arguments: list[str]) -> int:
+    from lmsl.probe_command import probe_lines
+
+    options: Probe = _parse(Probe, arguments, "probe")
+    for line in probe_lines(options.model, options.unmask, options.device):
+        print(line)
+    return 0

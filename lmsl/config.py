@@ -1,0 +1,265 @@
+"""Everything a training run can be told, in one flat frozen dataclass.
+
+The command line is made from it: a field is a flag, the text under it is its help. The resolved
+values, but for where the run went, are written to ``config.yaml`` in every run directory:
+``python train.py --config RUN/config.yaml`` repeats the run.
+"""
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import yaml
+
+from lmsl.errors import InputError
+from lmsl.field_types import converted, described, fits
+from lmsl.recipes import recipe
+from lmsl.sentence import Format, ReadOptions, Scheme, WordMode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A training run; several unmask strings or seeds make several runs."""
+
+    # What is trained.
+    unmask: tuple[str, ...] = ()
+    """One or more unmask strings: a bit for each layer group, the leftmost nearest the input, 1 =
+    bidirectional; or causal, full, middle, grid."""
+    groups: int = 4
+    """Layer groups that `grid` enumerates."""
+    model: str = "tiny"
+    """Hub id or folder of a decoder, or `tiny`, the small one inside this package."""
+    revision: str | None = None
+    """Commit or branch of a hub model."""
+    seed: tuple[int, ...] = (1,)
+    """One or more seeds; each fixes initial values, order and dropout."""
+    recipe: str = "default"
+    """Where the values not given come from: default, acl2024, acl2024-released, repetition-sl."""
+    repeat: int = 0
+    """Extra copies of the sentence before the one that is read."""
+    exit_layer: int | None = None
+    """Keep only the first N layers of the model."""
+    label_at: Literal["first", "last", "mean"] = "last"
+    """Where a word is read: its first or last sub-word, or the mean of all."""
+
+    # Data.
+    data: str | None = None
+    """Folder with train.*, dev.* and test.*; or `synthetic:DIAL`; or a Hugging Face dataset."""
+    train: Path | None = None
+    """File or folder to train on."""
+    dev: Path | None = None
+    """File or folder to select on; without one a tenth of train is held out."""
+    test: Path | None = None
+    """File or folder to report on."""
+    format: Format = "auto"
+    """Format of the files."""
+    tag_column: int = -1
+    """Column of the tags, from 1, or from the right with -1 the last."""
+    token_column: int | None = None
+    """Column of the words, counted alike; by default the first that is no running number."""
+    scheme: Scheme = "auto"
+    """How tags mark entities; `plain`: they mark none (part of speech)."""
+    strict_tags: bool = False
+    """Refuse invalid tags and spans instead of repairing and counting them."""
+    ignore_tag: str | None = None
+    """Tag of words that have no label (partial annotation)."""
+    split_seed: int = 0
+    """Which part of train is held out as dev."""
+    max_length: int = 256
+    """Longest input in sub-words, one copy of the sentence counted."""
+    overflow: Literal["window", "error", "truncate"] = "window"
+    """What happens to longer sentences."""
+    context: int = 0
+    """Words of neighbouring sentences of the same document on each side, never scored."""
+    words: WordMode = "unicode"
+    """How raw text is split into words."""
+
+    # How it is trained.
+    epochs: int = 5
+    """Passes over the training data."""
+    max_steps: int | None = None
+    """Stop after this many updates."""
+    batch_size: int = 16
+    """Sentences of one update."""
+    tokens_per_batch: int = 8192
+    """Cap on the tokens of one packed micro-batch inside an update."""
+    keep_every: int = 1
+    """Train on the last of every N equal parts of an update (acl2024-released)."""
+    lr: float | None = None
+    """Peak learning rate; by default chosen by the width of the model, and printed."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the rate falls after warm-up."""
+    warmup: float = 0.05
+    """Share of the updates over which the rate rises."""
+    optimizer: Literal["auto", "adamw", "adamw8bit"] = "adamw"
+    """Fused AdamW or the 8-bit one of bitsandbytes; `auto` takes the latter on CUDA."""
+    beta2: float = 0.95
+    """Decay of AdamW's second moment; the first is 0.9."""
+    epsilon: float = 1e-8
+    """AdamW's epsilon."""
+    weight_decay: float = 0.01
+    """Of adapter and head matrices."""
+    max_grad_norm: float = 1.0
+    """Gradients of a run are clipped to this norm."""
+    lora_rank: int = 16
+    """Inner size of the adapters."""
+    lora_alpha: float = 32.0
+    """Adapters are scaled by alpha / rank."""
+    lora_dropout: float = 0.05
+    """Dropout of the adapters' input."""
+    lora_targets: tuple[str, ...] = ()
+    """Names of the adapted layers, or `all-linear`; by default attention's query and value."""
+    head_dropout: float = 0.1
+    """Dropout of the classifier's input."""
+    loss: Literal["ce", "focal"] = "ce"
+    """Cross-entropy, or focal loss with gamma 2."""
+    quantize: Literal["nf4", "none"] = "nf4"
+    """Format of the frozen weights."""
+    resident: Literal["auto", "yes", "no"] = "auto"
+    """Keep the dequantised weights in memory."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Arithmetic of the frozen model; `auto`: bfloat16 on CUDA, float32 on CPU."""
+    checkpointing: bool = False
+    """Recompute activations in the backward pass instead of keeping them."""
+    decode: Literal["viterbi", "argmax"] = "viterbi"
+    """How labels are chosen, in evaluation and prediction alike."""
+    select: Literal["best-dev", "last"] = "best-dev"
+    """Which epoch's weights are kept."""
+    patience: int | None = None
+    """Stop after this many epochs without a better dev score."""
+    attention: Literal["auto", "triton", "sdpa", "eager"] = "auto"
+    """Who computes attention."""
+    device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1`; `auto` takes CUDA where there is one."""
+
+    # Where it goes.
+    output: Path | None = None
+    """Run directory, or the folder of several: OUTPUT/<unmask>/seed<k>. By default the next free
+    one of runs/1, runs/2, ..."""
+    overwrite: bool = False
+    """Replace a run that is already there."""
+    resume: bool = False
+    """Go on with an interrupted run."""
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(Config).items():
+            value = _typed(_flag(name), name, getattr(self, name), hint)
+            object.__setattr__(self, name, value)
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise InputError(f"{_flag(name)}: expected at least {least}, got {value}")
+        for name in ("lora_dropout", "head_dropout", "warmup", "beta2"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise InputError(f"{_flag(name)}: expected 0 to below 1, got {value}")
+        if self.batch_size % self.keep_every:
+            raise InputError(
+                f"--keep-every: expected a divisor of --batch-size {self.batch_size}, "
+                f"got {self.keep_every}"
+            )
+        if self.resume and self.output is None:
+            raise InputError("--resume: expected --output with the folder of the interrupted run")
+        for name in ("unmask", "seed"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise InputError(f"{_flag(name)}: expected each value once, got {_spaced(values)}")
+        if min(self.seed, default=-1) < 0:
+            raise InputError(
+                f"--seed: expected one or more from 0, got {_spaced(self.seed) or 'none'}"
+            )
+
+    def read_options(self) -> ReadOptions:
+        """How the files of the run are read."""
+        names = {field.name for field in fields(ReadOptions)} - {"labelled"}
+        return ReadOptions(**{name: getattr(self, name) for name in names})
+
+
+_WHERE = ("output", "overwrite", "resume")
+
+_LEAST: dict[str, float] = {
+    "groups": 1,
+    "repeat": 0,
+    "exit_layer": 1,
+    "max_length": 2,
+    "context": 0,
+    "epochs": 1,
+    "max_steps": 1,
+    "batch_size": 1,
+    "tokens_per_batch": 1,
+    "keep_every": 1,
+    "split_seed": 0,
+    "lr": 0,
+    "epsilon": 0,
+    "weight_decay": 0,
+    "max_grad_norm": 1e-12,
+    "lora_rank": 1,
+    "lora_alpha": 0,
+    "patience": 1,
+}
+
+
+def starting_point(recipe_name: str | None, file: Path | None) -> Config:
+    """The configuration before the command line: recipe, then file."""
+    settings = read_config(file) if file else {}
+    name = recipe_name or settings.get("recipe", "default")
+    return replace(Config(**recipe(name)), **{**settings, "recipe": name})
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """The settings of a YAML file, checked for names and types.
+
+    Raises:
+        InputError: the file is missing, not a YAML mapping, or holds unknown or ill-typed values.
+    """
+    try:
+        loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"--config {file}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"--config {file}: expected YAML, got: {reason}") from error
+    if not isinstance(loaded, dict):
+        raise InputError(f"--config {file}: expected `name: value` lines, got {loaded!r:.60}")
+    hints = get_type_hints(Config)
+    settings: dict[str, Any] = {}
+    for key, value in loaded.items():
+        name = str(key).replace("-", "_")
+        if name not in hints:
+            raise InputError(f"--config {file}: unknown setting {key!r}")
+        if name in settings:
+            raise InputError(f"--config {file}: {key}: expected it once, got it twice")
+        settings[name] = _typed(f"--config {file}: {key}", name, value, hints[name])
+    return settings
+
+
+def _typed(place: str, name: str, value: Any, hint: Any) -> Any:
+    """A value in the form of its field; refuses one of another type."""
+    found = converted(value, hint)
+    if fits(found, hint):
+        return found
+    if name == "unmask":
+        raise InputError(f'{place}: expected text in quotes, such as "0011", got {value!r}')
+    advice = "; put it in quotes" if fits(str(value), hint) and value is not None else ""
+    raise InputError(f"{place}: expected {described(hint)}, got {value!r}{advice}")
+
+
+def dump_config(config: Config) -> str:
+    """YAML that `read_config` reads back: what is trained and how, not where it goes."""
+    values = {}
+    for field in fields(Config):
+        if field.name in _WHERE:
+            continue
+        value = getattr(config, field.name)
+        if isinstance(value, Path):
+            value = str(value)
+        values[field.name] = list(value) if isinstance(value, tuple) else value
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _spaced(values: tuple[Any, ...]) -> str:
+    return " ".join(map(str, values))

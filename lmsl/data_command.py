@@ -1,0 +1,78 @@
+"""``lmsl data``: look at files before training on them, and convert them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from lmsl.data import Dataset, ReadOptions, read_with
+from lmsl.describe import check
+from lmsl.errors import InputError
+from lmsl.splits import find_splits
+from lmsl.write import convert
+
+
+def check_files(
+    names: Sequence[str], options: ReadOptions, tokenizer: str | None
+) -> tuple[str, bool]:
+    """A report on files (or on the splits of one folder), and whether nothing was amiss in them.
+
+    Raises:
+        InputError: a file cannot be read, or there is no such tokenizer.
+    """
+    datasets = _read_all(names, options)
+    count = None
+    if tokenizer is not None:
+        # The only part that needs torch and transformers.
+        from lmsl.model import load_tokenizer
+
+        count = _counter(load_tokenizer(tokenizer))
+    clean = not any(
+        dataset.repairs or any(sentence.missed for sentence in dataset)
+        for dataset in datasets.values()
+    )
+    return check(datasets, count), clean
+
+
+def convert_file(
+    names: Sequence[str],
+    output: Path | None,
+    kind: Literal["columns", "json"],
+    options: ReadOptions,
+    say: Callable[[str], None],
+) -> None:
+    """Rewrite one file or folder in another format.
+
+    Raises:
+        InputError: several sources, no output, or an output that is there already.
+    """
+    if len(names) != 1 or output is None:
+        raise InputError("data convert: expected one file and --output FILE")
+    if output.exists():
+        raise InputError(f"--output {output}: is there already; choose another name")
+    for note in convert(names[0], output, kind, options):
+        say(note)
+
+
+def _read_all(names: Sequence[str], options: ReadOptions) -> dict[str, Dataset]:
+    if not names:
+        raise InputError("data: expected one or more files or folders, got none")
+    paths = {name: Path(name) for name in names}
+    if len(names) == 1 and Path(names[0]).is_dir() and not (Path(names[0]) / "seq.in").exists():
+        try:
+            paths = {split: Path(path) for split, path in find_splits(Path(names[0])).items()}
+        except InputError:
+            # No folder of splits: then it is one split of many files, or the reader says why not.
+            paths = {names[0]: Path(names[0])}
+    return {name: read_with(path, options) for name, path in paths.items()}
+
+
+def _counter(tokenizer: object) -> Callable[[Sequence[str]], list[int]]:
+    from lmsl.alignment import Aligner
+
+    aligner = Aligner(tokenizer)
+
+    def count(words: Sequence[str]) -> list[int]:
+        (encoding,) = aligner.encode([words])
+        return [int(size) for size in encoding.ends - encoding.starts]
+
+    return count

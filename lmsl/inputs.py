@@ -1,0 +1,96 @@
+"""The data of a run: read, tokenised and turned into examples once, for all its runs alike."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from lmsl.alignment import Aligner
+from lmsl.config import Config
+from lmsl.console import Console
+from lmsl.data import Dataset, Splits, load_splits
+from lmsl.examples import Example, Examples, build_examples
+from lmsl.loop import Task
+from lmsl.model import Base
+
+DEFAULT_DATA = "synthetic"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """The data of all runs, read and tokenised once."""
+
+    splits: Splits
+    tokenizer: Any
+    aligner: Aligner
+    train: Examples
+    dev: Examples
+    test: Examples | None
+    name: str
+
+    def evaluated(self) -> list[tuple[str, Dataset, Examples]]:
+        """The splits that are scored."""
+        pairs = [("dev", self.splits.dev, self.dev), ("test", self.splits.test, self.test)]
+        return [(name, data, e) for name, data, e in pairs if data is not None and e is not None]
+
+
+def prepare(config: Config, base: Base, console: Console) -> Prepared:
+    """Read and tokenise the data, and say everything that had to be chosen or repaired."""
+    files = (config.data, config.train, config.dev, config.test)
+    name = config.data or (str(config.train) if config.train else DEFAULT_DATA)
+    splits = load_splits(
+        data=DEFAULT_DATA if files == (None,) * 4 else config.data,
+        train=config.train,
+        dev=config.dev,
+        test=config.test,
+        options=config.read_options(),
+        split_seed=config.split_seed,
+    )
+    aligner = Aligner(base.tokenizer)
+    built: dict[str, Examples] = {}
+    parts = {"train": splits.train, "dev": splits.dev, "test": splits.test}
+    for split, dataset in parts.items():
+        if dataset is not None:
+            built[split] = _examples(config, dataset, aligner)
+    console.say(
+        f"data: {name}: "
+        + ", ".join(f"{split} {len(data)} sentences" for split, data in parts.items() if data)
+        + f"; {len(splits.labels)} labels"
+    )
+    for note in splits.notes:
+        console.say(f"  {note}")
+    for split, examples in built.items():
+        for note in examples.notes.lines():
+            console.say(f"  {split}: {note}")
+    return Prepared(
+        splits=splits,
+        tokenizer=base.tokenizer,
+        aligner=aligner,
+        train=built["train"],
+        dev=built["dev"],
+        test=built.get("test"),
+        name=name,
+    )
+
+
+def training_task(data: Prepared) -> Task:
+    """The training data as the loop wants it: examples and label ids by sentence."""
+    sentences = data.splits.train.sentences
+    by_sentence: list[list[Example]] = [[] for _ in sentences]
+    for example in data.train.examples:
+        by_sentence[example.sentence].append(example)
+    labels = data.splits.labels
+    return Task(
+        examples=by_sentence,
+        labels=[labels.ids(sentence.tags or ()) for sentence in sentences],
+        names=[sentence.where for sentence in sentences],
+    )
+
+
+def _examples(config: Config, dataset: Dataset, aligner: Aligner) -> Examples:
+    return build_examples(
+        dataset.sentences,
+        aligner,
+        max_length=config.max_length,
+        overflow=config.overflow,
+        repeat=config.repeat,
+        context=config.context,
+    )

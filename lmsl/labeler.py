@@ -1,0 +1,263 @@
+"""A trained run in use: load it, then ``predict``, ``predict_tags`` or ``evaluate``.
+
+    labeler = lmsl.Labeler.load("runs/latest")
+    labeler.predict(["Ada Lovelace met Babbage."])
+
+Training ends with a Labeler too, and reports what that one predicts: what was scored is what a
+loaded run does, in any process.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lmsl.alignment import Aligner
+from lmsl.assemble import assemble
+from lmsl.data import Dataset, ReadOptions, Sentence, read_with
+from lmsl.decode import Decoded, decode
+from lmsl.errors import InputError
+from lmsl.examples import Examples, build_examples
+from lmsl.head import load_head
+from lmsl.metrics import lost_entities, score
+from lmsl.model import TINY, Base, Tagger, choose_device, choose_dtype, load_base
+from lmsl.peft_format import load_adapter
+from lmsl.run_directory import RunInfo, read_info
+from lmsl.tagging import emissions
+from lmsl.vocabulary import check_labels
+from lmsl.words import split_words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entity:
+    """One entity found in a text."""
+
+    start: int
+    end: int
+    """Characters [start, end) of the text as given; of ``" ".join(words)`` for a word list."""
+    label: str
+    score: float
+    """Probability of exactly this span under the run's decoder."""
+    text: str
+    start_word: int
+    end_word: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tagged:
+    """Decoded sentences, and what happened on the way."""
+
+    decoded: list[Decoded]
+    examples: Examples
+
+
+class Labeler:
+    """A tagger of one run with its tokenizer and settings."""
+
+    def __init__(
+        self,
+        tagger: Tagger,
+        aligner: Aligner,
+        info: RunInfo,
+        device: torch.device,
+        autocast: torch.dtype | None,
+    ) -> None:
+        self.tagger = tagger
+        self.aligner = aligner
+        self.info = info
+        self.device = device
+        self.autocast = autocast
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        device: str | None = None,
+        attention: str | None = None,
+        quantize: str | None = None,
+    ) -> "Labeler":
+        """Load a run directory, or a run on the hub by its id.
+
+        Args:
+            path: folder, or hub id where there is no such folder.
+            device: as ``--device``; by default CUDA where there is one.
+            attention: as ``--attention``.
+            quantize: as ``--quantize``; by default as the run was trained.
+
+        Raises:
+            InputError: not a run, its base model is gone, or its files do not fit the base.
+        """
+        folder = _folder(path)
+        info = read_info(folder)
+        if quantize not in (None, "nf4", "none"):
+            raise InputError(f"--quantize: expected nf4 or none, got {quantize!r}")
+        place = choose_device(device or "auto")
+        dtype = choose_dtype(info.dtype, place)
+        base = _base_of(folder, info, dtype)
+        assembled = assemble(
+            base,
+            string=info.unmask,
+            classes=len(info.labels),
+            label_at=info.label_at,
+            lora=replace(info.lora, dropout=0.0),
+            head_dropout=0.0,
+            seeds=(info.seed,),
+            quantize=info.quantize if quantize is None else "nf4" if quantize == "nf4" else "none",
+            resident="auto",
+            device=place,
+            dtype=dtype,
+            attention=attention or "auto",
+        )
+        load_adapter(assembled.tagger.decoder, 0, folder)
+        load_head(assembled.tagger.head, 0, folder)
+        aligner = Aligner(base.tokenizer, info.tokenization)
+        autocast = None if dtype == torch.float32 else dtype
+        return cls(assembled.tagger.eval(), aligner, info, place, autocast)
+
+    def predict(self, texts: Sequence[str | Sequence[str]]) -> list[list[Entity]]:
+        """The entities of every text, in order; a text is a string or a list of words.
+
+        Raises:
+            InputError: one text instead of a list of them, or a run whose labels are plain tags.
+        """
+        if isinstance(texts, str):
+            raise InputError("predict: expected a list of texts, got one string; put it in a list")
+        if self.info.labels.plain:
+            raise InputError("predict: this run predicts plain tags, no spans; use predict_tags")
+        sentences = [self.sentence(text) for text in texts]
+        tagged = self.tag(sentences)
+        return [entities(*pair) for pair in zip(sentences, tagged.decoded, strict=True)]
+
+    def predict_tags(self, sentences: Sequence[Sequence[str]]) -> list[list[str]]:
+        """One tag a word (IOB2, or plain) for sentences given as lists of words."""
+        for words in sentences:
+            if isinstance(words, str):
+                raise InputError(
+                    f"predict_tags: expected lists of words, got the text {words!r:.40}"
+                )
+        tagged = self.tag([self.sentence(words) for words in sentences])
+        return [list(decoded.tags) for decoded in tagged.decoded]
+
+    def evaluate(
+        self, data: str | Path | Dataset, options: ReadOptions | None = None
+    ) -> dict[str, Any]:
+        """Metrics on labelled data: see ``lmsl.metrics.score``.
+
+        Raises:
+            InputError: the data cannot be read, or has labels this run does not know.
+        """
+        return self.evaluate_with_tags(data, options)[0]
+
+    def evaluate_with_tags(
+        self, data: str | Path | Dataset, options: ReadOptions | None = None
+    ) -> tuple[dict[str, Any], Dataset, list[Decoded]]:
+        """As ``evaluate``, with the data as read and what was predicted."""
+        dataset = data if isinstance(data, Dataset) else read_with(data, self._options(options))
+        if any(sentence.tags is None for sentence in dataset):
+            raise InputError(f"{dataset.source}: expected tags to evaluate against, found none")
+        check_labels(dataset, self.info.labels)
+        tagged = self.tag(dataset.sentences)
+        return self.metrics(dataset, tagged), dataset, tagged.decoded
+
+    def metrics(self, dataset: Dataset, tagged: Tagged) -> dict[str, Any]:
+        """Metrics of tags already predicted for ``dataset``."""
+        predicted = [decoded.tags for decoded in tagged.decoded]
+        metrics = score(dataset.sentences, predicted, plain=self.info.labels.plain)
+        metrics["lost_to_truncation"] = lost_entities(dataset.sentences, tagged.examples.truncated)
+        return metrics
+
+    def tag(self, sentences: Sequence[Sentence], examples: Examples | None = None) -> Tagged:
+        """Decode sentences, packed under the run's token budget, in order."""
+        if examples is None:
+            examples = build_examples(
+                sentences,
+                self.aligner,
+                max_length=self.info.max_length,
+                overflow=self.info.overflow,
+                repeat=self.info.repeat,
+                context=self.info.context,
+            )
+        found = emissions(
+            self.tagger,
+            examples.examples,
+            [len(sentence.words) for sentence in sentences],
+            tokens_per_batch=self.info.tokens_per_batch,
+            device=self.device,
+            autocast=self.autocast,
+        )
+        return Tagged(decoded=decode(found, self.info.labels, self.info.decode), examples=examples)
+
+    def sentence(self, text: str | Sequence[str]) -> Sentence:
+        """A text as a sentence: strings are split as the run says, word lists are taken as is."""
+        if not isinstance(text, str):
+            return Sentence(words=tuple(text), tags=None)
+        offsets = split_words(text, self.info.words)
+        words = tuple(text[start:end] for start, end in offsets)
+        return Sentence(words=words, tags=None, text=text, offsets=offsets)
+
+    def _options(self, options: ReadOptions | None) -> ReadOptions:
+        if options is not None:
+            return options
+        plain = self.info.labels.plain
+        return ReadOptions(words=self.info.words, scheme="plain" if plain else "auto")
+
+
+def entities(sentence: Sentence, decoded: Decoded) -> list[Entity]:
+    """The spans of a decoded sentence with characters of its text."""
+    text = " ".join(sentence.words) if sentence.text is None else sentence.text
+    offsets = word_offsets(sentence)
+    found = []
+    for span, probability in zip(decoded.spans, decoded.scores, strict=True):
+        start, end = offsets[span.start][0], offsets[span.end - 1][1]
+        found.append(
+            Entity(
+                start=start,
+                end=end,
+                label=span.type,
+                score=probability,
+                text=text[start:end],
+                start_word=span.start,
+                end_word=span.end,
+            )
+        )
+    return found
+
+
+def word_offsets(sentence: Sentence) -> tuple[tuple[int, int], ...]:
+    """Characters of each word: in the text as given, or in the words joined by single spaces."""
+    if sentence.offsets is not None:
+        return sentence.offsets
+    ends = list(accumulate(len(word) + 1 for word in sentence.words))
+    return tuple(
+        (end - 1 - len(word), end - 1) for word, end in zip(sentence.words, ends, strict=True)
+    )
+
+
+def _folder(path: str | Path) -> Path:
+    folder = Path(path).expanduser()
+    if folder.exists() or str(path).count("/") != 1 or str(path).startswith((".", "~")):
+        return folder
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(str(path)))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{path}: neither a folder here nor a run on the hub: {reason:.200}"
+        ) from error
+
+
+def _base_of(folder: Path, info: RunInfo, dtype: torch.dtype) -> Base:
+    try:
+        return load_base(
+            info.base,
+            revision=None if info.base == TINY else info.revision,
+            exit_layer=info.exit_layer,
+            dtype=dtype,
+        )
+    except InputError as error:
+        raise InputError(f"{folder}: the base model of this run is gone. {error}") from error

@@ -1,0 +1,221 @@
+"""The training loop: a generator that makes one optimizer update at a time, and does no I/O.
+
+An update is ``batch_size`` sentences for every run of the stack, drawn by that run's seed. Its
+examples are packed under a token budget; the loss is the sum over the labelled words of the update
+divided once by their number, so how the update is cut changes results by rounding alone.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, zip_longest
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from lmsl.config import Config
+from lmsl.dropout import DropoutClock
+from lmsl.errors import TrainingError
+from lmsl.examples import Example
+from lmsl.lora import RunParameters
+from lmsl.model import Tagger
+from lmsl.optim import lr_factor
+from lmsl.packing import Pack, pack, under_budget
+from lmsl.vocabulary import IGNORED_ID
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a run is trained on: examples by sentence, and the label ids of every sentence."""
+
+    examples: Sequence[Sequence[Example]]
+    labels: Sequence[Sequence[int]]
+    names: Sequence[str]
+    """Where each sentence stands, for messages."""
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """What one optimizer update did; lists have one entry for each run."""
+
+    step: int
+    """Updates made so far, this one included."""
+    epoch: int
+    ends_epoch: bool
+    loss: list[float]
+    grad_norm: list[float]
+    lr: float
+    tokens: int
+    """Real tokens, all runs together."""
+
+
+def updates_per_epoch(sentences: int, batch_size: int) -> int:
+    return -(-sentences // batch_size)
+
+
+def total_updates(sentences: int, config: Config) -> int:
+    """How many updates a run makes."""
+    whole = config.epochs * updates_per_epoch(sentences, config.batch_size)
+    return whole if config.max_steps is None else min(whole, config.max_steps)
+
+
+def draw_updates(sentences: int, config: Config, seed: int) -> Iterator[list[int]]:
+    """Sentence numbers of every update, a new seeded order for each epoch."""
+    for epoch in range(config.epochs):
+        order = np.random.default_rng([seed, epoch]).permutation(sentences)
+        for first in range(0, sentences, config.batch_size):
+            drawn = order[first : first + config.batch_size]
+            yield kept_part(drawn.tolist(), config.batch_size // config.keep_every)
+
+
+def kept_part(drawn: list[int], size: int) -> list[int]:
+    """The last whole or begun part of ``size`` sentences: all of them where parts are not cut."""
+    return drawn[(len(drawn) - 1) // size * size :]
+
+
+def training_updates(
+    tagger: Tagger,
+    task: Task,
+    config: Config,
+    *,
+    clock: DropoutClock,
+    parameters: RunParameters,
+    optimizers: Sequence[torch.optim.Optimizer],
+    peak_lr: float,
+    device: torch.device,
+    autocast: torch.dtype | None = None,
+    done: int = 0,
+) -> Iterator[Update]:
+    """Train, yielding after every update; go on after ``done`` updates of an interrupted run.
+
+    Args:
+        optimizers: one for each run, over that run's ``parameters.views``; none, to leave the
+            weights as they are.
+        done: updates made already.
+
+    Raises:
+        TrainingError: the loss or a gradient is not finite; names the sentences of the update.
+    """
+    steps = total_updates(len(task), config)
+    per_epoch = updates_per_epoch(len(task), config.batch_size)
+    drawn = [draw_updates(len(task), config, seed) for seed in clock.seeds]
+    for step, sentences in enumerate(islice(zip(*drawn, strict=True), steps)):
+        if step < done:
+            continue
+        tagger.train()
+        lr = peak_lr * _lr_factor(step, len(task), config)
+        losses, tokens, counts = _gradients(
+            tagger, task, sentences, config, clock, step, device, autocast
+        )
+        parameters.bind_gradients()
+        norms = _clipped(parameters, config.max_grad_norm)
+        for loss, norm, own in zip(losses, norms, sentences, strict=True):
+            _check_finite(step, loss, norm, [task.names[index] for index in own])
+        _step(optimizers, lr, counts)
+        parameters.zero_gradients()
+        yield Update(
+            step=step + 1,
+            epoch=step // per_epoch + 1,
+            ends_epoch=(step + 1) % per_epoch == 0 or step + 1 == steps,
+            loss=losses,
+            grad_norm=norms,
+            lr=lr,
+            tokens=tokens,
+        )
+
+
+def _gradients(
+    tagger: Tagger,
+    task: Task,
+    sentences: Sequence[Sequence[int]],
+    config: Config,
+    clock: DropoutClock,
+    step: int,
+    device: torch.device,
+    autocast: torch.dtype | None,
+) -> tuple[list[float], int, list[int]]:
+    """Forward and backward over one update: losses, tokens seen, labelled words of each run."""
+    drawn = [[e for index in own for e in task.examples[index]] for own in sentences]
+    counts = [_labelled(own, task.labels) for own in drawn]
+    weights = torch.tensor([1.0 / max(1, count) for count in counts], device=device)
+    budgeted = [under_budget(own, config.tokens_per_batch) for own in drawn]
+    losses = torch.zeros(len(drawn), device=device)
+    tokens, words = [0] * len(drawn), [0] * len(drawn)
+    for group in zip_longest(*budgeted, fillvalue=()):
+        batch = pack(group, [task.labels] * len(group), device)
+        clock.set(step=step, token_offset=tuple(tokens), word_offset=tuple(words))
+        with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+            logits = tagger(batch)
+        loss = word_losses(logits, batch, config.loss) * weights
+        (loss.sum() / config.keep_every).backward()
+        losses += loss.detach()
+        tokens = [total + new for total, new in zip(tokens, batch.tokens, strict=True)]
+        words = [total + new for total, new in zip(words, batch.words, strict=True)]
+    return losses.tolist(), sum(tokens), counts
+
+
+def _lr_factor(step: int, sentences: int, config: Config) -> float:
+    # With parts of updates left out, the schedule is laid out over all parts and advances once an
+    # update, as in the released code.
+    parts = updates_per_epoch(sentences, config.batch_size // config.keep_every)
+    return lr_factor(
+        step,
+        total_updates(sentences, config),
+        schedule=config.schedule,
+        warmup=config.warmup,
+        stretch=parts / updates_per_epoch(sentences, config.batch_size),
+    )
+
+
+def _check_finite(step: int, loss: float, norm: float, names: list[str]) -> None:
+    if not np.isfinite(loss + norm):
+        raise TrainingError(
+            f"update {step + 1}: expected finite numbers, got loss {loss} and gradient "
+            f"norm {norm}; lower --lr, or look at the sentences of this update: {', '.join(names)}"
+        )
+
+
+def _step(optimizers: Sequence[torch.optim.Optimizer], lr: float, labelled: Sequence[int]) -> None:
+    """Step every run that had a labelled word: without one, weight decay would act alone."""
+    assert len(optimizers) in (0, len(labelled))
+    for optimizer, count in zip(optimizers, labelled, strict=False):
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        if count:
+            optimizer.step()
+
+
+def word_losses(logits: torch.Tensor, batch: Pack, kind: str) -> torch.Tensor:
+    """The loss summed over the labelled words of each run: [R, W, C] to [R]."""
+    ce = functional.cross_entropy(
+        logits.flatten(0, 1),
+        batch.labels.flatten(),
+        ignore_index=IGNORED_ID,
+        reduction="none",
+    ).view_as(batch.labels)
+    if kind == "focal":
+        # Lin et al. 2017, arXiv 1708.02002, gamma 2: well-classified words count little.
+        ce = (1.0 - torch.exp(-ce)) ** 2 * ce
+    return ce.sum(1)
+
+
+def _labelled(examples: Sequence[Example], labels: Sequence[Sequence[int]]) -> int:
+    return sum(
+        label != IGNORED_ID
+        for example in examples
+        for label in labels[example.sentence][
+            example.first_word : example.first_word + len(example.starts)
+        ]
+    )
+
+
+def _clipped(parameters: RunParameters, max_norm: float) -> list[float]:
+    """Clip the gradients of every run on its own; the norms before clipping."""
+    norms = [
+        torch.nn.utils.clip_grad_norm_(list(views.values()), max_norm)
+        for views in parameters.views
+    ]
+    return [float(norm) for norm in norms]

@@ -1,0 +1,122 @@
+"""From examples to what one forward sees: sentences laid end to end, no padding between them.
+
+A pack serves a stack of R runs at once: the tokens of run 0, then those of run 1, and so on, each
+filled to the same number T_cap with dummy sequences no longer than the longest real one, so that
+LoRA and head can view the whole as ``[R, T_cap, hidden]``. With one run there is no filling.
+Words are read by their token ranges, not by a mask over tokens: the head sees words only.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from lmsl.attention import PackedAttention, pack_attention
+from lmsl.examples import Example
+from lmsl.vocabulary import IGNORED_ID
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pack:
+    """One micro-batch: R runs of T_cap tokens, of which W_cap words a run are read."""
+
+    ids: torch.Tensor
+    """int64 [1, R * T_cap]."""
+    positions: torch.Tensor
+    """int64 [1, R * T_cap], from 0 in every sequence."""
+    attention: PackedAttention
+    starts: torch.Tensor
+    """int64 [R, W_cap]: first token of each word, counted from the run's first token."""
+    ends: torch.Tensor
+    """int64 [R, W_cap]: one past its last token."""
+    labels: torch.Tensor
+    """int64 [R, W_cap]; IGNORED_ID for words without a label and for filling."""
+    tokens: tuple[int, ...]
+    """Real tokens of each run."""
+    words: tuple[int, ...]
+    """Real words of each run."""
+
+    @property
+    def runs(self) -> int:
+        return len(self.tokens)
+
+
+def pack(
+    examples: Sequence[Sequence[Example]],
+    labels: Sequence[Sequence[Sequence[int]]] | None,
+    device: torch.device,
+) -> Pack:
+    """Lay the examples of each run end to end.
+
+    Args:
+        examples: one list for each run.
+        labels: for each run, the label ids of every sentence of its data set, or None.
+        device: where the tensors go.
+    """
+    tokens = tuple(sum(len(example.ids) for example in own) for own in examples)
+    words = tuple(sum(len(example.starts) for example in own) for own in examples)
+    capacity, words_capacity = max(tokens), max(words)
+    longest = max((len(example.ids) for own in examples for example in own), default=1)
+
+    ids = np.zeros((len(examples), capacity), dtype=np.int64)
+    starts = np.zeros((len(examples), words_capacity), dtype=np.int64)
+    ends = np.ones_like(starts)
+    targets = np.full_like(starts, IGNORED_ID)
+    lengths: list[int] = []
+    for run, own in enumerate(examples):
+        sizes = [len(example.ids) for example in own]
+        firsts = np.cumsum([0, *sizes])
+        if own:
+            ids[run, : tokens[run]] = np.concatenate([example.ids for example in own])
+            starts[run, : words[run]] = _joined([e.starts for e in own], firsts)
+            ends[run, : words[run]] = _joined([e.ends for e in own], firsts)
+        if labels is not None:
+            targets[run, : words[run]] = [
+                label for example in own for label in _labels_of(example, labels[run])
+            ]
+        lengths += sizes + _filling(capacity - tokens[run], longest)
+    positions = np.concatenate(
+        [np.arange(length) for length in lengths] or [np.zeros(0, np.int64)]
+    )
+
+    def put(array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(device, non_blocking=True)
+
+    return Pack(
+        ids=put(ids.reshape(1, -1)),
+        positions=put(positions.reshape(1, -1)),
+        attention=pack_attention(lengths, device),
+        starts=put(starts),
+        ends=put(ends),
+        labels=put(targets),
+        tokens=tokens,
+        words=words,
+    )
+
+
+def under_budget(examples: Sequence[Example], tokens: int) -> Iterator[Sequence[Example]]:
+    """Cut examples, in order, into groups of at most ``tokens`` tokens (or one example each)."""
+    first = total = 0
+    for index, example in enumerate(examples):
+        if index > first and total + len(example.ids) > tokens:
+            yield examples[first:index]
+            first, total = index, 0
+        total += len(example.ids)
+    if first < len(examples):
+        yield examples[first:]
+
+
+def _joined(arrays: list[np.ndarray], shifts: np.ndarray) -> np.ndarray:
+    return np.concatenate([array + shift for array, shift in zip(arrays, shifts, strict=False)])
+
+
+def _labels_of(example: Example, labels: Sequence[Sequence[int]]) -> Sequence[int]:
+    first = example.first_word
+    return labels[example.sentence][first : first + len(example.starts)]
+
+
+def _filling(tokens: int, longest: int) -> list[int]:
+    """Lengths of dummy sequences that fill ``tokens`` tokens, none longer than ``longest``."""
+    whole, rest = divmod(tokens, longest)
+    return [longest] * whole + ([rest] if rest else [])

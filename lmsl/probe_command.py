@@ -1,0 +1,25 @@
+"""``lmsl probe``: what each layer of a model or a run really attends to."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from lmsl.labeler import Labeler
+from lmsl.model import choose_device, load_base
+from lmsl.probing import probe
+from lmsl.run_directory import INFO
+from lmsl.unmasking import unmask
+
+
+def probe_lines(name: str, string: str | None, device: str) -> Iterator[str]:
+    """Measure a run directory, or a model, unmasked first if a string is given."""
+    if (Path(name) / INFO).is_file():
+        labeler = Labeler.load(name, device)
+        decoder = labeler.tagger.decoder
+        yield f"{name}: unmask {labeler.info.unmask}"
+    else:
+        decoder = load_base(name).decoder.to(choose_device(device))
+        if string is not None:
+            unmask(decoder, string)
+        yield f"{name}: " + ("as it comes" if string is None else f"unmask {string}")
+    for index, sees in enumerate(probe(decoder)):
+        yield f"layer {index}: {'bidirectional' if sees else 'causal'}"

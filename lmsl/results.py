@@ -1,0 +1,103 @@
+"""What a run reports: its log while it trains, its metrics and files when it is done."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lmsl.card import model_card
+from lmsl.checkpoint import Progress, remove_checkpoint
+from lmsl.config import Config, dump_config
+from lmsl.console import Console
+from lmsl.data import Dataset
+from lmsl.head import save_head
+from lmsl.inputs import Prepared
+from lmsl.labeler import Labeler, Tagged
+from lmsl.loop import Update
+from lmsl.peft_format import save_adapter
+from lmsl.run_directory import INFO, read_info, write_json, write_text
+from lmsl.write import write_columns
+
+
+class Log:
+    """``log.jsonl``: a line for every update and one for every dev evaluation."""
+
+    def __init__(self, path: Path, done: int) -> None:
+        """Keep what an interrupted run logged up to its checkpoint, nothing after it."""
+        self._path = path
+        old = path.read_text(encoding="utf-8").splitlines() if done and path.exists() else []
+        self._lines = [line for line in old if json.loads(line)["step"] <= done]
+
+    def update(self, update: Update) -> None:
+        self._lines.append(json.dumps(vars(update)))
+
+    def dev(self, update: Update, metrics: dict[str, Any]) -> None:
+        kept = {key: value for key, value in metrics.items() if key != "per_type"}
+        self._lines.append(json.dumps({"step": update.step, "epoch": update.epoch, "dev": kept}))
+
+    def flush(self) -> None:
+        write_text(self._path, "".join(f"{line}\n" for line in self._lines))
+
+
+def report(
+    labeler: Labeler,
+    config: Config,
+    folder: Path,
+    data: Prepared,
+    progress: Progress,
+    console: Console,
+) -> None:
+    """Evaluate the selected weights and write the run directory, ``lmsl.json`` last."""
+    info, metrics = labeler.info, dict[str, Any]()
+    for split, dataset, examples in data.evaluated():
+        tagged = labeler.tag(dataset.sentences, examples)
+        metrics[split] = labeler.metrics(dataset, tagged)
+        _write_predictions(folder / f"predictions.{split}.conll", dataset, tagged, console)
+        console.say(f"  {split}: {summary(metrics[split], info.labels.plain)}")
+    save_adapter(labeler.tagger.decoder, 0, folder, base_name=info.base, revision=info.revision)
+    save_head(labeler.tagger.head, 0, folder)
+    data.tokenizer.save_pretrained(folder)
+    write_text(folder / "config.yaml", dump_config(config))
+    extra = {"selected_epoch": progress.kept_epoch, "train_seconds": round(progress.seconds, 1)}
+    write_json(folder / "metrics.json", {**metrics, **extra})
+    write_text(folder / "README.md", model_card(info, config, metrics, data.name))
+    write_text(folder / INFO, info.to_json())
+    remove_checkpoint(folder)
+    console.say(f"  trained in {progress.seconds:.0f} s; saved to {folder}")
+
+
+def summary(metrics: dict[str, Any], plain: bool) -> str:
+    """One line for people: F1 with its parts, or accuracy where tags are plain."""
+    if plain:
+        return (
+            f"accuracy {100 * metrics['accuracy']:.2f}, macro-F1 {100 * metrics['macro_f1']:.2f}"
+        )
+    lost = metrics["lost_to_truncation"]
+    return (
+        f"F1 {100 * metrics['f1']:.2f} (precision {100 * metrics['precision']:.2f}, recall "
+        f"{100 * metrics['recall']:.2f}, {metrics['gold']} gold entities"
+        + (f", {lost} of them lost to truncation)" if lost else ")")
+    )
+
+
+def _write_predictions(path: Path, dataset: Dataset, tagged: Tagged, console: Console) -> None:
+    gold: Sequence[Sequence[str]] = [sentence.tags or () for sentence in dataset]
+    predicted = [decoded.tags for decoded in tagged.decoded]
+    escaped = write_columns(path, dataset.sentences, gold, predicted)
+    if escaped:
+        console.say(f"  {path.name}: {escaped} words hold tabs or line ends, written as \\t, \\n")
+
+
+def summarise(output: Path, folders: Sequence[Path], console: Console) -> None:
+    """Write ``sweep.json``, the scores of several runs side by side, and show them."""
+    rows = []
+    for folder in folders:
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        info = read_info(folder)
+        name = "accuracy" if info.labels.plain else "f1"
+        scores = {split: metrics[split][name] for split in ("dev", "test") if split in metrics}
+        place = folder.relative_to(output).as_posix()
+        rows.append({"unmask": info.unmask, "seed": info.seed, "run": place, **scores})
+        shown = ", ".join(f"{split} {name} {100 * value:.2f}" for split, value in scores.items())
+        console.say(f"{place}: {shown}")
+    write_json(output / "sweep.json", {"runs": rows})

@@ -1,0 +1,205 @@
+"""What a run leaves on disk, and how it is read back.
+
+``lmsl.json`` holds everything that prediction needs beside the weights; ``config.yaml`` everything
+that repeating the run needs. Files are written whole or not at all, and ``lmsl.json`` last: a
+folder without it is not a run.
+"""
+
+import dataclasses
+import errno
+import json
+import platform
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal
+
+from lmsl.assemble import LoRA
+from lmsl.decode import Decoder
+from lmsl.errors import InputError, TrainingError
+from lmsl.examples import Overflow
+from lmsl.model import LabelAt
+from lmsl.sentence import WordMode
+from lmsl.tensor_files import write_whole
+from lmsl.vocabulary import LabelSet
+
+INFO = "lmsl.json"
+CHECKPOINT = "checkpoint"
+_FORMAT = 1
+_PACKAGES = ("lmsl", "torch", "transformers", "peft", "bitsandbytes", "tokenizers", "numpy")
+_OURS = (
+    "adapter_model.safetensors",
+    "adapter_config.json",
+    "head.safetensors",
+    "lmsl.json",
+    "config.yaml",
+    "metrics.json",
+    "log.jsonl",
+    "predictions.dev.conll",
+    "predictions.test.conll",
+    "README.md",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "additional_chat_templates",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "checkpoint",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInfo:
+    """What a trained run needs to be known by, beside its weights."""
+
+    unmask: str
+    labels: LabelSet
+    base: str
+    revision: str | None
+    lora: LoRA
+    label_at: LabelAt
+    words: WordMode
+    tokenization: str
+    decode: Decoder
+    repeat: int
+    exit_layer: int | None
+    context: int
+    max_length: int
+    overflow: Overflow
+    tokens_per_batch: int
+    quantize: Literal["nf4", "none"]
+    dtype: str
+    seed: int
+
+    def to_json(self) -> str:
+        values = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name != "labels"
+        }
+        values["lora"] = dataclasses.asdict(self.lora)
+        scheme = "plain" if self.labels.plain else "iob2"
+        heads = [{"name": "labels", "labels": list(self.labels.names), "scheme": scheme}]
+        document = {"format": _FORMAT, **values, "heads": heads, "versions": versions()}
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def read_info(folder: Path) -> RunInfo:
+    """Read ``lmsl.json``.
+
+    Raises:
+        InputError: the folder is not a run of this format.
+    """
+    path = folder / INFO
+    if not folder.is_dir():
+        raise InputError(f"{folder}: expected a run directory, found no such folder")
+    if not path.is_file():
+        raise InputError(f"{folder}: expected a run directory, found no {INFO} in it")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["format"] != _FORMAT:
+            raise InputError(
+                f"{path}: expected format {_FORMAT}, got {document['format']}; use the version of "
+                f"lmsl that wrote it ({document['versions']['lmsl']})"
+            )
+        (head,) = document["heads"]
+        labels = LabelSet(tuple(head["labels"]), plain=head["scheme"] == "plain")
+        lora = LoRA(**{**document["lora"], "targets": tuple(document["lora"]["targets"])})
+        names = {field.name for field in dataclasses.fields(RunInfo)} - {"labels", "lora"}
+        return RunInfo(labels=labels, lora=lora, **{name: document[name] for name in names})
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a description of a run: {error!r:.150}") from error
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def check_output(folder: Path, *, overwrite: bool, resume: bool) -> None:
+    """Refuse, before anything is computed or created, a folder that a run must not go to.
+
+    Raises:
+        InputError: it holds a run (or an unfinished one) and neither flag says what to do, or it
+            holds other things.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output {folder}: expected a folder, found a file")
+    finished, unfinished = is_finished(folder), (folder / CHECKPOINT).exists()
+    if finished and not (overwrite or resume):
+        raise InputError(
+            f"--output {folder}: holds a run already; choose another folder, or --overwrite"
+        )
+    if unfinished and not (overwrite or resume):
+        raise InputError(
+            f"--output {folder}: holds an interrupted run; go on with it by --resume, or replace "
+            "it by --overwrite"
+        )
+    # Names with a dot in front are the system's, or what an interrupted write left behind.
+    foreign = sorted(
+        path.name
+        for path in folder.glob("*")
+        if path.name not in _OURS and not path.name.startswith(".")
+    )
+    if foreign:
+        found = ", ".join(foreign[:3]) + (" ..." if len(foreign) > 3 else "")
+        raise InputError(f"--output {folder}: expected an empty folder or a run, found {found}")
+
+
+def next_folder() -> Path:
+    """The first of ``runs/1``, ``runs/2``, ... that is not there yet."""
+    return next(path for n in count(1) if not (path := Path("runs") / str(n)).exists())
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the folder holds a whole run."""
+    return (folder / INFO).is_file()
+
+
+def clear(folder: Path) -> None:
+    """Remove the files of a run, ``lmsl.json`` first."""
+    for name in (INFO, *_OURS):
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    write_whole(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turns a full disk or a forbidden folder into one line for people."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise TrainingError(
+                f"{folder}: the disk is full; free some space and go on with --resume"
+            ) from error
+        reason = error.strerror or str(error)
+        raise InputError(f"--output {folder}: cannot be written ({reason})") from error

@@ -1,0 +1,171 @@
+"""The benchmarks run, refuse to show speeds of unequal work, and leave a complete record."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers.utils import logging as transformers_logging
+
+from benchmarks import train_contenders
+from benchmarks.common import Contender, Timing, interleave, machine, summary, table, write_json
+from benchmarks.padded_peer import collate, padding_share
+from benchmarks.train_contenders import Agreement
+from benchmarks.train_step import BASELINE, main
+from lmsl.config import Config
+from lmsl.examples import Example
+from lmsl.loop import Task
+
+SHORT = ["--data", "synthetic", "--sentences", "32", "--rounds", "1", "--updates", "1"]
+
+
+@pytest.fixture(autouse=True)
+def restored_settings() -> Iterator[None]:
+    """The benchmark sets what a program of its own may set; other tests must not see it."""
+    verbosity, threads = transformers_logging.get_verbosity(), torch.get_num_threads()
+    yield
+    transformers_logging.set_verbosity(verbosity)
+    transformers_logging.enable_progress_bar()
+    torch.set_num_threads(threads)
+
+
+def test_train_step_measures_and_leaves_a_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "folder" / "train_step.json"
+    assert main([*SHORT, "--warmup", "1", "--threads", "1", "--output", str(output)]) == 0
+    record = json.loads(output.read_text())
+    assert [path.name for path in output.parent.iterdir()] == ["train_step.json"]
+    assert [gate["weights"] for gate in record["gate"]] == ["NF4 resident", "NF4", "dense"]
+    for gate in record["gate"]:
+        assert gate["holds"] and 0 <= gate["difference"] <= 1e-4 and gate["grad_norm"] > 0.01
+    # Quantisation changes the numbers: were they equal, one of the two would not be NF4.
+    assert record["gate"][1]["loss"] != pytest.approx(record["gate"][2]["loss"], rel=1e-5)
+    names = ["ours, NF4 resident", "ours, NF4", BASELINE, "peer, dense"]
+    assert list(record["contenders"]) == names
+    for figures in record["contenders"].values():
+        speed = record["tokens"] / figures["step_ms"] * 1e3
+        assert figures["tokens_per_second"] == pytest.approx(speed) and speed > 0
+    assert record["contenders"][BASELINE]["ratio"] == 1.0
+    assert record["machine"]["threads"] == 1 and record["machine"]["versions"]["torch"]
+    assert 0 < record["padding"] < 1 and record["data"]["sentences"] == 32
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in names) and printed.count(": ok") == 3
+
+
+def test_no_speed_on_a_red_gate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Adapters that are not carried over must be noticed, or the gate proves nothing."""
+    monkeypatch.setattr(train_contenders, "copy_adapters", lambda tagger, peer: None)
+    output = tmp_path / "train_step.json"
+    assert main([*SHORT, "--output", str(output)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out.count("FAILED") == 3 and "tokens/s" not in printed.out
+    assert "no speeds" in printed.err and not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--data", "nowhere.conll"], "found none at nowhere.conll"),
+        (["--rounds", "0"], "--rounds: expected at least 1, got 0"),
+        ([*SHORT, "--unmask", "0021"], "0021"),
+        (["--batch-size", "0"], "--batch-size: expected at least 1"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--output", str(tmp_path / "x.json")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and expected in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_everybody_takes_turns_and_begins_once() -> None:
+    order: list[str] = []
+
+    def contender(name: str, tokens: int = 5) -> Contender:
+        return Contender(name=name, step=lambda: order.append(name) or tokens)  # type: ignore[func-returns-value]
+
+    timings = interleave([contender("a"), contender("b")], rounds=3, steps=2, warmup=1)
+    assert "".join(order) == "ab" + "aabb" + "bbaa" + "aabb"
+    assert timings["a"].tokens == timings["b"].tokens == [10, 10, 10]
+    assert all(seconds > 0 for seconds in timings["a"].seconds)
+    with pytest.raises(AssertionError, match="different tokens"):
+        interleave([contender("a"), contender("b", 6)], rounds=1, steps=1, warmup=0)
+
+
+def test_ratios_are_taken_within_rounds() -> None:
+    """A slow phase that hits both in the same round leaves the ratio alone."""
+    ours = Timing(seconds=[1.0, 10.0, 1.0], tokens=[100, 100, 100])
+    peer = Timing(seconds=[2.0, 20.0, 3.0], tokens=[100, 100, 100])
+    figures = summary(ours, peer, steps=4)
+    assert (figures["ratio"], figures["ratio_lowest"], figures["ratio_highest"]) == (2, 2, 3)
+    assert figures["tokens_per_second"] == 100 and figures["step_ms"] == 250
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"loss": math.nan}, {"peer_grad_norm": 1.001}, {"same_tokens": False}, {"loss": 2.001}],
+    ids=["nan", "gradient", "tokens", "loss"],
+)
+def test_agreement_has_to_be_complete(change: dict[str, float]) -> None:
+    equal = Agreement(
+        weights="NF4",
+        loss=2.0,
+        peer_loss=2.0,
+        grad_norm=1.0,
+        peer_grad_norm=1.0,
+        same_tokens=True,
+    )
+    assert equal.holds and "ok" in equal.line()
+    changed = replace(equal, **change)
+    assert not changed.holds and "FAILED" in changed.line()
+
+
+def example(ids: list[int], sentence: int, first_word: int, ends: list[int]) -> Example:
+    return Example(
+        ids=np.array(ids, dtype=np.int32),
+        sentence=sentence,
+        first_word=first_word,
+        starts=np.array([0, *ends[:-1]], dtype=np.int32),
+        ends=np.array(ends, dtype=np.int32),
+    )
+
+
+def test_the_peer_is_padded_and_labelled_where_ours_reads() -> None:
+    labels = [[7, 8], [1, 2, 3]]
+    examples = [example([11, 12, 13], 0, 0, [2, 3]), example([14], 1, 2, [1])]
+    batch = collate(examples, labels, padding_id=99)
+    assert batch["input_ids"].tolist() == [[11, 12, 13], [14, 99, 99]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert batch["labels"].tolist() == [[-100, 7, 8], [3, -100, -100]]
+    task = Task(examples=[[one] for one in examples], labels=labels, names=["", ""])
+    config = Config(batch_size=2, epochs=1)
+    assert padding_share(task, config, seed=1, updates=1) == pytest.approx(1 - 4 / 6)
+
+
+def test_a_machine_without_git_has_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    found = machine(torch.device("cpu"))
+    assert found["commit"] is None and found["processor"] and found["cores"] >= 1
+
+
+def test_tables_line_up() -> None:
+    lines = table(["", "tokens/s"], [["ours, NF4", "1,234"], ["peer", "7"]]).splitlines()
+    assert lines[2] == "ours, NF4     1,234" and lines[3] == "peer              7"
+
+
+def test_a_record_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "record.json"
+    write_json(path, {"name": "Müller", "value": 1.5})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"name": "Müller", "value": 1.5}
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"value": math.nan})
+    assert json.loads(path.read_text(encoding="utf-8"))["value"] == 1.5

@@ -1,0 +1,54 @@
+"""The folder `kernels/` is a container, not a package: transformers imports one of that name."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BUILD = (
+    "from transformers import LlamaConfig, LlamaModel;"
+    "LlamaModel(LlamaConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1,"
+    "num_attention_heads=1, vocab_size=8))"
+)
+
+
+def test_kernels_is_no_package():
+    assert not (ROOT / "kernels" / "__init__.py").exists()
+    assert not list((ROOT / "tests").rglob("kernels"))
+
+
+def test_another_package_called_kernels_wins(tmp_path):
+    stub = tmp_path / "kernels"
+    stub.mkdir()
+    (stub / "__init__.py").write_text("WHO = 'the stub'\n")
+    code = "import sys; sys.path.append(sys.argv[1]); import kernels; print(kernels.WHO)"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "the stub"
+
+
+def test_transformers_builds_models_from_the_root_of_the_repository():
+    command = [sys.executable, "-c", BUILD]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_wheel_holds_our_packages_and_the_tiny_model(tmp_path):
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    top = {name.split("/")[0] for name in names if ".dist-info/" not in name}
+    assert top == {"lmsl", "lmsl_kernels"}
+    assert {"lmsl/tiny/model.safetensors", "lmsl/tiny/tokenizer.json"} <= set(names)
+    size = sum(path.stat().st_size for path in (ROOT / "lmsl" / "tiny").iterdir())
+    assert size <= 8_000_000
+
+
+def test_names_of_the_package_are_what_they_say():
+    import lmsl
+
+    for name in lmsl.__all__:
+        assert getattr(lmsl, name) is not None
+    assert callable(lmsl.unmask) and callable(lmsl.probe) and callable(lmsl.train)

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from lmsl.config import Config
+from lmsl.errors import InputError
 from lmsl.examples import Example
 from lmsl.loop import Task, draw_updates
 from lmsl.lora import stacked_layers, trainable_parameters
@@ -48,31 +49,16 @@ def build_peer(
         classes: number of labels.
         targets: names of the adapted layers.
         seed: of the initial values.
+
+    Raises:
+        InputError: transformers has no token-classification model for this base, or one whose
+            head is not called ``score``.
     """
     from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
-    from transformers import AutoConfig, AutoModelForTokenClassification, BitsAndBytesConfig
 
     torch.manual_seed(seed)
-    settings = AutoConfig.from_pretrained(source, num_labels=classes)
-    settings.classifier_dropout = config.head_dropout
-    quantized = config.quantize == "nf4"
-    nf4 = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.float32,
-        # Without it the classifier is quantised too.
-        llm_int8_skip_modules=["score", "classifier", "lm_head"],
-    )
-    model = AutoModelForTokenClassification.from_pretrained(
-        source,
-        config=settings,
-        dtype=torch.float32,
-        attn_implementation="sdpa",
-        device_map={"": "cpu"},
-        quantization_config=nf4 if quantized else None,
-    )
-    if quantized:
+    model = _load_classifier(source, config, classes)
+    if config.quantize == "nf4":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     lora = LoraConfig(
         task_type=TaskType.TOKEN_CLS,
@@ -83,6 +69,39 @@ def build_peer(
     )
     adapted: nn.Module = get_peft_model(model, lora).train()
     return adapted
+
+
+def _load_classifier(source: str, config: Config, classes: int) -> Any:
+    from transformers import AutoConfig, AutoModelForTokenClassification, BitsAndBytesConfig
+
+    settings = AutoConfig.from_pretrained(source, num_labels=classes)
+    settings.classifier_dropout = config.head_dropout
+    nf4 = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32,
+        # Without it the classifier is quantised too.
+        llm_int8_skip_modules=["score", "classifier", "lm_head"],
+    )
+    try:
+        model = AutoModelForTokenClassification.from_pretrained(
+            source,
+            config=settings,
+            dtype=torch.float32,
+            attn_implementation="sdpa",
+            device_map={"": "cpu"},
+            quantization_config=nf4 if config.quantize == "nf4" else None,
+        )
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"--model {source}: the peer cannot be built: {reason:.200}") from error
+    if not hasattr(model, "score"):
+        raise InputError(
+            f"--model {source}: expected the peer's head to be called score, got "
+            f"{type(model).__name__} without one; use a Llama-like model"
+        )
+    return model
 
 
 def peer_updates(

@@ -125,7 +125,11 @@ def run(settings: Settings) -> int:
         "benchmark": "train_step",
         "machine": found,
         "settings": shown,
-        "data": {"name": Path(data.source).name, "sentences": len(task), "classes": classes},
+        "data": {
+            "name": "/".join(Path(data.source).parts[-2:]),
+            "sentences": len(task),
+            "classes": classes,
+        },
         "gate": [gate.record() for gate in gates],
         **figures,
     }

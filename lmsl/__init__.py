@@ -5,7 +5,7 @@
     lmsl.unmask(model, "0011")                     # any Hugging Face decoder, in place
     lmsl.probe(model)                              # measured: which layers see to the right
     labelers = lmsl.train(lmsl.Config(unmask=("0011",)))
-    labeler = lmsl.Labeler.load("runs/latest")
+    labeler = lmsl.Labeler.load("runs/1")
     labeler.predict(["Ada Lovelace met Babbage."])
 
 Names are imported when they are first used, so that ``lmsl data`` need not wait for torch.

@@ -10,6 +10,7 @@ import torch
 
 from lmsl.bits import layer_bits
 from lmsl.dropout import DropoutClock
+from lmsl.errors import InputError
 from lmsl.head import StackedHead
 from lmsl.lora import add_lora, default_targets
 from lmsl.model import Base, LabelAt, Tagger
@@ -98,7 +99,13 @@ def assemble(
         clock=clock,
     ).to(device)
     tagger = Tagger(decoder, head, label_at)
-    verify(decoder, bits)
+    try:
+        verify(decoder, bits)
+    except InputError:
+        raise
+    except ValueError as error:
+        # What the attention operators say of a device or a shape that they cannot serve.
+        raise InputError(f"--attention {attention}: {error}") from error
     unmasked = [index for index, bit in enumerate(bits) if bit]
     notes.append(
         f"measured: layers {_ranges(unmasked)} of {len(bits)} see to the right"

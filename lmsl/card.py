@@ -1,5 +1,6 @@
 """The model card that every run directory carries, in plain Markdown."""
 
+from pathlib import Path
 from typing import Any
 
 from lmsl.config import Config
@@ -24,7 +25,7 @@ library_name: lmsl
 pipeline_tag: token-classification
 ---
 
-# {info.base}, unmasked {info.unmask}, on {data}
+# {Path(config.model).name}, unmasked {info.unmask}, on {data}
 
 A sequence labeler: the decoder `{info.base}` with the causal mask removed as `{info.unmask}` says
 (one bit a layer group, the leftmost nearest the input, 1 = bidirectional), fine-tuned with LoRA

@@ -4,6 +4,7 @@ Order and dropout are functions of seed and step, so no generator state has to b
 run makes the same updates as one that was never stopped.
 """
 
+import io
 import pickle
 import shutil
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ import torch
 from lmsl.errors import InputError
 from lmsl.loop import Update
 from lmsl.run_directory import CHECKPOINT
+from lmsl.tensor_files import write_whole
 
 _FILE = "state.pt"
 _UNREADABLE = (
@@ -89,9 +91,10 @@ def save_checkpoint(
         "optimizer": optimizer.state_dict(),
         "config": config,
     }
-    new = folder / CHECKPOINT / f"{_FILE}.new"
-    torch.save(state, new)
-    new.replace(folder / CHECKPOINT / _FILE)
+    # torch reports a full disk as a RuntimeError without a reason; writing bytes says what it is.
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_whole(folder / CHECKPOINT / _FILE, buffer.getvalue())
 
 
 def load_checkpoint(
@@ -116,16 +119,21 @@ def load_checkpoint(
         raise InputError(
             f"{file}: not a checkpoint ({reason:.100}); begin anew with --overwrite"
         ) from error
-    if saved != config:
-        before, now = saved.splitlines(), config.splitlines()
-        other = [line for line in now if line not in before]
-        raise InputError(
-            f"--resume {folder}: the interrupted run had other settings; now: "
-            f"{'; '.join(other[:3]) or 'fewer'}; repeat its flags, or --overwrite"
-        )
+    refuse_other_settings(folder, saved, config)
     restore(parameters, state["weights"])
     optimizer.load_state_dict(state["optimizer"])
     return progress
+
+
+def refuse_other_settings(folder: Path, before: str, now: str) -> None:
+    """Raise InputError where a run in ``folder`` had another ``config.yaml`` than is asked now."""
+    if before != now:
+        known = before.splitlines()
+        other = [line for line in now.splitlines() if line not in known]
+        raise InputError(
+            f"--resume {folder}: the run there had other settings; now: "
+            f"{'; '.join(other[:3]) or 'fewer'}; repeat its flags, or --overwrite"
+        )
 
 
 def remove_checkpoint(folder: Path) -> None:

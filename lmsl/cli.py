@@ -7,13 +7,15 @@ everything else to standard error. Exit status 2 is bad input, 1 a training that
 import argparse
 import json
 import sys
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from lmsl.config import Config, starting_point
 from lmsl.console import Console
 from lmsl.errors import InputError, TrainingError
 from lmsl.sentence import Format, ReadOptions, Scheme, WordMode
@@ -30,6 +32,18 @@ lmsl COMMAND --help shows the flags of a command."""
 
 
 @dataclass(frozen=True, kw_only=True)
+class Train(Config):
+    """Fine-tune a decoder as a sequence labeler; several unmask strings or seeds make several
+    runs. Values not given come from --config, then from --recipe."""
+
+    config: Path | None = None
+    """YAML file of settings by the names of the flags; the config.yaml of a run repeats it."""
+
+    def __post_init__(self) -> None:
+        """Checked later, as a Config: tyro makes a page of any error raised here."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Predict:
     """Label a file, or standard input, with a trained run; write to standard output."""
 
@@ -38,7 +52,8 @@ class Predict:
     source: tyro.conf.Positional[str] = "-"
     """File to label; - is standard input."""
     format: Format = "auto"
-    """Format of the input; `auto`: JSON lines, columns by the file's suffix, else running text."""
+    """Format of the input; `auto`: JSON lines, columns by the file's suffix or where every line
+    ends in an IOB tag, else running text."""
     output: Literal["auto", "json", "columns"] = "auto"
     """Format of the answer; `auto`: columns for columns, JSON lines for the rest."""
     token_column: int | None = None
@@ -87,7 +102,8 @@ class Data:
 
     action: tyro.conf.Positional[Literal["check", "describe", "convert"]]
     """check: counts, scheme, repairs, lengths, duplicates between files; exit status 1 where
-    something was repaired, lost or repeated. describe: the same, always 0. convert: rewrite."""
+    something was repaired or lost, is in two files or unknown to train. describe: the same, always
+    0. convert: rewrite."""
     files: tyro.conf.Positional[tuple[str, ...]]
     """Files or folders, one a split; a folder of splits counts as its splits."""
     to: Literal["columns", "json"] = "json"
@@ -151,6 +167,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has closed it; nobody is left to tell.
         sys.stdout = None
         return 141
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{place}{error.strerror or error}", 2)
 
 
 def _fail(message: str, status: int) -> int:
@@ -166,38 +185,24 @@ def _parse(kind: Any, arguments: list[str], name: str, default: Any = None) -> A
 
 
 def _train(arguments: list[str]) -> int:
-    from lmsl.config import starting_point
-
     # Recipe and file decide the defaults that the flags are read against.
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early = argparse.ArgumentParser(prog="lmsl train", add_help=False, allow_abbrev=False)
     early.add_argument("--recipe")
     early.add_argument("--config", type=Path)
     known, _ = early.parse_known_args(arguments)
-    rest = _without(arguments, "--config")
-    default = starting_point(known.recipe, known.config)
-    config = _parse(type(default), rest, "train", default)
+    start = starting_point(known.recipe, known.config)
+    default = Train(**vars(start), config=known.config)
+    flags: Train = _parse(Train, arguments, "train", default)
+    config = Config(**{field.name: getattr(flags, field.name) for field in fields(Config)})
     if not config.unmask:
         raise InputError(
             "--unmask: expected one or more strings such as 0011 (see --help), got none"
         )
-    from lmsl.run import train
+    from lmsl.run import train_runs
 
-    train(config)
+    # Each Labeler is dropped at once: the next run needs the memory.
+    deque(train_runs(config), maxlen=0)
     return 0
-
-
-def _without(arguments: list[str], flag: str) -> list[str]:
-    """The arguments less ``flag VALUE`` and ``flag=VALUE``."""
-    kept = []
-    skip = False
-    for argument in arguments:
-        if skip:
-            skip = False
-        elif argument == flag:
-            skip = True
-        elif not argument.startswith(f"{flag}="):
-            kept.append(argument)
-    return kept
 
 
 def _predict(arguments: list[str]) -> int:

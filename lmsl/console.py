@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console as RichConsole
 from rich.progress import (
@@ -14,7 +15,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from lmsl.loop import Update
+if TYPE_CHECKING:
+    # Commands that only look at data need not wait for torch.
+    from lmsl.loop import Update
 
 
 class Bar:
@@ -28,7 +31,7 @@ class Bar:
         self._loss: float | None = None
         self._dev = ""
 
-    def advance(self, update: Update) -> None:
+    def advance(self, update: "Update") -> None:
         loss = sum(update.loss) / len(update.loss)
         self._loss = loss if self._loss is None else 0.9 * self._loss + 0.1 * loss
         self._tokens += update.tokens

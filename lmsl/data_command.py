@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from lmsl.data import Dataset, ReadOptions, read_with
-from lmsl.describe import check
+from lmsl.describe import between, check
 from lmsl.errors import InputError
 from lmsl.splits import find_splits
 from lmsl.write import convert
@@ -25,12 +25,15 @@ def check_files(
         # The only part that needs torch and transformers.
         from lmsl.model import load_tokenizer
 
-        count = _counter(load_tokenizer(tokenizer))
-    clean = not any(
+        try:
+            count = _counter(load_tokenizer(tokenizer))
+        except InputError as error:
+            raise InputError(str(error).replace("--model", "--tokenizer", 1)) from error
+    amiss = between(datasets).amiss or any(
         dataset.repairs or any(sentence.missed for sentence in dataset)
         for dataset in datasets.values()
     )
-    return check(datasets, count), clean
+    return check(datasets, count), not amiss
 
 
 def convert_file(
@@ -60,7 +63,10 @@ def _read_all(names: Sequence[str], options: ReadOptions) -> dict[str, Dataset]:
     if len(names) == 1 and Path(names[0]).is_dir() and not (Path(names[0]) / "seq.in").exists():
         try:
             paths = {split: Path(path) for split, path in find_splits(Path(names[0])).items()}
-        except InputError:
+        except InputError as error:
+            if "expected one " in str(error):
+                reason, _, _ = str(error).partition(";")
+                raise InputError(f"{reason}; name the files instead of the folder") from error
             # No folder of splits: then it is one split of many files, or the reader says why not.
             paths = {names[0]: Path(names[0])}
     return {name: read_with(path, options) for name, path in paths.items()}

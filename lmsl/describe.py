@@ -6,6 +6,7 @@ train, a sentence longer than the model reads. The report says each in plain num
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from lmsl.labels import IGNORED, OUTSIDE, tag_spans
 from lmsl.sentence import Dataset
@@ -23,7 +24,7 @@ def check(datasets: Mapping[str, Dataset], count_subwords: CountSubwords | None 
         lines += [f"{name}: {dataset.source}", *map("  {}".format, _describe(dataset))]
         if count_subwords is not None:
             lines.append(f"  sub-words a sentence: {_subword_lengths(dataset, count_subwords)}")
-    lines += _between(datasets)
+    lines += between(datasets).lines
     return "\n".join(lines)
 
 
@@ -82,9 +83,18 @@ def _conflicts(dataset: Dataset) -> int:
     return sum(len(tags) > 1 for tags in taggings.values())
 
 
-def _between(datasets: Mapping[str, Dataset]) -> list[str]:
+@dataclass(frozen=True, kw_only=True)
+class Between:
+    """What was found between splits, in lines for people, and whether any of it is a fault."""
+
+    lines: list[str]
+    amiss: bool
+
+
+def between(datasets: Mapping[str, Dataset]) -> Between:
     """Sentences that two splits share, and labels that train lacks."""
     lines = []
+    amiss = False
     names = list(datasets)
     words = {name: {sentence.words for sentence in datasets[name]} for name in names}
     for position, first in enumerate(names):
@@ -92,13 +102,15 @@ def _between(datasets: Mapping[str, Dataset]) -> list[str]:
             shared = sum(s.words in words[first] for s in datasets[second])
             share = shared / max(1, len(datasets[second]))
             lines.append(f"{second}: {shared} sentences ({share:.1%}) are also in {first}")
+            amiss |= shared > 0
     if "train" in datasets:
         known = set(_entities(datasets["train"]))
         for name in names:
             unknown = sorted(set(_entities(datasets[name])) - known - {OUTSIDE})
             if unknown:
                 lines.append(f"{name}: labels unknown to train: {', '.join(unknown)}")
-    return lines
+                amiss = True
+    return Between(lines=lines, amiss=amiss)
 
 
 def _subword_lengths(dataset: Dataset, count_subwords: CountSubwords) -> str:

@@ -14,9 +14,9 @@ _WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or 
 def converted(value: Any, hint: Any) -> Any:
     """The value in the form the hint asks for, where nothing but the form differs.
 
-    Lists and single values become tuples and text becomes a path. YAML 1.1 reads 2e-4 as text and
-    a bare yes as true; both are taken back. What does not fit is returned as it is, for `fits` to
-    refuse.
+    Lists and single values become tuples, text becomes a path and a path text. YAML 1.1 reads
+    2e-4 as text and a bare yes as true; both are taken back. What does not fit is returned as it
+    is, for `fits` to refuse.
     """
     kinds = _kinds(hint)
     if get_origin(hint) is tuple:
@@ -24,6 +24,8 @@ def converted(value: Any, hint: Any) -> Any:
         return tuple(converted(each, get_args(hint)[0]) for each in values)
     if isinstance(value, str) and Path in kinds:
         return Path(value)
+    if isinstance(value, Path) and Path not in kinds and str in kinds:
+        return str(value)
     if isinstance(value, str) and float in kinds:
         try:
             return float(value)

@@ -1,6 +1,6 @@
 """A trained run in use: load it, then ``predict``, ``predict_tags`` or ``evaluate``.
 
-    labeler = lmsl.Labeler.load("runs/latest")
+    labeler = lmsl.Labeler.load("runs/1")
     labeler.predict(["Ada Lovelace met Babbage."])
 
 Training ends with a Labeler too, and reports what that one predicts: what was scored is what a
@@ -191,12 +191,23 @@ class Labeler:
         return Tagged(decoded=decode(found, self.info.labels, self.info.decode), examples=examples)
 
     def sentence(self, text: str | Sequence[str]) -> Sentence:
-        """A text as a sentence: strings are split as the run says, word lists are taken as is."""
+        """A text as a sentence: strings are split as the run says, word lists are taken as is.
+
+        Raises:
+            InputError: neither a string nor a list of strings.
+        """
         if not isinstance(text, str):
-            return Sentence(words=tuple(text), tags=None)
+            words = tuple(text) if isinstance(text, Sequence) else (text,)
+            for word in words:
+                if not isinstance(word, str):
+                    raise InputError(
+                        "predict: expected texts or lists of words, got "
+                        f"{word!r:.40} ({type(word).__name__})"
+                    )
+            return Sentence(words=words, tags=None)
         offsets = split_words(text, self.info.words)
-        words = tuple(text[start:end] for start, end in offsets)
-        return Sentence(words=words, tags=None, text=text, offsets=offsets)
+        found = tuple(text[start:end] for start, end in offsets)
+        return Sentence(words=found, tags=None, text=text, offsets=offsets)
 
     def _options(self, options: ReadOptions | None) -> ReadOptions:
         if options is not None:

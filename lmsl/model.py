@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as hf_logging
@@ -108,14 +109,18 @@ def load_base(
         config = AutoConfig.from_pretrained(source, revision=revision)
         config, depth = _cut(config, exit_layer)
         with _quiet():
-            decoder = AutoModel.from_pretrained(
-                source, config=config, revision=revision, dtype=dtype
+            decoder, loading = AutoModel.from_pretrained(
+                source, config=config, revision=revision, dtype=dtype, output_loading_info=True
             )
     except InputError:
         raise
-    except (OSError, ValueError, ImportError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"--model {name}: cannot be loaded: {reason:.300}") from error
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
+        raise InputError(f"--model {name}: cannot be loaded: {_reason(error)}") from error
+    # transformers fills these with random numbers and goes on.
+    if absent := sorted(loading["missing_keys"]):
+        raise InputError(
+            f"--model {name}: its weights lack {len(absent)} tensors, first {absent[0]}"
+        )
     tokenizer = load_tokenizer(name, revision)
     return Base(
         decoder=decoder,
@@ -137,10 +142,13 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
     except InputError:
         raise
     except (OSError, ValueError, ImportError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"--model {name}: its tokenizer cannot be loaded: {reason:.300}"
-        ) from error
+        reason = _reason(error)
+        raise InputError(f"--model {name}: its tokenizer cannot be loaded: {reason}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What a library said, on one line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _source(name: str, file: str = "config.json") -> str:
@@ -204,7 +212,8 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        # Reading a number back tells a device that computes from one that only has a name.
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"--device {name}: not available here: {reason:.150}") from error

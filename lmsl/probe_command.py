@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from lmsl.errors import InputError
 from lmsl.labeler import Labeler
 from lmsl.model import choose_device, load_base
 from lmsl.probing import probe
@@ -13,6 +14,8 @@ from lmsl.unmasking import unmask
 def probe_lines(name: str, string: str | None, device: str) -> Iterator[str]:
     """Measure a run directory, or a model, unmasked first if a string is given."""
     if (Path(name) / INFO).is_file():
+        if string is not None:
+            raise InputError(f"--unmask {string}: {name} is a run, which has a string of its own")
         labeler = Labeler.load(name, device)
         decoder = labeler.tagger.decoder
         yield f"{name}: unmask {labeler.info.unmask}"

@@ -70,6 +70,7 @@ def _items(text: str, source: str) -> Iterator[tuple[str, Any]]:
     except ValueError as error:
         line = getattr(error, "lineno", 1)
         raise InputError(f"{source}:{line}: not valid JSON ({_reason(error)})") from None
+    _refuse_surrogates(text, values, source)
     for number, value in enumerate(values, start=1):
         yield f"{source}: item {number}", value
 
@@ -85,9 +86,22 @@ def _lines(text: str, source: str) -> Iterator[tuple[str, Any]]:
 def json_line(line: str, place: str) -> Any:
     """The value of one line; InputError names ``place``."""
     try:
-        return json.loads(line)
+        value = json.loads(line)
     except ValueError as error:
         raise InputError(f"{place}: expected one JSON object a line ({_reason(error)})") from None
+    _refuse_surrogates(line, value, place)
+    return value
+
+
+def _refuse_surrogates(text: str, value: Any, place: str) -> None:
+    """JSON can spell half a character, which no file can hold: better now than on writing."""
+    if "\\u" not in text:
+        return
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise InputError(f"{place}: expected text, got {half}, half of a character") from None
 
 
 def _reason(error: ValueError) -> str:

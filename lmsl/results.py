@@ -1,6 +1,9 @@
 """What a run reports: its log while it trains, its metrics and files when it is done."""
 
 import json
+import os
+import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,8 @@ from lmsl.inputs import Prepared
 from lmsl.labeler import Labeler, Tagged
 from lmsl.loop import Update
 from lmsl.peft_format import save_adapter
-from lmsl.run_directory import INFO, read_info, write_json, write_text
-from lmsl.write import write_columns
+from lmsl.run_directory import INFO, read_info, write_json, write_text, writing
+from lmsl.write import column_lines
 
 
 class Log:
@@ -56,7 +59,7 @@ def report(
         console.say(f"  {split}: {summary(metrics[split], info.labels.plain)}")
     save_adapter(labeler.tagger.decoder, 0, folder, base_name=info.base, revision=info.revision)
     save_head(labeler.tagger.head, 0, folder)
-    data.tokenizer.save_pretrained(folder)
+    _save_tokenizer(data.tokenizer, folder)
     write_text(folder / "config.yaml", dump_config(config))
     extra = {"selected_epoch": progress.kept_epoch, "train_seconds": round(progress.seconds, 1)}
     write_json(folder / "metrics.json", {**metrics, **extra})
@@ -83,9 +86,25 @@ def summary(metrics: dict[str, Any], plain: bool) -> str:
 def _write_predictions(path: Path, dataset: Dataset, tagged: Tagged, console: Console) -> None:
     gold: Sequence[Sequence[str]] = [sentence.tags or () for sentence in dataset]
     predicted = [decoded.tags for decoded in tagged.decoded]
-    escaped = write_columns(path, dataset.sentences, gold, predicted)
+    lines, escaped = column_lines(dataset.sentences, gold, predicted)
+    write_text(path, "".join(f"{line}\n" for line in lines))
     if escaped:
         console.say(f"  {path.name}: {escaped} words hold tabs or line ends, written as \\t, \\n")
+
+
+def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Save a tokenizer, each of its files whole or not at all."""
+    with tempfile.TemporaryDirectory(dir=folder, suffix=".tmp", prefix=".tokenizer.") as scratch:
+        try:
+            tokenizer.save_pretrained(scratch)
+        except Exception as error:
+            # The tokenizers library reports a full disk as a bare Exception.
+            found = re.search(r"\(os error (\d+)\)", str(error))
+            if found is None:
+                raise
+            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+        for path in Path(scratch).iterdir():
+            path.replace(folder / path.name)
 
 
 def summarise(output: Path, folders: Sequence[Path], console: Console) -> None:
@@ -100,4 +119,5 @@ def summarise(output: Path, folders: Sequence[Path], console: Console) -> None:
         rows.append({"unmask": info.unmask, "seed": info.seed, "run": place, **scores})
         shown = ", ".join(f"{split} {name} {100 * value:.2f}" for split, value in scores.items())
         console.say(f"{place}: {shown}")
-    write_json(output / "sweep.json", {"runs": rows})
+    with writing(output):
+        write_json(output / "sweep.json", {"runs": rows})

@@ -6,6 +6,7 @@ Several unmask strings or seeds are several runs, each in its own directory.
 """
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,25 +14,34 @@ import torch
 
 from lmsl.assemble import Assembled, LoRA, assemble
 from lmsl.bits import expand_strings, layer_bits
-from lmsl.checkpoint import Progress, load_checkpoint, restore, save_checkpoint
+from lmsl.checkpoint import (
+    Progress,
+    load_checkpoint,
+    refuse_other_settings,
+    restore,
+    save_checkpoint,
+)
 from lmsl.config import Config, dump_config
 from lmsl.console import Bar, Console
 from lmsl.dropout import DropoutClock
+from lmsl.errors import InputError, TrainingError
 from lmsl.inputs import Prepared, prepare, training_task
 from lmsl.labeler import Labeler
 from lmsl.loop import Update, total_updates, training_updates
 from lmsl.lora import RunParameters, trainable_parameters
-from lmsl.model import Base, choose_device, choose_dtype, load_base
+from lmsl.model import TINY, Base, choose_device, choose_dtype, load_base
 from lmsl.optim import build_optimizer, default_lr, resolve_optimizer
 from lmsl.results import Log, report, summarise
 from lmsl.run_directory import (
     RunInfo,
     check_output,
-    clear,
+    check_sweep,
     is_finished,
+    making,
     next_folder,
     writing,
 )
+from lmsl.source import read_text
 
 
 def train(config: Config, console: Console | None = None) -> list[Labeler]:
@@ -41,32 +51,35 @@ def train(config: Config, console: Console | None = None) -> list[Labeler]:
         InputError: bad input; nothing is written then.
         TrainingError: a loss that is not finite, or a full disk.
     """
+    return list(train_runs(config, console))
+
+
+def train_runs(config: Config, console: Console | None = None) -> Iterator[Labeler]:
+    """As ``train``, run by run: who drops each Labeler holds one model at a time, not all."""
     console = console or Console()
     output = config.output or next_folder()
     device = choose_device(config.device)
-    base = _load(config, device)
-    runs = [(string, seed) for string in _strings(config, base, console) for seed in config.seed]
-    folders = [_folder(output, string, seed, len(runs)) for string, seed in runs]
-    for folder in folders:
-        check_output(folder, overwrite=config.overwrite, resume=config.resume)
+    resolve_optimizer(config.optimizer, device)
+    bases = [_load(config, device)]
+    depth = bases[0].depth
+    runs = _runs(config, output, depth, console)
+    _check_folders(runs, output, config)
     console.say(
-        f"model: {base.name}, {base.depth} layers, on {device}; attention {config.attention}"
+        f"model: {bases[0].name}, {depth} layers, on {device}; attention {config.attention}"
     )
-    data = prepare(config, base, console)
-    labelers: list[Labeler] = []
-    for (string, seed), folder in zip(runs, folders, strict=True):
-        console.say(f"run: unmask {string}, seed {seed} -> {folder}")
+    data = prepare(config, bases[0], console)
+    for one, folder in runs:
+        console.say(f"run: unmask {one.unmask[0]}, seed {one.seed[0]} -> {folder}")
         if config.resume and is_finished(folder):
             console.say("  finished already")
-            labelers.append(Labeler.load(folder, config.device, config.attention))
+            yield Labeler.load(folder, config.device, config.attention)
             continue
-        one = replace(config, unmask=(string,), seed=(seed,))
         # Assembly changes the decoder in place, so every run after the first loads it again.
-        fresh = base if not labelers else _load(config, device)
-        labelers.append(train_one(one, folder, fresh, data, device, console))
+        base = bases.pop() if bases else _load(config, device)
+        yield train_one(one, folder, base, data, device, console)
+        del base
     if len(runs) > 1:
-        summarise(output, folders, console)
-    return labelers
+        summarise(output, [folder for _, folder in runs], console)
 
 
 def train_one(
@@ -86,11 +99,8 @@ def train_one(
     autocast = None if dtype == torch.float32 else dtype
     labeler = Labeler(assembled.tagger, data.aligner, info, device, autocast)
 
-    with writing(folder):
-        if config.overwrite and not config.resume:
-            clear(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-    progress = _fit(config, folder, labeler, assembled.clock, data, console)
+    with making(folder, overwrite=config.overwrite and not config.resume):
+        progress = _fit(config, folder, labeler, assembled.clock, data, console)
     restore(trainable_parameters(assembled.tagger), progress.kept_weights)
     with writing(folder):
         report(labeler, config, folder, data, progress, console)
@@ -121,7 +131,11 @@ def _fit(
     progress, settings, task = Progress(), dump_config(config), training_task(data)
     if config.resume:
         progress = load_checkpoint(folder, trained, optimizer, settings) or progress
-        console.say(f"  going on after update {progress.updates}")
+        console.say(
+            f"  going on after update {progress.updates}"
+            if progress.updates
+            else "  no checkpoint to go on from: beginning anew"
+        )
     log = Log(folder / "log.jsonl", progress.updates)
     updates = training_updates(
         labeler.tagger,
@@ -165,11 +179,11 @@ def _load(config: Config, device: torch.device) -> Base:
     )
 
 
-def _strings(config: Config, base: Base, console: Console) -> list[str]:
+def _strings(config: Config, depth: int, console: Console) -> list[str]:
     """The strings of all runs; those that an early exit makes equal are one."""
     chosen: dict[tuple[bool, ...], str] = {}
-    for string in expand_strings(config.unmask, base.depth, config.groups):
-        bits = layer_bits(string, base.depth)[: config.exit_layer]
+    for string in expand_strings(config.unmask, depth, config.groups):
+        bits = layer_bits(string, depth)[: config.exit_layer]
         if bits in chosen:
             console.say(f"unmask {string}: the same run as {chosen[bits]}, trained once")
         else:
@@ -177,8 +191,27 @@ def _strings(config: Config, base: Base, console: Console) -> list[str]:
     return list(chosen.values())
 
 
-def _folder(output: Path, string: str, seed: int, runs: int) -> Path:
-    return output if runs == 1 else output / string / f"seed{seed}"
+def _runs(config: Config, output: Path, depth: int, console: Console) -> list[tuple[Config, Path]]:
+    """The configuration and the folder of every run."""
+    ones = [
+        replace(config, unmask=(string,), seed=(seed,))
+        for string in _strings(config, depth, console)
+        for seed in config.seed
+    ]
+    if len(ones) == 1:
+        return [(ones[0], output)]
+    return [(one, output / one.unmask[0] / f"seed{one.seed[0]}") for one in ones]
+
+
+def _check_folders(runs: list[tuple[Config, Path]], output: Path, config: Config) -> None:
+    """Refuse, before anything is written, every folder that a run must not go to."""
+    if len(runs) > 1:
+        check_sweep(output)
+    for one, folder in runs:
+        check_output(folder, overwrite=config.overwrite, resume=config.resume)
+        if config.resume and is_finished(folder):
+            before = read_text(folder / "config.yaml")
+            refuse_other_settings(folder, before, dump_config(one))
 
 
 def _assemble(
@@ -210,7 +243,7 @@ def _info(config: Config, base: Base, data: Prepared, assembled: Assembled) -> R
     return RunInfo(
         unmask=config.unmask[0],
         labels=data.splits.labels,
-        base=base.name,
+        base=_lasting_name(base.name),
         revision=base.revision,
         lora=assembled.lora,
         label_at=config.label_at,
@@ -229,11 +262,21 @@ def _info(config: Config, base: Base, data: Prepared, assembled: Assembled) -> R
     )
 
 
+def _lasting_name(model: str) -> str:
+    """A folder by its whole path, so that the run loads from anywhere; other names as they are."""
+    folder = Path(model).expanduser()
+    return str(folder.resolve()) if model != TINY and folder.is_dir() else model
+
+
 def _evaluate_dev(
     labeler: Labeler, data: Prepared, update: Update, log: Log, bar: Bar, console: Console
 ) -> float:
     """The dev score that selection goes by: F1, or accuracy where tags are plain."""
-    metrics = labeler.metrics(data.splits.dev, labeler.tag(data.splits.dev.sentences, data.dev))
+    try:
+        tagged = labeler.tag(data.splits.dev.sentences, data.dev)
+    except InputError as error:
+        raise TrainingError(f"dev, after update {update.step}: {error}; or lower --lr") from error
+    metrics = labeler.metrics(data.splits.dev, tagged)
     log.dev(update, metrics)
     name = "accuracy" if data.splits.labels.plain else "f1"
     score = float(metrics[name])

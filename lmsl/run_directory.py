@@ -8,20 +8,23 @@ folder without it is not a run.
 import dataclasses
 import errno
 import json
+import os
 import platform
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
+from lmsl import __version__
 from lmsl.assemble import LoRA
 from lmsl.decode import Decoder
 from lmsl.errors import InputError, TrainingError
 from lmsl.examples import Overflow
+from lmsl.field_types import converted, described, fits
 from lmsl.model import LabelAt
 from lmsl.sentence import WordMode
 from lmsl.tensor_files import write_whole
@@ -30,7 +33,7 @@ from lmsl.vocabulary import LabelSet
 INFO = "lmsl.json"
 CHECKPOINT = "checkpoint"
 _FORMAT = 1
-_PACKAGES = ("lmsl", "torch", "transformers", "peft", "bitsandbytes", "tokenizers", "numpy")
+_PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers", "numpy")
 _OURS = (
     "adapter_model.safetensors",
     "adapter_config.json",
@@ -112,18 +115,29 @@ def read_info(folder: Path) -> RunInfo:
             )
         (head,) = document["heads"]
         labels = LabelSet(tuple(head["labels"]), plain=head["scheme"] == "plain")
-        lora = LoRA(**{**document["lora"], "targets": tuple(document["lora"]["targets"])})
-        names = {field.name for field in dataclasses.fields(RunInfo)} - {"labels", "lora"}
-        return RunInfo(labels=labels, lora=lora, **{name: document[name] for name in names})
+        lora = LoRA(**_typed(path, LoRA, document["lora"]))
+        return RunInfo(**_typed(path, RunInfo, {**document, "labels": labels, "lora": lora}))
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a description of a run: {error!r:.150}") from error
 
 
+def _typed(path: Path, kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a dataclass, each checked against its hint."""
+    typed = {}
+    for name, hint in get_type_hints(kind).items():
+        typed[name] = converted(values[name], hint)
+        if not fits(typed[name], hint):
+            raise InputError(
+                f"{path}: {name}: expected {described(hint)}, got {values[name]!r:.60}"
+            )
+    return typed
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that numbers depend on."""
-    found = {"python": platform.python_version()}
+    found = {"lmsl": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
             found[package] = metadata.version(package)
@@ -136,11 +150,10 @@ def check_output(folder: Path, *, overwrite: bool, resume: bool) -> None:
     """Refuse, before anything is computed or created, a folder that a run must not go to.
 
     Raises:
-        InputError: it holds a run (or an unfinished one) and neither flag says what to do, or it
-            holds other things.
+        InputError: it cannot be written to, holds a run (or an unfinished one) and neither flag
+            says what to do, or holds other things.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output {folder}: expected a folder, found a file")
+    check_place(folder)
     finished, unfinished = is_finished(folder), (folder / CHECKPOINT).exists()
     if finished and not (overwrite or resume):
         raise InputError(
@@ -162,6 +175,24 @@ def check_output(folder: Path, *, overwrite: bool, resume: bool) -> None:
         raise InputError(f"--output {folder}: expected an empty folder or a run, found {found}")
 
 
+def check_sweep(folder: Path) -> None:
+    """Refuse, for several runs, a folder that is one run itself."""
+    check_place(folder)
+    if is_finished(folder) or (folder / CHECKPOINT).exists():
+        raise InputError(
+            f"--output {folder}: expected a folder for several runs, found a run; choose another"
+        )
+
+
+def check_place(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written to, as far as that shows beforehand."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"--output {folder}: expected a folder, but {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"--output {folder}: cannot be written (no permission in {there})")
+
+
 def next_folder() -> Path:
     """The first of ``runs/1``, ``runs/2``, ... that is not there yet."""
     return next(path for n in count(1) if not (path := Path("runs") / str(n)).exists())
@@ -174,7 +205,8 @@ def is_finished(folder: Path) -> bool:
 
 def clear(folder: Path) -> None:
     """Remove the files of a run, ``lmsl.json`` first."""
-    for name in (INFO, *_OURS):
+    leftovers = [path.name for path in folder.glob(".*.tmp")]
+    for name in (INFO, *_OURS, *leftovers):
         path = folder / name
         if path.is_dir():
             shutil.rmtree(path)
@@ -189,6 +221,22 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def making(folder: Path, *, overwrite: bool) -> Iterator[None]:
+    """Makes the folder of a run, emptied on request; takes it back if nothing came of the run."""
+    with writing(folder):
+        if overwrite:
+            clear(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        # Fails, as it should, where there is anything in it.
+        with suppress(OSError):
+            folder.rmdir()
+        raise
 
 
 @contextmanager

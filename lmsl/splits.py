@@ -14,6 +14,7 @@ from pathlib import Path
 from lmsl.errors import InputError
 from lmsl.read import data_files, read_with
 from lmsl.sentence import Dataset, ReadOptions, Scheme
+from lmsl.synthetic import load
 from lmsl.vocabulary import LabelSet, check_labels, label_vocabulary
 
 HELD_OUT = 0.1
@@ -131,8 +132,6 @@ def _as_scheme(name: str) -> Scheme:
 def _from_data(data: str, options: ReadOptions) -> dict[str, Dataset | str | Path]:
     name, _, dial = data.partition(":")
     if name == "synthetic":
-        from lmsl.synthetic import load
-
         return dict(load(_dial(dial)) if dial else load())
     if Path(data).is_dir():
         return dict(find_splits(Path(data)))

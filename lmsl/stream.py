@@ -2,12 +2,15 @@
 
 Running text and JSON lines are taken block by block, so a pipe may be endless; columns and other
 formats are read whole first. The answer to JSON and text is JSON lines, the answer to columns is
-columns: word, first character, one past the last, span probability, tag.
+columns: word, first character, one past the last, span probability, tag. Either can be read back
+as labelled data.
 """
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -16,11 +19,10 @@ from lmsl.data import ReadOptions, Sentence, read_with
 from lmsl.decode import Decoded
 from lmsl.errors import InputError
 from lmsl.labeler import Entity, Labeler, entities, word_offsets
-from lmsl.read_json import json_line, json_raw
-from lmsl.read_other import text_raw
+from lmsl.read_json import json_line, json_raw, read_json, text_raw
 from lmsl.resolve import resolve
 from lmsl.sentence import Raw
-from lmsl.source import STDIN, read_text
+from lmsl.source import STDIN
 from lmsl.write import column_lines, to_json
 
 Kind = Literal["text", "json", "columns", "whole"]
@@ -29,6 +31,10 @@ Shape = Literal["auto", "json", "columns"]
 BLOCK = 512
 """Sentences tagged together."""
 
+# Of a text hardly three lines in a row end in something like B-52.
+_TAGGED = re.compile(rb".*\S[ \t]+(O|[BIESLU]-\S+)\s*$")
+_SNIFFED = 20
+_JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 _COLUMN_SUFFIXES = (".conll", ".conllu", ".tsv", ".iob", ".iob2", ".bio", ".bioes", ".annotated")
 
 
@@ -47,7 +53,9 @@ def predict_stream(
         InputError: the input cannot be read; what precedes the place has been answered by then.
     """
     target = target or sys.stdout
-    kind, blocks = _input(source, options, labeler)
+    # Context and documents reach across sentences: then the input has to be known whole.
+    size = None if labeler.info.context or output == "columns" else BLOCK
+    kind, blocks = _input(source, options, size)
     shape = output if output != "auto" else ("columns" if kind == "columns" else "json")
     say(f"reading {'standard input' if source == STDIN else source} as {kind}, writing {shape}")
     count = 0
@@ -63,35 +71,65 @@ def predict_stream(
 
 
 def _input(
-    source: str, options: ReadOptions, labeler: Labeler
+    source: str, options: ReadOptions, size: int | None
 ) -> tuple[Kind, Iterator[Sequence[Sentence]]]:
     """What the input is, and its sentences block by block."""
     suffix = Path(source).suffix.lower()
+    automatic = options.format == "auto"
     columns = options.format == "columns" or (
-        options.format == "auto" and suffix in _COLUMN_SUFFIXES
+        automatic and (suffix in _COLUMN_SUFFIXES or _ends_in_tags(source))
     )
-    if columns or options.format not in ("auto", "text", "json"):
-        dataset = read_with(source, options)
-        return "columns" if columns else "whole", _blocks(iter(dataset.sentences), labeler)
-    if source != STDIN and not Path(source).is_file():
-        read_text(source)
-        raise InputError(f"{source}: expected a file")
-    lines = _lines(source)
-    first = next((line for line in lines if line.strip()), "")
-    lines = chain([first], lines) if first else iter(())
-    if options.format == "json" or (options.format == "auto" and first.lstrip()[:1] == "{"):
-        return "json", _blocks(_sentences(_json(lines, source, options), source, options), labeler)
-    raws = (
-        text_raw(line, None, f"{source}:{number}", options) for number, line in enumerate(lines, 1)
+    whole = options.format not in ("auto", "text", "json") or (
+        automatic and (suffix == ".xml" or Path(source).is_dir())
     )
-    return "text", _blocks(_sentences(raws, source, options), labeler)
+    if columns or whole:
+        sentences = read_with(source, options).sentences
+        # In one piece, so that no document is cut in two.
+        return "columns" if columns else "whole", iter([sentences] if sentences else [])
+    name = "standard input" if source == STDIN else source
+    head, lines = _begun(_lines(source))
+    if not head and source != STDIN:
+        raise InputError(f"{source}: the file is empty")
+    first = head[-1].lstrip() if head else ""
+    raws: Iterable[Raw]
+    if first.startswith("[") and (options.format == "json" or suffix in _JSON_SUFFIXES):
+        raws = read_json("\n".join(lines), name, options)
+    elif options.format == "json" or (automatic and first.startswith("{")):
+        raws = _json(lines, name, options)
+    else:
+        raws = (text_raw(line, None, f"{name}:{n}", options) for n, line in enumerate(lines, 1))
+        return "text", _blocks(_sentences(raws, name, options), size)
+    return "json", _blocks(_sentences(raws, name, options), size)
+
+
+def _ends_in_tags(source: str) -> bool:
+    """Whether the first lines of a file all end in IOB tags: columns, whatever its name is."""
+    if source == STDIN or not Path(source).is_file():
+        return False
+    with open(source, "rb") as file:
+        lines = [line for line in islice(file, _SNIFFED) if line.strip()]
+    return len(lines) > 2 and all(_TAGGED.match(line) for line in lines)
+
+
+def _begun(lines: Iterator[str]) -> tuple[list[str], Iterator[str]]:
+    """The lines up to the first that is not empty, and all lines."""
+    head = []
+    for line in lines:
+        head.append(line)
+        if line.strip():
+            break
+    return head, chain(head, lines)
 
 
 def _lines(source: str) -> Iterator[str]:
     if source == STDIN:
         yield from _decoded(sys.stdin.buffer, "standard input")
         return
-    with open(source, "rb") as file:
+    try:
+        file = open(source, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror})") from None
+    with file:
         yield from _decoded(file, source)
 
 
@@ -120,11 +158,21 @@ def _sentences(raws: Iterable[Raw], source: str, options: ReadOptions) -> Iterat
         yield from resolve([raw], source, options).sentences
 
 
-def _blocks(sentences: Iterator[Sentence], labeler: Labeler) -> Iterator[Sequence[Sentence]]:
-    # Context reaches across sentences, so with it the input has to be known whole.
-    size = None if labeler.info.context else BLOCK
-    while block := list(islice(sentences, size)):
-        yield block
+def _blocks(sentences: Iterator[Sentence], size: int | None) -> Iterator[Sequence[Sentence]]:
+    error: InputError | None = None
+    while error is None:
+        block: list[Sentence] = []
+        try:
+            for sentence in islice(sentences, size):
+                block.append(sentence)
+        except InputError as reason:
+            # What precedes the bad place is answered first.
+            error = reason
+        if block:
+            yield block
+        elif error is None:
+            return
+    raise error
 
 
 def _answers(
@@ -133,14 +181,16 @@ def _answers(
     plain = labeler.info.labels.plain
     if shape == "columns":
         columns = zip(*(_columns(*pair) for pair in zip(block, decoded, strict=True)), strict=True)
-        lines, _ = column_lines(block, *columns)
+        known = any(sentence.document is not None for sentence in block)
+        block = [replace(sentence, document=sentence.document or "") for sentence in block]
+        lines, _ = column_lines(block, *columns, documents=known)
         yield "".join(f"{line}\n" for line in lines)
         return
     for sentence, found in zip(block, decoded, strict=True):
-        answer = to_json(sentence)
-        if plain:
-            answer["tags"] = list(found.tags)
-        else:
+        answer = to_json(replace(sentence, tags=found.tags), plain=plain)
+        if plain and sentence.text is not None:
+            answer["text"] = sentence.text
+        if not plain:
             answer["spans"] = [_span(entity) for entity in entities(sentence, found)]
         yield json.dumps(answer, ensure_ascii=False) + "\n"
 

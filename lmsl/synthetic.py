@@ -29,7 +29,7 @@ from lmsl.sentence import Dataset, Sentence
 TYPES = tuple(sorted(phrases.CUE_NOUNS))
 MAX_DISTANCE = 12
 DEFAULT_DIAL = 0.8
-SIZES = {"train": 2400, "dev": 500, "test": 1000}
+SIZES = {"train": 1600, "dev": 300, "test": 1000}
 
 # Sixths of each phrase list and of the name lexicon that belong to a split.
 _SHARES = {"pretrain": (0, 1), "train": (2, 3), "dev": (4,), "test": (5,)}
@@ -205,19 +205,32 @@ def pretraining_paragraphs(seed: int) -> Iterator[str]:
     """An endless stream of paragraphs for pre-training, each about one name.
 
     They mix clauses like those of the task, but with the phrases and names of the split
-    ``pretrain`` and cues on either side alike, with plain statements ("Velmora overlooks the
-    bay"). What is stated fits the type that the cue gave, as in any text that makes sense, so a
-    language model has a reason to find out what a name stands for.
+    ``pretrain`` and cues on either side alike, with plain statements ("Velmora is a harbour .",
+    "Velmora overlooks the bay ."). All that is said of a name fits one type, as in any text that
+    makes sense, so a language model has a reason to find out what a name stands for.
     """
     rng = random.Random(f"lmsl synthetic pretrain {seed}")
     writer = Writer("pretrain", 0.5, rng)
     while True:
         name, type = writer.name(), rng.choice(TYPES)
-        sentences = []
-        for _ in range(rng.randint(2, 4)):
+        sentences = [_statement(rng, name, type) for _ in range(rng.randint(3, 6))]
+        for _ in range(rng.randint(1, 3)):
             words, _ = join([writer.clause(name, type)])
             sentences.append(" ".join(words))
-            for _ in range(rng.randint(1, 3)):
-                statement = [*name, rng.choice(phrases.PREDICATES[type]), "."]
-                sentences.append(" ".join(statement))
+        rng.shuffle(sentences)
         yield " ".join(sentences)
+
+
+def _statement(rng: random.Random, name: tuple[str, ...], type: str) -> str:
+    """A short sentence that fits the type: what the name is, does or is like."""
+    named, noun = " ".join(name), rng.choice(phrases.CUE_NOUNS[type])
+    predicate = rng.choice(phrases.PREDICATES[type])
+    article = "an" if noun[0] in "aeio" else "a"
+    forms = (
+        f"{named} {predicate} .",
+        f"{named} {predicate} .",
+        f"{named} is {article} {noun} .",
+        f"{named} , {article} {noun} , {predicate} .",
+        f"The {noun} {named} {predicate} .",
+    )
+    return rng.choice(forms)

@@ -97,9 +97,7 @@ def test_words_that_no_example_reads_are_outside(decoder: module.Decoder) -> Non
     st.lists(st.lists(st.integers(-2, 2), min_size=5, max_size=5), min_size=1, max_size=4),
     st.sampled_from(["viterbi", "argmax"]),
 )
-def test_ties_still_give_a_best_sequence(
-    scores: list[list[int]], decoder: module.Decoder
-) -> None:
+def test_ties_still_give_a_best_sequence(scores: list[list[int]], decoder: module.Decoder) -> None:
     """Whole numbers make many sequences equally good; any of the best will do."""
     emissions = np.array(scores, dtype=np.float64)
     emissions -= np.log(np.exp(emissions).sum(-1, keepdims=True))

@@ -1,105 +1,28 @@
 """The training loop against sums written out, and what must not change its results."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from lmsl.checkpoint import Progress, load_checkpoint, restore, save_checkpoint
-from lmsl.config import Config
-from lmsl.errors import InputError, TrainingError
-from lmsl.loop import Task, Update, draw_updates, kept_part, total_updates, training_updates
+from lmsl.checkpoint import restore
+from lmsl.errors import TrainingError
+from lmsl.loop import draw_updates, total_updates
 from lmsl.loop import word_losses as losses_of
-from lmsl.optim import build_optimizer
-from lmsl.packing import Pack, pack
+from lmsl.packing import pack
 from lmsl.vocabulary import IGNORED_ID
-from tests.tagger_tools import CPU, Built, build_tagger, build_task
-
-CONFIG = Config(batch_size=4, epochs=2, warmup=0.0, weight_decay=0.1, epsilon=1e-6)
-
-
-def optimizers_of(built: Built, config: Config) -> list[torch.optim.Optimizer]:
-    return [
-        build_optimizer(
-            views,
-            name="adamw",
-            lr=1e-2,
-            beta2=config.beta2,
-            epsilon=config.epsilon,
-            weight_decay=config.weight_decay,
-        )
-        for views in built.parameters.views
-    ]
-
-
-def train(
-    built: Built,
-    task: Task,
-    config: Config = CONFIG,
-    *,
-    optimizers: Sequence[torch.optim.Optimizer] | None = None,
-    done: int = 0,
-    stop: int | None = None,
-    lr: float = 1e-2,
-) -> list[Update]:
-    updates = training_updates(
-        built.tagger,
-        task,
-        config,
-        clock=built.clock,
-        parameters=built.parameters,
-        optimizers=optimizers_of(built, config) if optimizers is None else optimizers,
-        peak_lr=lr,
-        device=CPU,
-        done=done,
-    )
-    return list(islice(updates, stop))
-
-
-def seen_sentences(built: Built, task: Task) -> list[list[int]]:
-    """Fills with the sentences of every forward as they are trained on, found by their ids."""
-    known = {tuple(own[0].ids.tolist()): index for index, own in enumerate(task.examples)}
-    seen: list[list[int]] = []
-
-    def note(module: Any, inputs: tuple[Pack]) -> None:
-        (batch,) = inputs
-        begins = np.flatnonzero(batch.positions[0].numpy() == 0)[1:]
-        pieces = np.split(batch.ids[0].numpy(), begins)
-        seen.append([known[tuple(piece.tolist())] for piece in pieces])
-
-    built.tagger.register_forward_pre_hook(note)
-    return seen
-
-
-def hand_loss(built: Built, task: Task, sentences: Sequence[int]) -> float:
-    """Mean over the labelled words of some sentences, one forward a sentence, by definition."""
-    built.tagger.eval()
-    terms = []
-    for index in sentences:
-        with torch.no_grad():
-            logits = built.tagger(pack([task.examples[index]], None, CPU))[0].double()
-        for word, label in enumerate(task.labels[index]):
-            if label != IGNORED_ID:
-                terms.append(-float(logits[word, label] - torch.logsumexp(logits[word], 0)))
-    return sum(terms) / len(terms) if terms else 0.0
-
-
-def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    assert one.keys() == other.keys()
-    for name in one:
-        assert torch.equal(one[name], other[name]), name
-
-
-def assert_near(
-    one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], tolerance: float
-) -> None:
-    for name in one:
-        torch.testing.assert_close(one[name], other[name], rtol=0, atol=tolerance, msg=name)
+from tests.tagger_tools import CPU, build_tagger, build_task
+from tests.training_tools import (
+    CONFIG,
+    assert_near,
+    assert_same,
+    hand_loss,
+    seen_sentences,
+    train,
+)
 
 
 def test_equal_seeds_see_equal_batches_under_every_string() -> None:
@@ -128,18 +51,17 @@ def test_how_an_update_is_cut_changes_rounding_alone(loss: Any) -> None:
         config = replace(CONFIG, tokens_per_batch=budget, loss=loss)
         updates = train(built, task, config)
         found.append(([u.loss[0] for u in updates], built.weights()))
-        assert [u.tokens for u in updates] == [u.tokens for u in train(built, task, config)]
     for losses, weights in found[1:]:
         np.testing.assert_allclose(losses, found[0][0], rtol=2e-5)
         assert_near(weights, found[0][1], 2e-5)
 
 
 def test_dropout_is_on_and_moves_with_the_step() -> None:
-    task = build_task(4)
-    config = replace(CONFIG, batch_size=4, epochs=1)
-    dry = train(build_tagger((3,), dropout=0.0), task, config)[0].loss
-    wet = train(build_tagger((3,), dropout=0.5), task, config)[0].loss
-    assert abs(dry[0] - wet[0]) > 1e-3
+    """The same sentence again and again, at fixed weights: only masks can make a difference."""
+    task, config = build_task(1), replace(CONFIG, epochs=4)
+    dry = [u.loss[0] for u in train(build_tagger(dropout=0.0), task, config, optimizers=[])]
+    wet = [u.loss[0] for u in train(build_tagger(dropout=0.5), task, config, optimizers=[])]
+    assert len(set(dry)) == 1 and len({*wet, dry[0]}) == 5
 
 
 def test_the_loss_is_the_mean_over_the_words_of_the_whole_update() -> None:
@@ -150,10 +72,11 @@ def test_the_loss_is_the_mean_over_the_words_of_the_whole_update() -> None:
     updates = train(built, task, config, optimizers=[])
     drawn = list(draw_updates(10, config, 3))
     assert [len(own) for own in drawn] == [4, 4, 2] * 2
+    means = []
     for update, sentences in zip(updates, drawn, strict=True):
         assert update.loss[0] == pytest.approx(hand_loss(built, task, sentences), rel=1e-5)
-        means = np.mean([hand_loss(built, task, [index]) for index in sentences])
-        assert abs(update.loss[0] - means) > 1e-4
+        means.append(np.mean([hand_loss(built, task, [index]) for index in sentences]))
+    assert sum(abs(u.loss[0] - mean) > 1e-3 for u, mean in zip(updates, means, strict=True)) >= 3
 
 
 def test_gradients_are_those_of_the_mean() -> None:
@@ -233,36 +156,6 @@ def test_an_update_without_labels_is_skipped_in_a_stack_as_alone() -> None:
         assert_near(stack.weights(run), single.weights(), 1e-4)
 
 
-def test_a_run_can_be_repeated_to_the_bit() -> None:
-    task, found = build_task(9), []
-    for _ in range(2):
-        built = build_tagger((3, 4))
-        found.append((train(built, task), built))
-    assert found[0][0] == found[1][0]
-    for run in range(2):
-        assert_same(found[0][1].weights(run), found[1][1].weights(run))
-
-
-@pytest.mark.parametrize("done", [1, 3, 4])
-def test_a_resumed_run_is_the_same_to_the_bit(done: int, tmp_path: Path) -> None:
-    task = build_task(9)
-    whole = build_tagger((3,))
-    expected = train(whole, task)
-    first = build_tagger((3,))
-    (optimizer,) = optimizers_of(first, CONFIG)
-    begun = train(first, task, optimizers=[optimizer], stop=done)
-    progress = Progress(updates=done, best_score=0.25, kept_weights=first.weights())
-    save_checkpoint(tmp_path, progress, first.parameters.views[0], optimizer, "settings")
-    second = build_tagger((3,))
-    (fresh,) = optimizers_of(second, CONFIG)
-    loaded = load_checkpoint(tmp_path, second.parameters.views[0], fresh, "settings")
-    assert loaded is not None and loaded.updates == done and loaded.best_score == 0.25
-    assert_same(loaded.kept_weights, first.weights())
-    rest = train(second, task, optimizers=[fresh], done=loaded.updates)
-    assert begun + rest == expected
-    assert_same(second.weights(), whole.weights())
-
-
 def test_steps_and_epochs_are_counted() -> None:
     task = build_task(9)
     updates = train(build_tagger(), task, replace(CONFIG, max_steps=5))
@@ -295,57 +188,6 @@ def test_not_a_number_stops_before_the_step(place: str) -> None:
         assert torch.equal(weight.nan_to_num(9.0), before[1][key].nan_to_num(9.0))
 
 
-def test_keep_every_gives_the_released_updates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The released loop, written out: micro-batches of 16, the gradient zeroed before each, a
-    step after every fourth and after the last of the loader."""
-    config = replace(CONFIG, batch_size=64, keep_every=4, epochs=2)
-    for sentences in (1, 15, 16, 17, 63, 64, 65, 130, 208, 250):
-        expected = []
-        for epoch in range(config.epochs):
-            order = np.random.default_rng([11, epoch]).permutation(sentences).tolist()
-            loader = [order[first : first + 16] for first in range(0, sentences, 16)]
-            for number, micro in enumerate(loader, start=1):
-                if number % 4 == 0 or number == len(loader):
-                    expected.append(micro)
-        assert list(draw_updates(sentences, config, 11)) == expected
-        assert total_updates(sentences, config) == len(expected)
-
-
-def test_keep_every_gives_the_released_rates_and_gradients() -> None:
-    """The schedule is laid out over micro-batches but advances with updates, and the loss is a
-    quarter of what it should be."""
-    task = build_task(22)
-    config = replace(CONFIG, batch_size=8, keep_every=4, max_grad_norm=1e9)
-    built = build_tagger((3,), dropout=0.0)
-    seen = seen_sentences(built, task)
-    updates = train(built, task, config, optimizers=[])
-    assert [len(micro) for micro in seen] == [2, 2, 2] * 2
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1e-2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=11 * 2)
-    for update, micro in zip(updates, seen, strict=True):
-        assert update.lr == pytest.approx(schedule.get_last_lr()[0], rel=1e-9)
-        assert update.loss[0] == pytest.approx(hand_loss(built, task, micro), rel=1e-5)
-        optimizer.step()
-        schedule.step()
-    whole = replace(config, keep_every=1, batch_size=2)
-    alone = replace(
-        task,
-        examples=[task.examples[index] for index in seen[0]],
-        labels=[task.labels[index] for index in seen[0]],
-        names=task.names[:2],
-    )
-    renumbered = [[replace(own[0], sentence=i)] for i, own in enumerate(alone.examples)]
-    (update, _) = train(built, replace(alone, examples=renumbered), whole, optimizers=[])
-    assert updates[0].grad_norm[0] == pytest.approx(update.grad_norm[0] / 4, rel=1e-4)
-
-
-def test_kept_part() -> None:
-    drawn = list(range(10))
-    assert kept_part(drawn, 10) == kept_part(drawn, 16) == drawn
-    assert kept_part(drawn, 4) == [8, 9] and kept_part(drawn, 5) == [5, 6, 7, 8, 9]
-    assert kept_part([7], 4) == [7]
-
-
 def test_focal_loss_by_hand() -> None:
     """One word of probability 0.9, one of 0.25, one without a label."""
     chances = [[0.9, 0.06, 0.04], [0.5, 0.25, 0.25], [0.2, 0.2, 0.6]]
@@ -356,40 +198,3 @@ def test_focal_loss_by_hand() -> None:
     ce, focal = (losses_of(logits, batch, kind).tolist() for kind in ("ce", "focal"))
     assert ce == pytest.approx([0.1053605157 + 1.3862943611, 0.0], rel=1e-5)
     assert focal == pytest.approx([0.01 * 0.1053605157 + 0.5625 * 1.3862943611, 0.0], rel=1e-5)
-
-
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 cut short"])
-def test_a_broken_checkpoint_is_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
-    """An empty file used to end in an EOFError, text in an UnpicklingError."""
-    built = build_tagger()
-    views, (optimizer,) = built.parameters.views[0], optimizers_of(built, CONFIG)
-    assert load_checkpoint(tmp_path, views, optimizer, "") is None
-    (tmp_path / "checkpoint").mkdir()
-    (tmp_path / "checkpoint" / "state.pt").write_bytes(content)
-    with pytest.raises(InputError, match="not a checkpoint") as caught:
-        load_checkpoint(tmp_path, views, optimizer, "")
-    assert "\n" not in str(caught.value)
-
-
-def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
-    built = build_tagger()
-    views, (optimizer,) = built.parameters.views[0], optimizers_of(built, CONFIG)
-    save_checkpoint(tmp_path, Progress(), views, optimizer, "epochs: 5\nlr: 1\n")
-    before = built.weights()
-    with pytest.raises(InputError, match=r"other settings; now: epochs: 6; repeat"):
-        load_checkpoint(tmp_path, views, optimizer, "epochs: 6\nlr: 1\n")
-    assert_same(built.weights(), before)
-
-
-def test_progress_keeps_the_best_or_the_last() -> None:
-    update = Update(step=3, epoch=1, ends_epoch=True, loss=[], grad_norm=[], lr=0.0, tokens=0)
-    weight = torch.zeros(1)
-    for keep_last, kept, epoch in ((False, 2.0, 2), (True, 4.0, 4)):
-        progress = Progress()
-        for number, score in enumerate((0.0, 0.5, 0.5, 0.4), start=1):
-            weight.fill_(number)
-            progress.note(
-                replace(update, epoch=number), score, 1.0, {"w": weight}, keep_last=keep_last
-            )
-        assert progress.kept_weights["w"].item() == kept and progress.kept_epoch == epoch
-        assert progress.bad_epochs == 2 and progress.best_score == 0.5

@@ -1,0 +1,126 @@
+"""Runs small enough to be trained inside a test: a handful of sentences, six updates."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lmsl.cli import main
+from lmsl.synthetic import generate
+from lmsl.write import write_columns
+
+ROOT = Path(__file__).parents[1]
+SIZES = {"train": 12, "dev": 6, "test": 6}
+SHORT = ("--max-steps", "6", "--epochs", "2", "--batch-size", "4", "--device", "cpu")
+ADAPTER = "adapter_model.safetensors"
+FILES = {
+    *(ADAPTER, "adapter_config.json", "head.safetensors", "lmsl.json", "config.yaml"),
+    *("metrics.json", "log.jsonl", "predictions.dev.conll", "predictions.test.conll"),
+    *("README.md", "tokenizer.json", "tokenizer_config.json"),
+}
+
+
+def write_data(folder: Path, sizes: dict[str, int] | None = None) -> Path:
+    """A folder of three splits in columns."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, size in (sizes or SIZES).items():
+        sentences = generate(split, 0.8, size).sentences
+        write_columns(
+            folder / f"{split}.conll", sentences, [sentence.tags or () for sentence in sentences]
+        )
+    return folder
+
+
+def train(data: Path, output: Path, *flags: str, unmask: Sequence[str] = ("0011",)) -> Path:
+    """Train on a folder of splits by the command line; the output folder."""
+    torch.set_num_threads(1)
+    named = ("--data", str(data), "--output", str(output))
+    assert main(["train", "--unmask", *unmask, *named, *SHORT, *flags]) == 0
+    return output
+
+
+def train_talkative(folder: Path) -> Path:
+    """A run that finds entities everywhere, whatever it learned: `O` is made unlikely."""
+    run = train(write_data(folder / "data"), folder / "run", "--max-length", "128")
+    head = load_file(run / "head.safetensors")
+    head["bias"][0] -= 3
+    save_file(head, run / "head.safetensors")
+    return run
+
+
+def fresh_process(code: str, *arguments: str, stdin: str | None = None) -> str:
+    """What a new interpreter prints for ``code``; fails the test where it fails."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env=environment(),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def environment() -> dict[str, str]:
+    """The environment of a process that imports this clone and uses one thread."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def metrics_of(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    return found
+
+
+def evaluated(run: Path, file: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> Any:
+    """What ``lmsl evaluate`` writes for a run loaded anew."""
+    capsys.readouterr()
+    assert main(["evaluate", str(run), str(file), "--device", "cpu", *flags]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def rows(path: Path) -> Iterator[list[list[str]]]:
+    for block in path.read_text(encoding="utf-8").strip("\n").split("\n\n"):
+        yield [line.split("\t") for line in block.split("\n")]
+
+
+def same_files(first: Path, second: Path, *names: str) -> None:
+    for name in names or sorted(FILES - {"metrics.json"}):
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+    ours, theirs = metrics_of(first), metrics_of(second)
+    for split in ("dev", "test"):
+        assert ours.get(split) == theirs.get(split)
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file below a folder with its size and time."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+def refused(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], *expected: str, status: int = 2
+) -> str:
+    """Run a command that must fail; returns its only line on standard error that is a refusal."""
+    capsys.readouterr()
+    try:
+        code: object = main(arguments)
+    except SystemExit as error:
+        code = error.code
+    captured = capsys.readouterr()
+    assert code == status, captured.err
+    assert "Traceback" not in captured.err and captured.out == ""
+    lines = [line for line in captured.err.splitlines() if line.startswith("lmsl: ")]
+    assert len(lines) == 1 and captured.err.rstrip("\n").endswith(lines[0]), captured.err
+    for words in expected:
+        assert words in lines[0], lines[0]
+    return lines[0]

@@ -1,0 +1,121 @@
+"""Learning rates and what decays."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+
+from lmsl.errors import InputError
+from lmsl.optim import build_optimizer, default_lr, lr_factor, resolve_optimizer
+
+
+def factors(steps: int, schedule: str, warmup: float = 0.0, stretch: float = 1) -> list[float]:
+    return [
+        lr_factor(step, steps, schedule=schedule, warmup=warmup, stretch=stretch)
+        for step in range(steps + 1)
+    ]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+@pytest.mark.parametrize(("steps", "warmup"), [(1, 0.0), (7, 0.0), (40, 0.25), (100, 0.05)])
+def test_a_schedule_rises_to_the_peak_and_falls_to_zero(
+    schedule: str, steps: int, warmup: float
+) -> None:
+    found, rising = factors(steps, schedule, warmup), round(warmup * steps)
+    assert found[rising] == 1.0 and found[-1] == pytest.approx(0.0, abs=1e-15)
+    assert all(factor > 0 for factor in found[:-1])
+    steps_up = [(step + 1) / (rising + 1) for step in range(rising)]
+    assert found[:rising] == pytest.approx(steps_up)
+    falling = found[rising:]
+    assert all(after < before for before, after in pairwise(falling))
+
+
+def test_cosine_and_linear_are_torch_s() -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=20)
+    for expected in factors(20, "cosine"):
+        assert cosine.get_last_lr()[0] == pytest.approx(expected, abs=1e-12)
+        optimizer.step()
+        cosine.step()
+    assert factors(4, "linear") == [1.0, 0.75, 0.5, 0.25, 0.0]
+    assert factors(6, "linear", 1 / 3) == pytest.approx([1 / 3, 2 / 3, 1, 0.75, 0.5, 0.25, 0])
+
+
+def test_constant_stays_after_warm_up() -> None:
+    assert factors(4, "constant", 0.5) == pytest.approx([1 / 3, 2 / 3, 1, 1, 1])
+
+
+def test_the_released_schedule_ends_at_the_known_share() -> None:
+    """Measured on the released code: the rate never falls below 0.8536 of its peak."""
+    found = factors(500, "cosine", stretch=4)
+    assert found[-1] == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)), abs=1e-12)
+    assert round(found[-1], 4) == 0.8536
+
+
+@pytest.mark.parametrize("warmup", [0.9, 0.999])
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_warm_up_that_takes_all_updates(warmup: float, steps: int) -> None:
+    assert all(0 < factor <= 1 for factor in factors(steps, "cosine", warmup)[:-1])
+
+
+def test_the_default_rate_at_both_ends() -> None:
+    """2e-4 where the papers use it; ten times that for the smallest, and no more."""
+    assert default_lr(4096) == pytest.approx(2e-4)
+    assert default_lr(192) == pytest.approx(2e-3, rel=0.01)
+    assert default_lr(8) == 2e-3
+    rates = [default_lr(width) for width in (64, 256, 1024, 4096, 8192)]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_matrices_decay_and_biases_do_not() -> None:
+    names = ("layers.0.q_proj.lora_A", "layers.0.q_proj.lora_B", "head.weight", "head.bias")
+    parameters = {name: torch.ones(2, 2, requires_grad=True) for name in names}
+    optimizer = build_optimizer(
+        parameters, name="auto", lr=0.1, beta2=0.9, epsilon=1e-5, weight_decay=0.5
+    )
+    assert isinstance(optimizer, torch.optim.AdamW)
+    for parameter in parameters.values():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, parameter in parameters.items():
+        expected = 1.0 if name.endswith("bias") else 1.0 - 0.1 * 0.5
+        torch.testing.assert_close(parameter.detach(), torch.full((2, 2), expected))
+        parameter.grad = torch.ones_like(parameter)
+    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    optimizer.step()
+    for name, parameter in parameters.items():
+        assert (parameter < before[name]).all(), "all of them learn"
+
+
+def test_one_step_of_adamw_by_hand() -> None:
+    """The rate, epsilon and second moment go where they belong."""
+    weight = torch.tensor([2.0], requires_grad=True)
+    optimizer = build_optimizer(
+        {"weight": weight}, name="adamw", lr=0.1, beta2=0.5, epsilon=1.0, weight_decay=0.0
+    )
+    expected, first, second = 2.0, 0.0, 0.0
+    for step, gradient in enumerate((3.0, -1.0), start=1):
+        weight.grad = torch.tensor([gradient])
+        optimizer.step()
+        first, second = 0.9 * first + 0.1 * gradient, 0.5 * second + 0.5 * gradient**2
+        mean, square = first / (1 - 0.9**step), second / (1 - 0.5**step)
+        expected -= 0.1 * mean / (math.sqrt(square) + 1.0)
+        assert weight.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_eight_bit_optimizer_is_for_cuda() -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda", 1)
+    with pytest.raises(InputError, match=r"--optimizer adamw8bit: needs CUDA, got cpu; use"):
+        build_optimizer(
+            {"weight": torch.ones(1)},
+            name="adamw8bit",
+            lr=0.1,
+            beta2=0.9,
+            epsilon=1e-8,
+            weight_decay=0.0,
+        )
+    assert resolve_optimizer("auto", cpu) == "adamw"
+    assert resolve_optimizer("auto", cuda) == "adamw8bit"
+    assert resolve_optimizer("adamw", cuda) == "adamw"
+    assert resolve_optimizer("adamw8bit", cuda) == "adamw8bit"

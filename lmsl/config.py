@@ -117,7 +117,7 @@ class Config:
     """Format of the frozen weights."""
     resident: Literal["auto", "yes", "no"] = "auto"
     """Keep the dequantised weights in memory."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the frozen model; `auto`: bfloat16 on CUDA, float32 on CPU."""
     checkpointing: bool = False
     """Recompute activations in the backward pass instead of keeping them."""

@@ -47,7 +47,7 @@ class DropoutClock:
     """For each run, the tokens of this update that earlier micro-batches held."""
 
     word_offset: tuple[int, ...] = ()
-    """For each run, the labelled words of this update that earlier micro-batches held."""
+    """For each run, the words read in this update that earlier micro-batches held."""
 
     def set(
         self, *, step: int, token_offset: tuple[int, ...], word_offset: tuple[int, ...]
@@ -104,7 +104,7 @@ def dropout_mask(
         site: ``site_number`` of the drawing module.
         tokens: rows of each run, filling included.
         p: probability of a zero, rounded to 1/65536.
-        unit: whether the rows are tokens or labelled words.
+        unit: whether the rows are tokens or words.
 
     Returns:
         ``[runs, tokens, features]`` float32 on ``device``: 0 or ``1 / (1 - p)``.

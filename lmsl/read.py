@@ -92,12 +92,9 @@ def _read_folder(folder: Path, options: ReadOptions) -> tuple[list[Raw], list[st
     suffixes = sorted({path.suffix.lower() for path in paths})
     if len(suffixes) != 1:
         found = f"files in {', '.join(suffixes)}" if suffixes else "none"
-        raise InputError(
-            f"{folder}: expected data files of one kind, found {found}; name a file, or use "
-            "--data for a folder of splits"
-        )
+        raise InputError(f"{folder}: expected data files of one kind, found {found}; name a file")
     if len(paths) > 1 and any("train" in path.stem.lower() for path in paths):
-        raise InputError(f"{folder}: a folder of splits; name a file, or use --data")
+        raise InputError(f"{folder}: expected one split, found several; name one of its files")
     raws: list[Raw] = []
     notes: dict[str, None] = {f"{len(paths)} files": None}
     for path in paths:

@@ -18,7 +18,7 @@ from lmsl.inputs import Prepared
 from lmsl.labeler import Labeler, Tagged
 from lmsl.loop import Update
 from lmsl.peft_format import save_adapter
-from lmsl.run_directory import INFO, read_info, write_json, write_text, writing
+from lmsl.run_directory import INFO, write_json, write_text
 from lmsl.write import column_lines
 
 
@@ -105,19 +105,3 @@ def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
             raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
         for path in Path(scratch).iterdir():
             path.replace(folder / path.name)
-
-
-def summarise(output: Path, folders: Sequence[Path], console: Console) -> None:
-    """Write ``sweep.json``, the scores of several runs side by side, and show them."""
-    rows = []
-    for folder in folders:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        info = read_info(folder)
-        name = "accuracy" if info.labels.plain else "f1"
-        scores = {split: metrics[split][name] for split in ("dev", "test") if split in metrics}
-        place = folder.relative_to(output).as_posix()
-        rows.append({"unmask": info.unmask, "seed": info.seed, "run": place, **scores})
-        shown = ", ".join(f"{split} {name} {100 * value:.2f}" for split, value in scores.items())
-        console.say(f"{place}: {shown}")
-    with writing(output):
-        write_json(output / "sweep.json", {"runs": rows})

@@ -31,7 +31,7 @@ from lmsl.loop import Update, total_updates, training_updates
 from lmsl.lora import RunParameters, trainable_parameters
 from lmsl.model import TINY, Base, choose_device, choose_dtype, load_base
 from lmsl.optim import build_optimizer, default_lr, resolve_optimizer
-from lmsl.results import Log, report, summarise
+from lmsl.results import Log, report
 from lmsl.run_directory import (
     RunInfo,
     check_output,
@@ -42,6 +42,7 @@ from lmsl.run_directory import (
     writing,
 )
 from lmsl.source import read_text
+from lmsl.sweep import summarise
 
 
 def train(config: Config, console: Console | None = None) -> list[Labeler]:

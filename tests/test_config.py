@@ -56,7 +56,7 @@ OTHER: dict[str, Any] = {
     "loss": "focal",
     "quantize": "none",
     "resident": "yes",
-    "dtype": "float16",
+    "dtype": "bfloat16",
     "checkpointing": True,
     "decode": "argmax",
     "select": "last",

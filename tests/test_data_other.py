@@ -99,7 +99,7 @@ def test_folder_of_documents(tmp_path: Path) -> None:
 
 def test_folder_of_splits_is_no_split(tmp_path: Path) -> None:
     written(tmp_path, {"train.txt": "a O\n", "test.txt": "b O\n"})
-    with pytest.raises(InputError, match="use --data"):
+    with pytest.raises(InputError, match="expected one split, found several"):
         read(tmp_path)
     with pytest.raises(InputError, match="found none"):
         read(written(tmp_path / "sub", {"x.md": "a"}))

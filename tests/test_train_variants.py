@@ -131,6 +131,7 @@ class TestSeveralRuns:
         places = ["0011/seed1", "0011/seed2", "causal/seed1", "causal/seed2"]
         sweep = json.loads((output / "sweep.json").read_text())
         assert [row["run"] for row in sweep["runs"]] == places
+        assert sweep["best"] in ("0011", "causal")
         assert not (output / "0000").exists(), "0000 is causal, spelt otherwise"
         for row in sweep["runs"]:
             metrics = metrics_of(output / row["run"])

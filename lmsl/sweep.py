@@ -1,0 +1,64 @@
+"""Several runs side by side: ``sweep.json`` and the table that is printed at the end."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from lmsl.console import Console
+from lmsl.run_directory import read_info, write_json, writing
+
+
+def summarise(output: Path, folders: Sequence[Path], console: Console) -> None:
+    """Write ``sweep.json`` and show, for every unmask string, mean and deviation over seeds.
+
+    The string with the best mean on dev is marked; test is for reporting, not for choosing.
+    """
+    rows = [_row(output, folder) for folder in folders]
+    strings = list(dict.fromkeys(row["unmask"] for row in rows))
+    by_string = {s: [row for row in rows if row["unmask"] == s] for s in strings}
+    best = max(strings, key=lambda string: fmean(row["dev"] for row in by_string[string]))
+    with writing(output):
+        write_json(
+            output / "sweep.json", {"metric": rows[0]["metric"], "best": best, "runs": rows}
+        )
+    for line in table(by_string, best):
+        console.say(line)
+
+
+def table(by_string: Mapping[str, Sequence[Mapping[str, Any]]], best: str) -> list[str]:
+    """Markdown rows: string, runs, dev and test score in percent, seconds of training."""
+    metric = next(iter(by_string.values()))[0]["metric"]
+    name = {"f1": "F1"}.get(metric, metric)
+    lines = [f"| unmask | runs | dev {name} | test {name} | seconds |", "|---|---|---|---|---|"]
+    for string, rows in by_string.items():
+        cells = [
+            f"**{string}**" if string == best else string,
+            str(len(rows)),
+            _mean([100 * row["dev"] for row in rows]),
+            _mean([100 * row["test"] for row in rows]) if "test" in rows[0] else "",
+            f"{fmean(row['seconds'] for row in rows):.0f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _row(output: Path, folder: Path) -> dict[str, Any]:
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    info = read_info(folder)
+    metric = "accuracy" if info.labels.plain else "f1"
+    scores = {split: metrics[split][metric] for split in ("dev", "test") if split in metrics}
+    return {
+        "unmask": info.unmask,
+        "seed": info.seed,
+        "run": folder.relative_to(output).as_posix(),
+        "metric": metric,
+        **scores,
+        "seconds": metrics["train_seconds"],
+    }
+
+
+def _mean(values: Sequence[float]) -> str:
+    spread = f" \u00b1 {stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{fmean(values):.2f}{spread}"

@@ -29,7 +29,7 @@ from lmsl.sentence import Dataset, Sentence
 TYPES = tuple(sorted(phrases.CUE_NOUNS))
 MAX_DISTANCE = 12
 DEFAULT_DIAL = 0.8
-SIZES = {"train": 1600, "dev": 300, "test": 1000}
+SIZES = {"train": 1600, "dev": 250, "test": 1000}
 
 # Sixths of each phrase list and of the name lexicon that belong to a split.
 _SHARES = {"pretrain": (0, 1), "train": (2, 3), "dev": (4,), "test": (5,)}
@@ -124,7 +124,7 @@ class Writer:
         else:
             between = self.filler(gap)
         beyond = []
-        if self.rng.random() < 0.25:
+        if self.rng.random() < 0.15:
             filler = self.filler(self.rng.randint(1, 4))
             beyond = filler + self.distractor() if rightwards else self.distractor() + filler
         words = between + cue + beyond if rightwards else beyond + cue + between
@@ -144,8 +144,8 @@ class Writer:
         return Clause(words, len(before), len(before) + len(name), type, cue_right)
 
     def sentence(self) -> list[Clause]:
-        """One clause, or two in one of five sentences, about names of independent types."""
-        count = 2 if self.rng.random() < 0.2 else 1
+        """One clause, or two in one of ten sentences, about names of independent types."""
+        count = 2 if self.rng.random() < 0.1 else 1
         return [self.clause(self.name(), self.rng.choice(TYPES)) for _ in range(count)]
 
 

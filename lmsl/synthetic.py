@@ -133,14 +133,19 @@ class Writer:
             w for w, before in zip(words, ["", *words], strict=False) if (w, before) != (",", ",")
         ]
 
-    def clause(self, name: tuple[str, ...], type: str) -> Clause:
-        """One clause about ``name``; the dial decides on which side its cue stands."""
+    def clause(self, name: tuple[str, ...], type: str, relative: tuple[str, ...] = ()) -> Clause:
+        """One clause about ``name``; the dial decides on which side its cue stands.
+
+        ``relative`` words follow a name whose cue stands left: only the text for pre-training has
+        them.
+        """
         cue_right = self.rng.random() < self.dial
         cue = self.phrase(phrases.DECIDING_FRAMES, type)
         left = self.side(self.distractor() if cue_right else cue, rightwards=False)
         right = self.side(cue if cue_right else self.distractor(), rightwards=True)
         before = self.rng.choice(self.openers).split() + left
-        words = (*before, *name, *right, *self.rng.choice(self.closers).split())
+        after = right if cue_right else [*relative, *right]
+        words = (*before, *name, *after, *self.rng.choice(self.closers).split())
         return Clause(words, len(before), len(before) + len(name), type, cue_right)
 
     def sentence(self) -> list[Clause]:
@@ -206,7 +211,7 @@ def pretraining_paragraphs(seed: int) -> Iterator[str]:
 
     They mix clauses like those of the task, but with the phrases and names of the split
     ``pretrain`` and cues on either side alike, with plain statements ("Velmora is a harbour .",
-    "Velmora overlooks the bay ."). All that is said of a name fits one type, as in any text that
+    "Velmora overlooks the bay .") and relative clauses ("Velmora that overlooks the bay"). All that is said of a name fits one type, as in any text that
     makes sense, so a language model has a reason to find out what a name stands for.
     """
     rng = random.Random(f"lmsl synthetic pretrain {seed}")
@@ -215,8 +220,9 @@ def pretraining_paragraphs(seed: int) -> Iterator[str]:
         name, type = writer.name(), rng.choice(TYPES)
         sentences = [_statement(rng, name, type) for _ in range(rng.randint(3, 6))]
         for _ in range(rng.randint(1, 3)):
-            words, _ = join([writer.clause(name, type)])
-            sentences.append(" ".join(words))
+            relative = ("that", *rng.choice(phrases.PREDICATES[type]).split())
+            clause = writer.clause(name, type, relative if rng.random() < 0.5 else ())
+            sentences.append(" ".join(join([clause])[0]))
         rng.shuffle(sentences)
         yield " ".join(sentences)
 

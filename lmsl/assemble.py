@@ -3,7 +3,7 @@ begins and for one that is loaded, so that neither can differ from the other.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -67,15 +67,7 @@ def assemble(
     decoder = base.decoder.to(device)
     bits = layer_bits(string, base.depth)[: decoder.config.get_text_config().num_hidden_layers]
     unmask(decoder, "".join("01"[bit] for bit in bits), attention=attention)
-    notes = []
-    if quantize == "nf4":
-        keep, reason = _keep_resident(decoder, resident, device, dtype)
-        report = quantize_linears(decoder, resident=keep, dtype=dtype)
-        notes.append(
-            f"NF4: {len(report.quantised)} matrices, {_mib(report.bytes_before)} to "
-            f"{_mib(report.bytes_after)}, {reason}"
-        )
-        notes += [f"not quantised: {name} ({why})" for name, why in report.left if "expert" in why]
+    notes = _quantized(decoder, resident, device, dtype) if quantize == "nf4" else []
     if checkpointing:
         decoder.gradient_checkpointing_enable({"use_reentrant": False})
         # Without it no gradient would reach the first layers: their input needs none.
@@ -99,6 +91,32 @@ def assemble(
         clock=clock,
     ).to(device)
     tagger = Tagger(decoder, head, label_at)
+    notes.append(_measured(decoder, bits, attention))
+    trained = sum(p.numel() for p in tagger.parameters() if p.requires_grad)
+    notes.append(
+        f"LoRA rank {lora.rank} on {len(adapted)} layers ({', '.join(targets)}), "
+        f"{trained:,} trained parameters"
+    )
+    settled = replace(lora, targets=targets)
+    return Assembled(tagger=tagger, clock=clock, lora=settled, notes=tuple(notes))
+
+
+def _quantized(
+    decoder: torch.nn.Module, resident: Resident, device: torch.device, dtype: torch.dtype
+) -> list[str]:
+    """Quantise in place; what was done and what was left."""
+    keep, reason = _keep_resident(decoder, resident, device, dtype)
+    report = quantize_linears(decoder, resident=keep, dtype=dtype)
+    done = (
+        f"NF4: {len(report.quantised)} matrices, {_mib(report.bytes_before)} to "
+        f"{_mib(report.bytes_after)}, {reason}"
+    )
+    left = [f"not quantised: {name} ({why})" for name, why in report.left if "expert" in why]
+    return [done, *left]
+
+
+def _measured(decoder: torch.nn.Module, bits: Sequence[bool], attention: str) -> str:
+    """Verify every layer; the words for what was found."""
     try:
         verify(decoder, bits)
     except InputError:
@@ -107,18 +125,9 @@ def assemble(
         # What the attention operators say of a device or a shape that they cannot serve.
         raise InputError(f"--attention {attention}: {error}") from error
     unmasked = [index for index, bit in enumerate(bits) if bit]
-    notes.append(
-        f"measured: layers {_ranges(unmasked)} of {len(bits)} see to the right"
-        if unmasked
-        else f"measured: none of the {len(bits)} layers sees to the right"
-    )
-    trained = sum(p.numel() for p in tagger.parameters() if p.requires_grad)
-    notes.append(
-        f"LoRA rank {lora.rank} on {len(adapted)} layers ({', '.join(targets)}), "
-        f"{trained:,} trained parameters"
-    )
-    settled = LoRA(rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=targets)
-    return Assembled(tagger=tagger, clock=clock, lora=settled, notes=tuple(notes))
+    if not unmasked:
+        return f"measured: none of the {len(bits)} layers sees to the right"
+    return f"measured: layers {_ranges(unmasked)} of {len(bits)} see to the right"
 
 
 def _keep_resident(

@@ -9,7 +9,7 @@ import json
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,7 +18,7 @@ import tyro
 from lmsl.config import Config, starting_point
 from lmsl.console import Console
 from lmsl.errors import InputError, TrainingError
-from lmsl.sentence import Format, ReadOptions, Scheme, WordMode
+from lmsl.sentence import Columns, Format, ReadOptions, WordMode, read_options
 
 USAGE = """usage: lmsl COMMAND [FLAGS]
 
@@ -44,11 +44,23 @@ class Train(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predict:
-    """Label a file, or standard input, with a trained run; write to standard output."""
+class Loaded:
+    """A trained run and how it is loaded."""
 
     run: tyro.conf.Positional[str]
     """Run directory or hub id."""
+    device: str = "auto"
+    """`cpu`, `cuda`, ..."""
+    attention: Literal["auto", "triton", "sdpa", "eager"] = "auto"
+    """Who computes attention."""
+    quantize: Literal["nf4", "none"] | None = None
+    """Format of the frozen weights; by default as trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(Loaded):
+    """Label a file, or standard input, with a trained run; write to standard output."""
+
     source: tyro.conf.Positional[str] = "-"
     """File to label; - is standard input."""
     format: Format = "auto"
@@ -58,46 +70,20 @@ class Predict:
     """Format of the answer; `auto`: columns for columns, JSON lines for the rest."""
     token_column: int | None = None
     """Column of the words, from 1."""
-    device: str = "auto"
-    """`cpu`, `cuda`, ..."""
-    attention: Literal["auto", "triton", "sdpa", "eager"] = "auto"
-    """Who computes attention."""
-    quantize: Literal["nf4", "none"] | None = None
-    """Format of the frozen weights; by default as trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate:
+class Evaluate(Columns, Loaded):
     """Score a trained run on labelled data; write the metrics as JSON to standard output."""
 
-    run: tyro.conf.Positional[str]
-    """Run directory or hub id."""
     source: tyro.conf.Positional[str]
     """File or folder with tags."""
-    format: Format = "auto"
-    """Format of the file."""
-    tag_column: int = -1
-    """Column of the tags."""
-    token_column: int | None = None
-    """Column of the words."""
-    scheme: Scheme = "auto"
-    """How tags mark entities."""
-    strict_tags: bool = False
-    """Refuse invalid tags and spans."""
-    ignore_tag: str | None = None
-    """Tag of words that have no label."""
     predictions: Path | None = None
     """Also write word, gold tag and predicted tag to this file."""
-    device: str = "auto"
-    """`cpu`, `cuda`, ..."""
-    attention: Literal["auto", "triton", "sdpa", "eager"] = "auto"
-    """Who computes attention."""
-    quantize: Literal["nf4", "none"] | None = None
-    """Format of the frozen weights; by default as trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data:
+class Data(Columns):
     """Check files before training on them, or convert them."""
 
     action: tyro.conf.Positional[Literal["check", "describe", "convert"]]
@@ -112,18 +98,6 @@ class Data:
     """File that convert writes."""
     tokenizer: str | None = None
     """Also report lengths in sub-words of this model's tokenizer: hub id, folder or tiny."""
-    format: Format = "auto"
-    """Format of the files."""
-    tag_column: int = -1
-    """Column of the tags."""
-    token_column: int | None = None
-    """Column of the words."""
-    scheme: Scheme = "auto"
-    """How tags mark entities."""
-    strict_tags: bool = False
-    """Refuse invalid tags and spans."""
-    ignore_tag: str | None = None
-    """Tag of words that have no label."""
     words: WordMode = "unicode"
     """How raw text is split into words."""
 
@@ -234,18 +208,11 @@ def _evaluate(arguments: list[str]) -> int:
 
     console = Console()
     labeler = Labeler.load(options.run, options.device, options.attention, options.quantize)
+    reading = read_options(options, labeler.info.words)
     plain = labeler.info.labels.plain and options.scheme == "auto"
     metrics, dataset, decoded = labeler.evaluate_with_tags(
         options.source,
-        ReadOptions(
-            format=options.format,
-            tag_column=options.tag_column,
-            token_column=options.token_column,
-            scheme="plain" if plain else options.scheme,
-            strict_tags=options.strict_tags,
-            ignore_tag=options.ignore_tag,
-            words=labeler.info.words,
-        ),
+        replace(reading, scheme="plain") if plain else reading,
     )
     for note in dataset.notes:
         console.say(note)
@@ -260,15 +227,7 @@ def _data(arguments: list[str]) -> int:
     from lmsl.data_command import check_files, convert_file
 
     options: Data = _parse(Data, arguments, "data")
-    reading = ReadOptions(
-        format=options.format,
-        tag_column=options.tag_column,
-        token_column=options.token_column,
-        scheme=options.scheme,
-        strict_tags=options.strict_tags,
-        ignore_tag=options.ignore_tag,
-        words=options.words,
-    )
+    reading = read_options(options, options.words)
     if options.action == "convert":
         convert_file(options.files, options.output, options.to, reading, Console().say)
         return 0

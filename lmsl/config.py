@@ -14,11 +14,11 @@ import yaml
 from lmsl.errors import InputError
 from lmsl.field_types import converted, described, fits
 from lmsl.recipes import recipe
-from lmsl.sentence import Format, ReadOptions, Scheme, WordMode
+from lmsl.sentence import Columns, WordMode
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Columns):
     """A training run; several unmask strings or seeds make several runs."""
 
     # What is trained.
@@ -51,18 +51,6 @@ class Config:
     """File or folder to select on; without one a tenth of train is held out."""
     test: Path | None = None
     """File or folder to report on."""
-    format: Format = "auto"
-    """Format of the files."""
-    tag_column: int = -1
-    """Column of the tags, from 1, or from the right with -1 the last."""
-    token_column: int | None = None
-    """Column of the words, counted alike; by default the first that is no running number."""
-    scheme: Scheme = "auto"
-    """How tags mark entities; `plain`: they mark none (part of speech)."""
-    strict_tags: bool = False
-    """Refuse invalid tags and spans instead of repairing and counting them."""
-    ignore_tag: str | None = None
-    """Tag of words that have no label (partial annotation)."""
     split_seed: int = 0
     """Which part of train is held out as dev."""
     max_length: int = 256
@@ -168,11 +156,6 @@ class Config:
             raise InputError(
                 f"--seed: expected one or more from 0, got {_spaced(self.seed) or 'none'}"
             )
-
-    def read_options(self) -> ReadOptions:
-        """How the files of the run are read."""
-        names = {field.name for field in fields(ReadOptions)} - {"labelled"}
-        return ReadOptions(**{name: getattr(self, name) for name in names})
 
 
 _WHERE = ("output", "overwrite", "resume")

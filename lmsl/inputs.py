@@ -10,6 +10,7 @@ from lmsl.data import Dataset, Splits, load_splits
 from lmsl.examples import Example, Examples, build_examples
 from lmsl.loop import Task
 from lmsl.model import Base
+from lmsl.sentence import read_options
 
 DEFAULT_DATA = "synthetic"
 
@@ -41,7 +42,7 @@ def prepare(config: Config, base: Base, console: Console) -> Prepared:
         train=config.train,
         dev=config.dev,
         test=config.test,
-        options=config.read_options(),
+        options=read_options(config, config.words),
         split_seed=config.split_seed,
     )
     aligner = Aligner(base.tokenizer)

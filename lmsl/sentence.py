@@ -6,7 +6,7 @@ apart, instead of dropping them, is what lets the metrics count every gold entit
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 Format = Literal["auto", "columns", "json", "nlupp", "absa", "seq", "text"]
@@ -69,23 +69,37 @@ class Dataset:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadOptions:
-    """How to read a file; the same for all splits of a run."""
+class Columns:
+    """What the columns and tags of a file mean: flags of every command that reads labels."""
 
     format: Format = "auto"
+    """Format of the files; `auto` recognises it."""
     tag_column: int = -1
-    """Counted from 1, or from the right with -1 the last."""
+    """Column of the tags, from 1, or from the right with -1 the last."""
     token_column: int | None = None
-    """Counted alike; None = the first, or the second where the first numbers the words."""
+    """Column of the words, counted alike; by default the first that is no running number."""
     scheme: Scheme = "auto"
+    """How tags mark entities; `plain`: they mark none (part of speech)."""
     strict_tags: bool = False
-    """Refuse what would otherwise be repaired, dropped or counted as missed."""
+    """Refuse invalid tags and spans instead of repairing and counting them."""
     ignore_tag: str | None = None
-    """The tag of words that have no label (partial annotation)."""
+    """Tag of words that have no label (partial annotation)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions(Columns):
+    """How to read a file; the same for all splits of a run."""
+
     words: WordMode = "unicode"
     """How raw text is split; see `lmsl.words`."""
     labelled: bool = True
     """False reads the words alone, whatever else the file holds."""
+
+
+def read_options(columns: Columns, words: WordMode) -> ReadOptions:
+    """The reading options among the settings of a command."""
+    shared = {field.name: getattr(columns, field.name) for field in fields(Columns)}
+    return ReadOptions(**shared, words=words)
 
 
 @dataclass(frozen=True, kw_only=True)

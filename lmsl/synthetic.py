@@ -211,8 +211,9 @@ def pretraining_paragraphs(seed: int) -> Iterator[str]:
 
     They mix clauses like those of the task, but with the phrases and names of the split
     ``pretrain`` and cues on either side alike, with plain statements ("Velmora is a harbour .",
-    "Velmora overlooks the bay .") and relative clauses ("Velmora that overlooks the bay"). All that is said of a name fits one type, as in any text that
-    makes sense, so a language model has a reason to find out what a name stands for.
+    "Velmora overlooks the bay .") and relative clauses ("Velmora that overlooks the bay"). All
+    that is said of a name fits one type, as in any text that makes sense, so a language model has
+    a reason to find out what a name stands for.
     """
     rng = random.Random(f"lmsl synthetic pretrain {seed}")
     writer = Writer("pretrain", 0.5, rng)

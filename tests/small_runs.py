@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lmsl.cli import main
+from lmsl.sentence import Sentence
 from lmsl.synthetic import generate
 from lmsl.write import write_columns
 
@@ -31,11 +32,22 @@ def write_data(folder: Path, sizes: dict[str, int] | None = None) -> Path:
     """A folder of three splits in columns."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, size in (sizes or SIZES).items():
-        sentences = generate(split, 0.8, size).sentences
+        sentences = one_of_each_type_first(generate(split, 0.8, 60).sentences)[:size]
         write_columns(
             folder / f"{split}.conll", sentences, [sentence.tags or () for sentence in sentences]
         )
     return folder
+
+
+def one_of_each_type_first(sentences: Sequence[Sentence]) -> list[Sentence]:
+    """The same sentences, in an order whose beginning holds every type."""
+    seen: set[str] = set()
+    first, rest = [], []
+    for sentence in sentences:
+        types = {tag[2:] for tag in sentence.tags or () if tag != "O"}
+        (first if types - seen else rest).append(sentence)
+        seen |= types
+    return first + rest
 
 
 def train(data: Path, output: Path, *flags: str, unmask: Sequence[str] = ("0011",)) -> Path:

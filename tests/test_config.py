@@ -9,6 +9,7 @@ import pytest
 from lmsl.config import Config, dump_config, read_config, starting_point
 from lmsl.errors import InputError
 from lmsl.recipes import RECIPES
+from lmsl.sentence import read_options
 
 OTHER: dict[str, Any] = {
     "unmask": ("0011", "grid", "0" * 32),
@@ -254,7 +255,8 @@ def test_python_callers_may_leave_out_brackets_and_paths() -> None:
 
 
 def test_read_options_are_those_of_the_run() -> None:
-    options = Config(**OTHER).read_options()
+    config = Config(**OTHER)
+    options = read_options(config, config.words)
     assert options.labelled
     for name in ("format", "tag_column", "token_column", "scheme", "strict_tags", "ignore_tag"):
         assert getattr(options, name) == OTHER[name]

@@ -3,7 +3,7 @@
 import peft
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, BitsAndBytesConfig
 
 from lmsl.errors import InputError
 from lmsl.probing import probe, probe_forms, verify
@@ -99,3 +99,18 @@ def test_verify_names_the_layers():
         verify(model, [False, False, True, True])
     with pytest.raises(InputError, match="expected 4"):
         verify(model, [True])
+
+
+def test_a_model_quantised_by_bitsandbytes_is_measured_and_left_as_it_was(tmp_path):
+    """On some CPUs bitsandbytes repacks weights in an evaluation without gradients, for good."""
+    build("llama").save_pretrained(tmp_path)
+    settings = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+    model = AutoModel.from_pretrained(tmp_path, quantization_config=settings)
+    linear = model.layers[0].self_attn.q_proj
+    assert type(linear).__name__ == "Linear4bit"
+    before = linear.weight.data.clone()
+    unmask(model.eval(), "0110")
+    assert probe(model) == [False, True, True, False]
+    assert not model.training and not linear.training
+    assert torch.equal(linear.weight.data, before)
+    assert not getattr(linear.weight.quant_state, "packing_format_for_cpu", False)

@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks.padded_peer import build_peer, check_not_repacked, copy_adapters, peer_updates
 from lmsl.alignment import Aligner
-from lmsl.assemble import Assembled, LoRA, assemble
+from lmsl.assemble import Assembled
 from lmsl.config import Config
 from lmsl.data import Dataset
 from lmsl.examples import Example, build_examples
@@ -21,6 +21,7 @@ from lmsl.loop import Task, Update, training_updates
 from lmsl.lora import RunParameters, stacked_layers, trainable_parameters
 from lmsl.model import load_base
 from lmsl.optim import build_optimizer, default_lr
+from lmsl.run import assemble_run
 from lmsl.vocabulary import label_vocabulary
 
 CPU = torch.device("cpu")
@@ -84,25 +85,7 @@ def build_task(data: Dataset, config: Config) -> tuple[Task, int]:
 
 def build_ours(config: Config, classes: int) -> Assembled:
     """A stack of one run, put together as ``lmsl train`` does it."""
-    return assemble(
-        load_base(config.model),
-        string=config.unmask[0],
-        classes=classes,
-        label_at=config.label_at,
-        lora=LoRA(
-            rank=config.lora_rank,
-            alpha=config.lora_alpha,
-            dropout=config.lora_dropout,
-            targets=config.lora_targets,
-        ),
-        head_dropout=config.head_dropout,
-        seeds=config.seed,
-        quantize=config.quantize,
-        resident=config.resident,
-        device=CPU,
-        dtype=torch.float32,
-        attention=config.attention,
-    )
+    return assemble_run(config, load_base(config.model), classes, CPU, torch.float32)
 
 
 def our_updates(ours: Assembled, task: Task, config: Config, *, train: bool) -> Iterator[Update]:

@@ -93,7 +93,7 @@ def train_one(
 ) -> Labeler:
     """Train one run (one string, one seed), select its weights, report and save them."""
     dtype = choose_dtype(config.dtype, device)
-    assembled = _assemble(config, base, data, device, dtype)
+    assembled = assemble_run(config, base, len(data.splits.labels), device, dtype)
     for note in assembled.notes:
         console.say(f"  {note}")
     info = _info(config, base, data, assembled)
@@ -215,13 +215,14 @@ def _check_folders(runs: list[tuple[Config, Path]], output: Path, config: Config
             refuse_other_settings(folder, before, dump_config(one))
 
 
-def _assemble(
-    config: Config, base: Base, data: Prepared, device: torch.device, dtype: torch.dtype
+def assemble_run(
+    config: Config, base: Base, classes: int, device: torch.device, dtype: torch.dtype
 ) -> Assembled:
+    """The tagger of a run as its configuration wants it, over a base just loaded."""
     return assemble(
         base,
         string=config.unmask[0],
-        classes=len(data.splits.labels),
+        classes=classes,
         label_at=config.label_at,
         lora=LoRA(
             rank=config.lora_rank,

@@ -4,8 +4,15 @@
 ``reference_attention`` is the eager specification that everything else is tested against.
 """
 
-from lmsl_kernels.api import IMPLEMENTATIONS, attention
+from lmsl_kernels.api import IMPLEMENTATIONS, attention, explain
 from lmsl_kernels.plan import PackPlan, plan_pack
 from lmsl_kernels.reference import reference_attention
 
-__all__ = ["IMPLEMENTATIONS", "PackPlan", "attention", "plan_pack", "reference_attention"]
+__all__ = [
+    "IMPLEMENTATIONS",
+    "PackPlan",
+    "attention",
+    "explain",
+    "plan_pack",
+    "reference_attention",
+]

@@ -3,6 +3,7 @@
 Nothing here waits for the device: what cannot be checked on the host is not checked.
 """
 
+import importlib.util
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
@@ -46,7 +47,8 @@ def attention(
     """
     _check_tensors(q, k, v)
     _check_numbers(window, softcap)
-    chosen = _choose(impl, q)
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    chosen = _choose(impl, q, scale)
     if q.dim() == 3:
         plan = _plan_of(q, cu_seqlens, max_seqlen, plan)
         sequences = plan.sequences
@@ -55,11 +57,15 @@ def attention(
     else:
         sequences = q.shape[0]
     flags = _check_flag(is_causal, sequences, q)
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
     serve: Callable[..., Tensor]
     if chosen == "eager":
         bounds = None if plan is None else plan.cu_seqlens
         serve = partial(reference_attention, q, k, v, cu_seqlens=bounds)
+    elif chosen == "triton":
+        # Imported here: the package works where Triton is not installed.
+        from lmsl_kernels.autograd import triton_attention
+
+        serve = partial(triton_attention, q, k, v, plan=plan)
     elif plan is None:
         serve = partial(dense_attention, q, k, v)
     else:
@@ -67,22 +73,40 @@ def attention(
     return serve(is_causal=flags, window=window, softcap=softcap, scale=scale)
 
 
-def _choose(impl: str | None, q: Tensor) -> str:
+def explain(q: Tensor, scale: float | None = None) -> str:
+    """Which implementation serves a call on ``q`` by default and why not the ones before it."""
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    reasons: list[str] = []
+    for impl in IMPLEMENTATIONS:
+        reason = why_not(impl, q, scale)
+        if reason is None:
+            return "; ".join([f"attention by {impl}", *reasons])
+        reasons.append(f"not by {impl}: {reason}")
+    raise AssertionError("the eager reference serves every call")
+
+
+def _choose(impl: str | None, q: Tensor, scale: float) -> str:
     if impl is None:
-        return "sdpa"
+        return "sdpa" if why_not("triton", q, scale) else "triton"
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f"impl must be one of {IMPLEMENTATIONS} or None, got {impl!r}")
-    reason = _why_not(impl, q)
+    reason = why_not(impl, q, scale)
     if reason is not None:
         raise ValueError(f"impl={impl!r} cannot serve this call: {reason}")
     return impl
 
 
-def _why_not(impl: str, q: Tensor) -> str | None:
+def why_not(impl: str, q: Tensor, scale: float) -> str | None:
     """Why ``impl`` cannot serve a call on ``q``, or ``None`` when it can."""
-    if impl == "triton":
-        return "this version has no Triton kernel; use 'sdpa', or None for the best there is"
-    return None
+    if impl != "triton":
+        return None
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    from lmsl_kernels.launch import INTERPRETED, unsupported
+
+    if q.device.type != "cuda" and not INTERPRETED:
+        return f"it needs a CUDA device, got {q.device} (TRITON_INTERPRET=1 runs it on the CPU)"
+    return unsupported(q, scale)
 
 
 def _plan_of(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,6 +36,20 @@ class PackPlan:
     def sequences(self) -> int:
         """Number of sequences, empty ones included."""
         return self.cu_seqlens.numel() - 1
+
+    def work_list(self, rows: int, block: int, *, last_first: bool) -> Tensor:
+        """(sequence, tile) of all tiles of ``block`` tokens: int32 [items, 2], on the device.
+
+        Made on first use. With lengths known the longest sequences come first; without, from
+        device arithmetic alone, there are as many items as ``rows`` tokens can need, and those
+        that are not needed have sequence -1. ``last_first`` counts the tiles of a sequence down.
+        """
+        key = ("work", rows, block, last_first)
+        if key not in self.cache:
+            make = _device_work if self.lengths is None else _host_work
+            self.cache[key] = make(self, rows, block, last_first)
+        work: Tensor = self.cache[key]
+        return work
 
 
 def plan_pack(
@@ -96,3 +111,34 @@ def _host_lengths(starts: list[int]) -> tuple[int, ...]:
     if any(length < 0 for length in lengths):
         raise ValueError(f"cu_seqlens must not decrease, got {starts[:8]}...")
     return lengths
+
+
+def _host_work(plan: PackPlan, rows: int, block: int, last_first: bool) -> Tensor:
+    assert plan.lengths is not None
+    lengths = np.array(plan.lengths, dtype=np.int64)
+    order = np.argsort(-lengths, kind="stable")
+    tiles = -(-lengths[order] // block)
+    sequence = np.repeat(order, tiles)
+    tile = np.arange(len(sequence)) - np.repeat(tiles.cumsum() - tiles, tiles)
+    if last_first:
+        tile = np.repeat(tiles, tiles) - 1 - tile
+    work = torch.from_numpy(np.stack([sequence, tile], axis=1).astype(np.int32))
+    return work.to(plan.cu_seqlens.device, non_blocking=True)
+
+
+def _device_work(plan: PackPlan, rows: int, block: int, last_first: bool) -> Tensor:
+    if plan.sequences == 0:
+        return plan.cu_seqlens.new_empty(0, 2)
+    lengths = plan.cu_seqlens[1:] - plan.cu_seqlens[:-1]
+    tiles = (lengths + block - 1) // block
+    ends = tiles.cumsum(0)
+    most = rows // block + plan.sequences
+    item = torch.arange(most, device=lengths.device)
+    sequence = torch.searchsorted(ends, item, right=True)
+    used = sequence < plan.sequences
+    sequence = sequence.clamp(max=plan.sequences - 1)
+    tile = item - (ends - tiles)[sequence]
+    if last_first:
+        tile = tiles[sequence] - 1 - tile
+    work = torch.stack([torch.where(used, sequence, -1), tile], dim=1)
+    return work.to(torch.int32)

@@ -1,0 +1,329 @@
+"""From a call to kernel launches: regime, tile sizes, grids, arguments.
+
+A ``Launch`` is complete before it runs, so the same code that serves a call also tells the offline
+compiler what to compile: made from tensors on the ``meta`` device it has all types, strides and
+constants, and simply is not run.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import triton
+from torch import Tensor
+
+from lmsl_kernels.backward import backward_keys, backward_rows
+from lmsl_kernels.forward import tiled_forward
+from lmsl_kernels.plan import PackPlan
+from lmsl_kernels.single import single_backward, single_forward
+from lmsl_kernels.tuning import (
+    HEAD_DIMS,
+    MEDIUM,
+    Kernel,
+    Tiles,
+    architecture,
+    choose_tiles,
+    longest_single,
+    split_head_dim,
+    too_old,
+)
+
+Regime = Literal["single", "medium", "long"]
+TAIL_PROGRAMS = 32
+INT32_MAX = 2**31 - 1
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+# Decided when the kernels were defined, by TRITON_INTERPRET.
+INTERPRETED = not isinstance(single_forward, triton.JITFunction)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Call:
+    """What all launches of one attention call, forward and backward, have in common."""
+
+    plan: PackPlan | None
+    """``None`` for a dense call."""
+    flags: Tensor | None
+    """uint8 [sequences], or ``None`` when all sequences share ``is_causal``."""
+    is_causal: bool
+    window: int | None
+    softcap: float | None
+    scale: float
+    table: str
+    sequences: int
+    rows: int
+    max_seqlen: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+
+    @property
+    def regime(self) -> Regime:
+        if self.max_seqlen <= longest_single(self.table, split_head_dim(self.head_dim)[0]):
+            return "single"
+        return "medium" if self.max_seqlen <= MEDIUM else "long"
+
+    @property
+    def group(self) -> int:
+        return self.heads // self.kv_heads
+
+    @property
+    def tail_programs(self) -> int:
+        """Programs that zero rows of no sequence; none where there are surely no such rows."""
+        if self.plan is None:
+            return 0
+        known = self.plan.lengths
+        return 0 if known is not None and sum(known) == self.rows else TAIL_PROGRAMS
+
+    def tiles(self, kernel: Kernel) -> Tiles:
+        size = split_head_dim(self.head_dim)[0]
+        longest = max(1, self.max_seqlen)
+        return choose_tiles(self.table, kernel, size, longest, self.group)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Launch:
+    """One kernel launch, not yet made."""
+
+    kernel: Any
+    programs: int
+    arguments: dict[str, Any]
+    constants: dict[str, Any]
+    tiles: Tiles
+
+    def run(self) -> None:
+        if self.programs:
+            self.kernel[(self.programs,)](
+                **self.arguments,
+                **self.constants,
+                num_warps=self.tiles.warps,
+                num_stages=self.tiles.stages,
+            )
+
+
+def unsupported(q: Tensor, scale: float) -> str | None:
+    """Why the kernels cannot compute a call on ``q``, or ``None``."""
+    if q.dtype not in DTYPES:
+        return f"it computes bfloat16, float16 and float32, got {q.dtype}"
+    if INTERPRETED and q.dtype == torch.bfloat16:
+        return "Triton's interpreter gets bfloat16 products wrong; use float16 or float32"
+    if not 0 < q.shape[-1] <= HEAD_DIMS[-1]:
+        return f"head_dim must be from 1 to {HEAD_DIMS[-1]}, got {q.shape[-1]}"
+    if not scale > 0:
+        return f"the scale must be positive, got {scale}"
+    return too_old(q.device)
+
+
+def make_call(
+    q: Tensor,
+    k: Tensor,
+    *,
+    plan: PackPlan | None,
+    is_causal: bool | Tensor,
+    window: int | None,
+    softcap: float | None,
+    scale: float,
+    table: str | None = None,
+) -> Call:
+    """The common part of a call on checked tensors; ``table`` overrides the device's own."""
+    max_seqlen = q.shape[1] if plan is None else plan.max_seqlen
+    flags = is_causal.view(torch.uint8) if isinstance(is_causal, Tensor) else None
+    return Call(
+        plan=plan,
+        flags=flags,
+        is_causal=is_causal is True,
+        # Where no two tokens are that far apart, the window is none.
+        window=None if window is None or window >= max_seqlen else window,
+        softcap=softcap,
+        scale=scale,
+        table=architecture(q.device) if table is None else table,
+        sequences=q.shape[0] if plan is None else plan.sequences,
+        rows=q.shape[0] if plan is not None else q.shape[0] * q.shape[1],
+        max_seqlen=max_seqlen,
+        heads=q.shape[-2],
+        kv_heads=k.shape[-2],
+        head_dim=q.shape[-1],
+    )
+
+
+def ready(x: Tensor) -> Tensor:
+    """``x`` itself, or a copy where its strides do not suit: the last dimension must be dense.
+
+    Positions inside a tile are int32, which only heads further apart than 2**31 elements exceed.
+    """
+    spread = 512 * x.stride(-3) + x.shape[-2] * x.stride(-2)
+    return x if x.stride(-1) == 1 and spread <= INT32_MAX else x.contiguous()
+
+
+def forward_launches(
+    call: Call, q: Tensor, k: Tensor, v: Tensor, out: Tensor, log_total: Tensor | None
+) -> list[Launch]:
+    """The forward: one launch. ``log_total`` float32 [heads, rows], unused in regime S."""
+    if call.regime == "single":
+        tiles = call.tiles("single_forward")
+        return [
+            Launch(
+                kernel=single_forward,
+                programs=call.sequences * call.kv_heads + call.tail_programs,
+                arguments={
+                    "q": q,
+                    "k": k,
+                    "v": v,
+                    "out": out,
+                    **_runtime(call),
+                    **_strides(q=q, k=k, v=v),
+                },
+                constants={**_constants(call, q), "STACK": tiles.stack, "TILE": tiles.longest},
+                tiles=tiles,
+            )
+        ]
+    tiles = call.tiles("tiled_forward")
+    work, items = _work(call, tiles.rows, last_first=True)
+    return [
+        Launch(
+            kernel=tiled_forward,
+            programs=items * call.heads + call.tail_programs,
+            arguments={
+                "q": q,
+                "k": k,
+                "v": v,
+                "out": out,
+                "log_total": log_total,
+                "work": work,
+                "work_items": items,
+                **_runtime(call),
+                **_strides(q=q, k=k, v=v),
+            },
+            constants={**_constants(call, q), "ROWS": tiles.rows, "KEYS": tiles.keys},
+            tiles=tiles,
+        )
+    ]
+
+
+def backward_launches(
+    call: Call,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor | None,
+    log_total: Tensor | None,
+    dout: Tensor,
+    gradients: tuple[Tensor, Tensor, Tensor],
+) -> list[Launch]:
+    """The backward into ``gradients`` (dq, dk, dv): one launch in regime S, else two."""
+    dq, dk, dv = gradients
+    strides = _strides(q=q, k=k, v=v, dout=dout)
+    if call.regime == "single":
+        tiles = call.tiles("single_backward")
+        return [
+            Launch(
+                kernel=single_backward,
+                programs=call.sequences * call.kv_heads + call.tail_programs,
+                arguments={
+                    "q": q,
+                    "k": k,
+                    "v": v,
+                    "dout": dout,
+                    "dq": dq,
+                    "dk": dk,
+                    "dv": dv,
+                    **_runtime(call),
+                    **strides,
+                },
+                constants={
+                    **_constants(call, q),
+                    "STACK": tiles.stack,
+                    "TILE": tiles.longest,
+                    "SWAPPED": tiles.swapped,
+                },
+                tiles=tiles,
+            )
+        ]
+    assert out is not None and log_total is not None
+    common = {
+        "q": q,
+        "k": k,
+        "v": v,
+        "dout": dout,
+        "log_total": log_total,
+        "delta": torch.empty_like(log_total),
+        **_runtime(call),
+        **strides,
+    }
+    by_rows, by_keys = call.tiles("backward_rows"), call.tiles("backward_keys")
+    row_work, row_items = _work(call, by_rows.rows, last_first=True)
+    key_work, key_items = _work(call, by_keys.keys, last_first=False)
+    return [
+        Launch(
+            kernel=backward_rows,
+            programs=row_items * call.heads + call.tail_programs,
+            arguments={
+                **common,
+                "out": out,
+                "dq": dq,
+                "work": row_work,
+                "work_items": row_items,
+            },
+            constants={**_constants(call, q), "ROWS": by_rows.rows, "KEYS": by_rows.keys},
+            tiles=by_rows,
+        ),
+        Launch(
+            kernel=backward_keys,
+            programs=key_items * call.kv_heads + call.tail_programs,
+            arguments={
+                **common,
+                "dk": dk,
+                "dv": dv,
+                "work": key_work,
+                "work_items": key_items,
+            },
+            constants={**_constants(call, q), "ROWS": by_keys.rows, "KEYS": by_keys.keys},
+            tiles=by_keys,
+        ),
+    ]
+
+
+def _work(call: Call, block: int, *, last_first: bool) -> tuple[Tensor | None, int]:
+    """The (sequence, tile) pairs of a launch and their number; dense calls need no list."""
+    if call.plan is None:
+        return None, call.sequences * -(-call.max_seqlen // block)
+    work = call.plan.work_list(call.rows, block, last_first=last_first)
+    return work, work.shape[0]
+
+
+def _runtime(call: Call) -> dict[str, Any]:
+    return {
+        "cu_seqlens": None if call.plan is None else call.plan.cu_seqlens,
+        "flags": call.flags,
+        "scale": call.scale,
+        "softcap": 1.0 if call.softcap is None else call.softcap,
+        "window": call.window or 0,
+        "seqlen": call.max_seqlen,
+        "sequences": call.sequences,
+        "rows": call.rows,
+        "kv_heads": call.kv_heads,
+    }
+
+
+def _strides(**tensors: Tensor) -> dict[str, int]:
+    strides = {}
+    for name, x in tensors.items():
+        strides[f"{name}_batch_stride"] = x.stride(0) if x.dim() == 4 else 0
+        strides[f"{name}_token_stride"] = x.stride(-3)
+        strides[f"{name}_head_stride"] = x.stride(-2)
+    return strides
+
+
+def _constants(call: Call, q: Tensor) -> dict[str, Any]:
+    _, first, second = split_head_dim(call.head_dim)
+    return {
+        "MASK": 2 if call.flags is not None else int(call.is_causal),
+        "WINDOWED": call.window is not None,
+        "SOFTCAPPED": call.softcap is not None,
+        "DENSE": call.plan is None,
+        # Products of float32 in full precision: TF32 would lose the bits that float32 is for.
+        "PRECISION": "ieee" if q.dtype == torch.float32 else "tf32",
+        "GROUP": call.group,
+        "HEAD_DIM": call.head_dim,
+        "FIRST": first,
+        "SECOND": second,
+    }

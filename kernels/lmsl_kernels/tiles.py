@@ -1,0 +1,192 @@
+"""What all kernels share: where a sequence lies, tiles of it, what sees what, the softcap.
+
+Legend: a *row* is a query token and a *key* a key token, both counted from the start of their
+sequence; a tile is ``[tokens, HEAD_DIM]``. A head dim that is no power of two is held in two
+parts, ``FIRST`` columns (a power of two) and ``SECOND`` more (another, or 0: then the second part
+is a placeholder that no arithmetic touches and the compiler drops). Columns past ``HEAD_DIM`` read
+0.
+
+Positions inside a tile are int32; what they are added to is an int64 scalar, so that tensors may
+have more than 2**31 elements.
+"""
+
+import triton
+import triton.language as tl
+
+BIDIRECTIONAL = tl.constexpr(0)
+CAUSAL = tl.constexpr(1)
+# One flag for each sequence, read on the device: runs with different strings share the pack.
+MIXED = tl.constexpr(2)
+
+LOG2_E = tl.constexpr(1.4426950408889634)
+ZERO_BLOCK = tl.constexpr(1024)
+
+
+@triton.jit
+def find_sequence(cu_seqlens, sequence, seqlen, DENSE: tl.constexpr):
+    """The first token row of a sequence among all rows, int64, and its length."""
+    if DENSE:
+        first = sequence.to(tl.int64) * seqlen
+        length = seqlen
+    else:
+        start = tl.load(cu_seqlens + sequence)
+        length = tl.load(cu_seqlens + sequence + 1) - start
+        first = start.to(tl.int64)
+    return first, length
+
+
+@triton.jit
+def find_work(work, item, work_items, sequences, LAST_FIRST: tl.constexpr, DENSE: tl.constexpr):
+    """The sequence and tile of a work item; an item to leave alone has sequence -1.
+
+    Packs have a list. The tiles of dense calls are counted off, the last and, where causal, the
+    most expensive ones first.
+    """
+    if DENSE:
+        sequence = item % sequences
+        tile = item // sequences
+        if LAST_FIRST:
+            tile = work_items // sequences - 1 - tile
+    else:
+        sequence = tl.load(work + 2 * item)
+        tile = tl.load(work + 2 * item + 1)
+    return sequence, tile
+
+
+@triton.jit
+def read_flag(flags, sequence, MASK: tl.constexpr):
+    """Whether a sequence is causal: a constant unless every sequence has its own flag."""
+    return tl.load(flags + sequence) != 0 if MASK == MIXED else MASK == CAUSAL
+
+
+@triton.jit
+def head_base(
+    tensor, sequence, first, head, batch_stride, token_stride, head_stride, DENSE: tl.constexpr
+):
+    """A pointer to the first token of one sequence and head."""
+    start = sequence.to(tl.int64) * batch_stride if DENSE else first * token_stride
+    return tensor + start + head.to(tl.int64) * head_stride
+
+
+@triton.jit
+def load_tile(
+    base,
+    offsets,
+    valid,
+    CHECKED: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    FIRST: tl.constexpr,
+    SECOND: tl.constexpr,
+):
+    """Both parts of the tokens at ``base + offsets``; tokens that are not ``valid`` read 0.
+
+    Zeros and not whatever lies there: 0 * nan would be nan in the products that follow.
+    """
+    column = tl.arange(0, FIRST)
+    pointers = base + (offsets[:, None] + column[None, :])
+    if SECOND == 0 and HEAD_DIM < FIRST:
+        first = tl.load(pointers, mask=valid[:, None] & (column < HEAD_DIM)[None, :], other=0.0)
+    elif CHECKED:
+        first = tl.load(pointers, mask=valid[:, None], other=0.0)
+    else:
+        first = tl.load(pointers)
+    second = first
+    if SECOND > 0:
+        column = FIRST + tl.arange(0, SECOND)
+        pointers = base + (offsets[:, None] + column[None, :])
+        if HEAD_DIM < FIRST + SECOND:
+            inside = (column < HEAD_DIM)[None, :]
+            second = tl.load(pointers, mask=valid[:, None] & inside, other=0.0)
+        elif CHECKED:
+            second = tl.load(pointers, mask=valid[:, None], other=0.0)
+        else:
+            second = tl.load(pointers)
+    return first, second
+
+
+@triton.jit
+def store_tile(
+    base,
+    offsets,
+    valid,
+    first,
+    second,
+    HEAD_DIM: tl.constexpr,
+    FIRST: tl.constexpr,
+    SECOND: tl.constexpr,
+):
+    """Write both parts of the ``valid`` tokens, rounded to the dtype of the tensor."""
+    column = tl.arange(0, FIRST)
+    keep = valid[:, None]
+    if SECOND == 0 and HEAD_DIM < FIRST:
+        keep = keep & (column < HEAD_DIM)[None, :]
+    pointers = base + (offsets[:, None] + column[None, :])
+    tl.store(pointers, first.to(base.dtype.element_ty), mask=keep)
+    if SECOND > 0:
+        column = FIRST + tl.arange(0, SECOND)
+        keep = valid[:, None] & (column < HEAD_DIM)[None, :]
+        pointers = base + (offsets[:, None] + column[None, :])
+        tl.store(pointers, second.to(base.dtype.element_ty), mask=keep)
+
+
+@triton.jit
+def dot_heads(a1, a2, b1, b2, SECOND: tl.constexpr, PRECISION: tl.constexpr):
+    """``a @ b.T`` over the head dim: [len(a), len(b)] float32."""
+    product = tl.dot(a1, tl.trans(b1), input_precision=PRECISION)
+    if SECOND > 0:
+        product = tl.dot(a2, tl.trans(b2), product, input_precision=PRECISION)
+    return product
+
+
+@triton.jit
+def add_dot(weights, b1, b2, sum1, sum2, SECOND: tl.constexpr, PRECISION: tl.constexpr):
+    """``sum + weights @ b``, part by part."""
+    weights = weights.to(b1.dtype)
+    sum1 = tl.dot(weights, b1, sum1, input_precision=PRECISION)
+    if SECOND > 0:
+        sum2 = tl.dot(weights, b2, sum2, input_precision=PRECISION)
+    return sum1, sum2
+
+
+@triton.jit
+def visible(rows, keys, length, window, is_causal, MASK: tl.constexpr, WINDOWED: tl.constexpr):
+    """Which rows see which keys, for two vectors shaped to broadcast.
+
+    The specification in one place: keys of this sequence, none ahead of a causal row, none further
+    away than the window. What lies behind the last row is not masked: nothing reads it.
+    """
+    seen = keys < length
+    if MASK == CAUSAL:
+        seen = seen & (keys <= rows)
+    if MASK == MIXED:
+        seen = seen & ((keys <= rows) | (is_causal == 0))
+    if WINDOWED:
+        seen = seen & (rows - keys < window) & (keys - rows < window)
+    return seen
+
+
+@triton.jit
+def soften(scores, scale, softcap, SOFTCAPPED: tl.constexpr):
+    """Scores in units of log2, and tanh where there is a softcap (else a placeholder).
+
+    ``tanh(x) = 1 - 2 / (exp(2 x) + 1)``: one exp2 and one division, right at both ends.
+    """
+    if SOFTCAPPED:
+        tanh = 1.0 - 2.0 / (tl.exp2(scores * (2.0 * LOG2_E * scale / softcap)) + 1.0)
+        softened = tanh * (softcap * LOG2_E)
+    else:
+        softened = scores * (scale * LOG2_E)
+        tanh = softened
+    return softened, tanh
+
+
+@triton.jit
+def zero_tail(tensor, cu_seqlens, sequences, rows, row_size, program, programs):
+    """One of ``programs`` programs that write 0 to all rows behind the last sequence."""
+    end = tl.load(cu_seqlens + sequences).to(tl.int64) * row_size
+    stop = rows.to(tl.int64) * row_size
+    step = programs.to(tl.int64) * ZERO_BLOCK
+    for start in tl.range(end + program.to(tl.int64) * ZERO_BLOCK, stop, step):
+        place = start + tl.arange(0, ZERO_BLOCK)
+        zeros = tl.zeros([ZERO_BLOCK], tensor.dtype.element_ty)
+        tl.store(tensor + place, zeros, mask=place < stop)

@@ -62,15 +62,23 @@ def attention(
         bounds = None if plan is None else plan.cu_seqlens
         serve = partial(reference_attention, q, k, v, cu_seqlens=bounds)
     elif chosen == "triton":
-        # Imported here: the package works where Triton is not installed.
-        from lmsl_kernels.autograd import triton_attention
-
-        serve = partial(triton_attention, q, k, v, plan=plan)
+        serve = partial(_triton_attention(), q, k, v, plan=plan)
     elif plan is None:
         serve = partial(dense_attention, q, k, v)
     else:
         serve = partial(packed_attention, q, k, v, plan=plan)
     return serve(is_causal=flags, window=window, softcap=softcap, scale=scale)
+
+
+def _triton_attention() -> Callable[..., Tensor]:
+    # Imported here: the package works where Triton is not installed.
+    if torch.compiler.is_compiling():
+        from lmsl_kernels.operator import traced_attention
+
+        return traced_attention
+    from lmsl_kernels.autograd import triton_attention
+
+    return triton_attention
 
 
 def explain(q: Tensor, scale: float | None = None) -> str:

@@ -1,7 +1,8 @@
 """``impl="triton"``: the kernels as a differentiable operator.
 
 Regime S saves its inputs and nothing else; the others also save the output and the softmax's
-denominators.
+denominators. This is the way of eager code. Compilers take ``lmsl_kernels.operator``, which is
+made of the same two functions, because they cannot look inside a launch; its calls cost more.
 """
 
 from typing import Any
@@ -33,17 +34,44 @@ def triton_attention(
     return out
 
 
+def run_forward(call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The output, and float32 [heads, rows] that the backward needs, ``None`` in regime S.
+
+    The tensors must be ``ready``.
+    """
+    out = _like(q)
+    log_total = None
+    if call.regime != "single":
+        log_total = torch.empty(call.heads, call.rows, dtype=torch.float32, device=q.device)
+    for launch in forward_launches(call, q, k, v, out, log_total):
+        launch.run()
+    return out, log_total
+
+
+def run_backward(
+    call: Call,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor | None,
+    log_total: Tensor | None,
+    dout: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """dq, dk and dv. All tensors but ``dout`` are those of the forward; regime S takes no more
+    than its inputs."""
+    gradients = (_like(q), _like(k), _like(v))
+    for launch in backward_launches(call, q, k, v, out, log_total, ready(dout), gradients):
+        launch.run()
+    return gradients
+
+
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:
         q, k, v = ready(q), ready(k), ready(v)
-        out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-        single = call.regime == "single"
-        log_total = None if single else _statistics(call, q)
-        for launch in forward_launches(call, q, k, v, out, log_total):
-            launch.run()
+        out, log_total = run_forward(call, q, k, v)
         ctx.call = call
-        ctx.save_for_backward(q, k, v, *(() if single else (out, log_total)))
+        ctx.save_for_backward(q, k, v, *(() if log_total is None else (out, log_total)))
         return out
 
     @staticmethod
@@ -51,16 +79,9 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, k, v, *rest = ctx.saved_tensors
         out, log_total = rest or (None, None)
-        gradients = (_like(q), _like(k), _like(v))
-        for launch in backward_launches(ctx.call, q, k, v, out, log_total, ready(dout), gradients):
-            launch.run()
-        return *gradients, None
+        return *run_backward(ctx.call, q, k, v, out, log_total, dout), None
 
 
 def _like(x: Tensor) -> Tensor:
     """Room for a dense tensor of the shape of ``x``, whatever its strides are."""
     return torch.empty(x.shape, dtype=x.dtype, device=x.device)
-
-
-def _statistics(call: Call, q: Tensor) -> Tensor:
-    return torch.empty(call.heads, call.rows, dtype=torch.float32, device=q.device)

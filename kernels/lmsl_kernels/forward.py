@@ -14,7 +14,9 @@ from lmsl_kernels.tiles import (
     LOG2_E,
     MIXED,
     add_dot,
+    describe_tiles,
     dot_heads,
+    fetch_tile,
     find_sequence,
     find_work,
     head_base,
@@ -71,8 +73,10 @@ def walk_keys(
     sum2,
     highest,
     total,
-    k_base,
-    v_base,
+    k_source1,
+    k_source2,
+    v_source1,
+    v_source2,
     k_token_stride,
     v_token_stride,
     begin,
@@ -92,15 +96,16 @@ def walk_keys(
     HEAD_DIM: tl.constexpr,
     FIRST: tl.constexpr,
     SECOND: tl.constexpr,
+    DESCRIBED: tl.constexpr,
 ):
     """Add the keys of ``[begin, end)`` to the running maximum, total and weighted sum."""
     place = tl.arange(0, KEYS)
     for start in tl.range(begin, end, KEYS):
         key = start + place
-        k_tile = k_base + tl.cast(start, tl.int64) * k_token_stride
-        v_tile = v_base + tl.cast(start, tl.int64) * v_token_stride
-        is_key = key < length
-        k1, k2 = load_tile(k_tile, place * k_token_stride, is_key, MASKED, HEAD_DIM, FIRST, SECOND)
+        k1, k2 = fetch_tile(
+            k_source1, k_source2, start, k_token_stride, length, MASKED, KEYS, HEAD_DIM, FIRST,
+            SECOND, DESCRIBED,
+        )  # fmt: skip
         scores = dot_heads(q1, q2, k1, k2, SECOND, PRECISION)
         if MASKED or SOFTCAPPED:
             scores, _ = soften(scores, scale, softcap, SOFTCAPPED)
@@ -126,7 +131,10 @@ def walk_keys(
         sum1 = sum1 * decay[:, None]
         if SECOND > 0:
             sum2 = sum2 * decay[:, None]
-        v1, v2 = load_tile(v_tile, place * v_token_stride, is_key, MASKED, HEAD_DIM, FIRST, SECOND)
+        v1, v2 = fetch_tile(
+            v_source1, v_source2, start, v_token_stride, length, MASKED, KEYS, HEAD_DIM, FIRST,
+            SECOND, DESCRIBED,
+        )  # fmt: skip
         sum1, sum2 = add_dot(p, v1, v2, sum1, sum2, SECOND, PRECISION)
         highest = new_highest
     return sum1, sum2, highest, total
@@ -170,6 +178,7 @@ def tiled_forward(
     HEAD_DIM: tl.constexpr,
     FIRST: tl.constexpr,
     SECOND: tl.constexpr,
+    DESCRIBED: tl.constexpr,
 ):
     """``out`` and ``log_total`` [heads, rows] (log2 of the softmax's denominator) of one tile."""
     heads = kv_heads * GROUP
@@ -196,6 +205,12 @@ def tiled_forward(
     v_base = head_base(
         v, sequence, first, kv_head, v_batch_stride, v_token_stride, v_head_stride, DENSE
     )
+    k1, k2 = describe_tiles(
+        k_base, length, k_token_stride, KEYS, HEAD_DIM, FIRST, SECOND, DESCRIBED
+    )
+    v1, v2 = describe_tiles(
+        v_base, length, v_token_stride, KEYS, HEAD_DIM, FIRST, SECOND, DESCRIBED
+    )
     row = tile * ROWS
     place = tl.arange(0, ROWS)
     token = row + place
@@ -212,19 +227,19 @@ def tiled_forward(
     )
     if WINDOWED:
         sum1, sum2, highest, total = walk_keys(
-            q1, q2, sum1, sum2, highest, total, k_base, v_base, k_token_stride, v_token_stride,
+            q1, q2, sum1, sum2, highest, total, k1, k2, v1, v2, k_token_stride, v_token_stride,
             begin, middle, token, length, window, is_causal, scale, softcap,
-            True, MASK, WINDOWED, SOFTCAPPED, PRECISION, KEYS, HEAD_DIM, FIRST, SECOND,
+            True, MASK, WINDOWED, SOFTCAPPED, PRECISION, KEYS, HEAD_DIM, FIRST, SECOND, DESCRIBED,
         )  # fmt: skip
     sum1, sum2, highest, total = walk_keys(
-        q1, q2, sum1, sum2, highest, total, k_base, v_base, k_token_stride, v_token_stride,
+        q1, q2, sum1, sum2, highest, total, k1, k2, v1, v2, k_token_stride, v_token_stride,
         middle, edge, token, length, window, is_causal, scale, softcap,
-        False, MASK, WINDOWED, SOFTCAPPED, PRECISION, KEYS, HEAD_DIM, FIRST, SECOND,
+        False, MASK, WINDOWED, SOFTCAPPED, PRECISION, KEYS, HEAD_DIM, FIRST, SECOND, DESCRIBED,
     )  # fmt: skip
     sum1, sum2, highest, total = walk_keys(
-        q1, q2, sum1, sum2, highest, total, k_base, v_base, k_token_stride, v_token_stride,
+        q1, q2, sum1, sum2, highest, total, k1, k2, v1, v2, k_token_stride, v_token_stride,
         edge, end, token, length, window, is_causal, scale, softcap,
-        True, MASK, WINDOWED, SOFTCAPPED, PRECISION, KEYS, HEAD_DIM, FIRST, SECOND,
+        True, MASK, WINDOWED, SOFTCAPPED, PRECISION, KEYS, HEAD_DIM, FIRST, SECOND, DESCRIBED,
     )  # fmt: skip
 
     # Rows behind the end may have seen nothing; nothing of them is stored.

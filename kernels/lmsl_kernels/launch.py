@@ -12,7 +12,8 @@ import torch
 import triton
 from torch import Tensor
 
-from lmsl_kernels.backward import backward_keys, backward_rows
+from lmsl_kernels.backward_keys import backward_keys
+from lmsl_kernels.backward_rows import backward_rows
 from lmsl_kernels.forward import tiled_forward
 from lmsl_kernels.plan import PackPlan
 from lmsl_kernels.single import single_backward, single_forward
@@ -55,6 +56,8 @@ class Call:
     heads: int
     kv_heads: int
     head_dim: int
+    described: bool
+    """Whether the tensors lie as the copy engine of Hopper and later wants them."""
 
     @property
     def regime(self) -> Regime:
@@ -77,7 +80,7 @@ class Call:
     def tiles(self, kernel: Kernel) -> Tiles:
         size = split_head_dim(self.head_dim)[0]
         longest = max(1, self.max_seqlen)
-        return choose_tiles(self.table, kernel, size, longest, self.group)
+        return choose_tiles(self.table, kernel, size, longest, self.group, self.described)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -91,13 +94,16 @@ class Launch:
     tiles: Tiles
 
     def run(self) -> None:
-        if self.programs:
-            self.kernel[(self.programs,)](
-                **self.arguments,
-                **self.constants,
-                num_warps=self.tiles.warps,
-                num_stages=self.tiles.stages,
-            )
+        if not self.programs:
+            return
+        if self.tiles.described:
+            triton.set_allocator(_descriptor_memory)
+        self.kernel[(self.programs,)](
+            **self.arguments,
+            **self.constants,
+            num_warps=self.tiles.warps,
+            num_stages=self.tiles.stages,
+        )
 
 
 def unsupported(q: Tensor, scale: float) -> str | None:
@@ -116,6 +122,7 @@ def unsupported(q: Tensor, scale: float) -> str | None:
 def make_call(
     q: Tensor,
     k: Tensor,
+    v: Tensor,
     *,
     plan: PackPlan | None,
     is_causal: bool | Tensor,
@@ -142,7 +149,19 @@ def make_call(
         heads=q.shape[-2],
         kv_heads=k.shape[-2],
         head_dim=q.shape[-1],
+        described=all(map(describable, (q, k, v))),
     )
+
+
+def describable(x: Tensor) -> bool:
+    """Whether a tile descriptor can point into ``x``: everything a multiple of 16 bytes."""
+    places = (x.data_ptr(), *(stride * x.element_size() for stride in x.stride()[:-1]))
+    return x.stride(-1) == 1 and all(place % 16 == 0 for place in places)
+
+
+def _descriptor_memory(size: int, alignment: int, stream: int | None) -> Tensor:
+    """Where Triton puts the descriptors of one launch; torch reuses it once the launch is over."""
+    return torch.empty(size, dtype=torch.int8, device="cuda")
 
 
 def ready(x: Tensor) -> Tensor:
@@ -193,7 +212,7 @@ def forward_launches(
                 **_runtime(call),
                 **_strides(q=q, k=k, v=v),
             },
-            constants={**_constants(call, q), "ROWS": tiles.rows, "KEYS": tiles.keys},
+            constants={**_constants(call, q), **_tile_constants(tiles)},
             tiles=tiles,
         )
     ]
@@ -263,7 +282,7 @@ def backward_launches(
                 "work": row_work,
                 "work_items": row_items,
             },
-            constants={**_constants(call, q), "ROWS": by_rows.rows, "KEYS": by_rows.keys},
+            constants={**_constants(call, q), **_tile_constants(by_rows)},
             tiles=by_rows,
         ),
         Launch(
@@ -276,7 +295,7 @@ def backward_launches(
                 "work": key_work,
                 "work_items": key_items,
             },
-            constants={**_constants(call, q), "ROWS": by_keys.rows, "KEYS": by_keys.keys},
+            constants={**_constants(call, q), **_tile_constants(by_keys)},
             tiles=by_keys,
         ),
     ]
@@ -311,6 +330,10 @@ def _strides(**tensors: Tensor) -> dict[str, int]:
         strides[f"{name}_token_stride"] = x.stride(-3)
         strides[f"{name}_head_stride"] = x.stride(-2)
     return strides
+
+
+def _tile_constants(tiles: Tiles) -> dict[str, Any]:
+    return {"ROWS": tiles.rows, "KEYS": tiles.keys, "DESCRIBED": tiles.described}
 
 
 def _constants(call: Call, q: Tensor) -> dict[str, Any]:

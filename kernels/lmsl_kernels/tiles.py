@@ -105,6 +105,139 @@ def load_tile(
 
 
 @triton.jit
+def describe_tiles(
+    base,
+    length,
+    token_stride,
+    TOKENS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    FIRST: tl.constexpr,
+    SECOND: tl.constexpr,
+    DESCRIBED: tl.constexpr,
+):
+    """What ``fetch_tile`` reads both parts of a sequence's tiles from, by one of two ways.
+
+    Descriptors let the copy engine of Hopper and later fetch whole tiles, bounds checks included;
+    elsewhere it is the plain pointer.
+    """
+    if DESCRIBED:
+        first = tl.make_tensor_descriptor(
+            base, shape=[length, HEAD_DIM], strides=[token_stride, 1], block_shape=[TOKENS, FIRST]
+        )
+        second = first
+        if SECOND > 0:
+            second = tl.make_tensor_descriptor(
+                base + FIRST,
+                shape=[length, HEAD_DIM - FIRST],
+                strides=[token_stride, 1],
+                block_shape=[TOKENS, SECOND],
+            )
+        return first, second
+    else:
+        return base, base
+
+
+@triton.jit
+def fetch_tile(
+    source1,
+    source2,
+    start,
+    token_stride,
+    length,
+    CHECKED: tl.constexpr,
+    TOKENS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    FIRST: tl.constexpr,
+    SECOND: tl.constexpr,
+    DESCRIBED: tl.constexpr,
+):
+    """Both parts of the tokens ``start .. start + TOKENS - 1``; those past ``length`` read 0."""
+    if DESCRIBED:
+        first = source1.load([start, 0])
+        second = first
+        if SECOND > 0:
+            second = source2.load([start, 0])
+    else:
+        place = tl.arange(0, TOKENS)
+        base = source1 + tl.cast(start, tl.int64) * token_stride
+        first, second = load_tile(
+            base,
+            place * token_stride,
+            start + place < length,
+            CHECKED,
+            HEAD_DIM,
+            FIRST,
+            SECOND,
+        )
+    return first, second
+
+
+@triton.jit
+def describe_group(
+    base,
+    length,
+    head_stride,
+    token_stride,
+    GROUP: tl.constexpr,
+    TOKENS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    FIRST: tl.constexpr,
+    SECOND: tl.constexpr,
+    DESCRIBED: tl.constexpr,
+):
+    """As ``describe_tiles`` for the query heads of a group, for ``fetch_from_group``."""
+    if DESCRIBED:
+        first = tl.make_tensor_descriptor(
+            base,
+            shape=[GROUP, length, HEAD_DIM],
+            strides=[head_stride, token_stride, 1],
+            block_shape=[1, TOKENS, FIRST],
+        )
+        second = first
+        if SECOND > 0:
+            second = tl.make_tensor_descriptor(
+                base + FIRST,
+                shape=[GROUP, length, HEAD_DIM - FIRST],
+                strides=[head_stride, token_stride, 1],
+                block_shape=[1, TOKENS, SECOND],
+            )
+        return first, second
+    else:
+        return base, base
+
+
+@triton.jit
+def fetch_from_group(
+    source1,
+    source2,
+    member,
+    start,
+    head_stride,
+    token_stride,
+    length,
+    TOKENS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    FIRST: tl.constexpr,
+    SECOND: tl.constexpr,
+    DESCRIBED: tl.constexpr,
+):
+    """As ``fetch_tile`` from one head of a group."""
+    if DESCRIBED:
+        first = tl.reshape(source1.load([member, start, 0]), [TOKENS, FIRST])
+        second = first
+        if SECOND > 0:
+            second = tl.reshape(source2.load([member, start, 0]), [TOKENS, SECOND])
+    else:
+        place = tl.arange(0, TOKENS)
+        base = source1 + tl.cast(member, tl.int64) * head_stride
+        base = base + tl.cast(start, tl.int64) * token_stride
+        first, second = load_tile(
+            base, place * token_stride, start + place < length, True, HEAD_DIM, FIRST, SECOND
+        )
+    return first, second
+
+
+@triton.jit
 def store_tile(
     base,
     offsets,

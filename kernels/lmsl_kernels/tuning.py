@@ -41,6 +41,9 @@ class Tiles:
     """Keys of a tile."""
     warps: int
     stages: int
+    described: bool = False
+    """Regimes M and L: tiles come through descriptors (Hopper and later); there is always an entry
+    without, for tensors that do not lie at multiples of 16 bytes."""
     swapped: bool = False
     """Regime S, backward: dk and dv are held with the head dim as rows."""
 
@@ -102,16 +105,26 @@ def longest_single(name: str, head_dim: int) -> int:
 
 
 @cache
-def choose_tiles(name: str, kernel: Kernel, head_dim: int, max_seqlen: int, group: int) -> Tiles:
-    """The entry for sequences up to ``max_seqlen`` and ``group`` query heads per kv head."""
+def choose_tiles(
+    name: str, kernel: Kernel, head_dim: int, max_seqlen: int, group: int, described: bool
+) -> Tiles:
+    """The entry for sequences up to ``max_seqlen`` and ``group`` query heads per kv head.
+
+    ``described`` allows entries with descriptors, which then come first.
+    """
     single = kernel.startswith("single")
     options = [
         entry
         for entry in read_table(name)
         if entry.kernel == kernel and entry.head_dim == head_dim
         if entry.longest >= max_seqlen or entry.longest == 0
+        if described or not entry.described
     ]
     nearest = min(group, GROUPS[-1])
     if single:
         options = [entry for entry in options if entry.group >= nearest]
-    return min(options, key=lambda entry: (entry.longest or 1 << 62, entry.group))
+    return min(options, key=_nearest)
+
+
+def _nearest(entry: Tiles) -> tuple[int, int, bool]:
+    return entry.longest or 1 << 62, entry.group, not entry.described

@@ -63,7 +63,7 @@ def parse_arguments() -> argparse.Namespace:
         "--work", type=Path, required=True, help="folder for tokenizer, corpus and checkpoints"
     )
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "lmsl" / "tiny")
-    parser.add_argument("--tokens", type=float, default=12e6, help="tokens to train on")
+    parser.add_argument("--tokens", type=float, default=24e6, help="tokens to train on")
     parser.add_argument("--generated", type=float, default=0.5, help="share of generated text")
     parser.add_argument("--batch", type=int, default=16, help=f"blocks of {BLOCK} tokens a step")
     parser.add_argument("--lr", type=float, default=4e-3)

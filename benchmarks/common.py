@@ -25,7 +25,7 @@ import torch
 
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
-_PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "numpy")
+_PACKAGES = ("torch", "triton", "transformers", "peft", "bitsandbytes", "numpy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,8 @@ def machine(device: torch.device) -> dict[str, Any]:
         "load_1min": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "versions": {name: _version(name) for name in _PACKAGES},
+        **({"gpu": gpu(device)} if device.type == "cuda" else {}),
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -105,13 +106,38 @@ def machine(device: torch.device) -> dict[str, Any]:
     }
 
 
+def gpu(device: torch.device) -> dict[str, Any]:
+    """The GPU, its driver and how it runs; what cannot be found out is ``None``."""
+    properties = torch.cuda.get_device_properties(device)
+    asked = ("driver_version", "clocks.sm", "clocks.mem", "power.limit", "temperature.gpu")
+    answer = _run(
+        "nvidia-smi", f"--query-gpu={','.join(asked)}", "--format=csv,noheader", "--id=0"
+    )
+    told = [value.strip() for value in (answer or "").split(",")]
+    states = dict(zip(asked, told, strict=True)) if len(told) == len(asked) else {}
+    return {
+        "name": properties.name,
+        "capability": f"{properties.major}.{properties.minor}",
+        "processors": properties.multi_processor_count,
+        "memory_bytes": properties.total_memory,
+        "driver": states.pop("driver_version", None),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "states": states,
+    }
+
+
 def machine_lines(found: Mapping[str, Any]) -> list[str]:
     """The same for people."""
-    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    versions = ", ".join(
+        f"{name} {version or 'missing'}" for name, version in found["versions"].items()
+    )
+    card = found.get("gpu")
     changed = " with uncommitted changes" if found["uncommitted_changes"] else ""
     return [
         f"{found['processor']}, {found['cores']} cores, {found['threads']} threads, "
         f"load {found['load_1min']}",
+        *([] if card is None else [f"{card['name']}, driver {card['driver'] or 'unknown'}"]),
         f"python {found['python']}, {versions}",
         f"commit {found['commit'] or 'unknown'}{changed}, {found['date']}",
     ]
@@ -156,16 +182,23 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def _git(*arguments: str) -> str | None:
     """What git says about this repository; None where there is no git, or no repository."""
+    return _run("git", "--no-optional-locks", *arguments)
+
+
+def _run(*command: str) -> str | None:
+    """What a program prints, or None where it is missing or fails."""
     try:
         answer = subprocess.run(
-            ["git", "--no-optional-locks", *arguments],
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=30,
+            command, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=30
         )
     except (OSError, subprocess.SubprocessError):
         return None

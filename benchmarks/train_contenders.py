@@ -130,7 +130,8 @@ def peer_contender(config: Config, classes: int, task: Task) -> Callable[[], int
 
 
 def agreements(config: Config, task: Task, classes: int) -> list[Agreement]:
-    """Ours, causal, against the peer on one update: NF4 kept dequantised, NF4 and dense.
+    """Ours, causal, against the peer on one update: NF4 kept dequantised, NF4 and dense weights
+    with the fast block, and the first again through transformers' own forward.
 
     Dropout is off, as the two draw it differently, and adapters and head are copied over.
     """
@@ -138,6 +139,12 @@ def agreements(config: Config, task: Task, classes: int) -> list[Agreement]:
         _agreement("NF4 resident", replace(config, resident="yes"), task, classes),
         _agreement("NF4", replace(config, resident="no"), task, classes),
         _agreement("dense", replace(config, quantize="none"), task, classes),
+        _agreement(
+            "NF4 resident, plain block",
+            replace(config, resident="yes", block="plain"),
+            task,
+            classes,
+        ),
     ]
 
 

@@ -180,6 +180,10 @@ def _measure(settings: Settings, config: Config, task: Task, classes: int) -> di
     steps = {
         "ours, NF4 resident": our_contender(replace(config, resident="yes"), classes, task),
         "ours, NF4": our_contender(replace(config, resident="no"), classes, task),
+        # What the fast block is worth: the same without it.
+        "ours, NF4 resident, plain block": our_contender(
+            replace(config, resident="yes", block="plain"), classes, task
+        ),
         BASELINE: peer_contender(config, classes, task),
         "peer, dense": peer_contender(replace(config, quantize="none"), classes, task),
     }

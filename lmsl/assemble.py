@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+from transformers import PreTrainedModel
 
 from lmsl.bits import layer_bits
+from lmsl.block_fit import Choice, choose_block
 from lmsl.dropout import DropoutClock
 from lmsl.errors import InputError
 from lmsl.head import StackedHead
@@ -56,22 +58,20 @@ def assemble(
     device: torch.device,
     dtype: torch.dtype,
     attention: str,
+    block: Choice = "auto",
     checkpointing: bool = False,
 ) -> Assembled:
     """Turn a loaded decoder, in place, into a tagger whose layers provably obey ``string``.
 
     Raises:
         InputError: the string or the targets do not fit the model, the model cannot be unmasked,
-            or a layer, measured, does not do what its bit says.
+            a layer, measured, does not do what its bit says, or ``block`` is ``own`` and the
+            model's layers are not Llama-shaped.
     """
     decoder = base.decoder.to(device)
     bits = layer_bits(string, base.depth)[: decoder.config.get_text_config().num_hidden_layers]
     unmask(decoder, "".join("01"[bit] for bit in bits), attention=attention)
     notes = _quantized(decoder, resident, device, dtype) if quantize == "nf4" else []
-    if checkpointing:
-        decoder.gradient_checkpointing_enable({"use_reentrant": False})
-        # Without it no gradient would reach the first layers: their input needs none.
-        decoder.enable_input_require_grads()
     targets = lora.targets or tuple(default_targets(decoder))
     clock = DropoutClock(seeds=tuple(seeds))
     adapted = add_lora(
@@ -90,8 +90,12 @@ def assemble(
         seeds=seeds,
         clock=clock,
     ).to(device)
-    tagger = Tagger(decoder, head, label_at)
     notes.append(_measured(decoder, bits, attention))
+    fast, chosen = choose_block(decoder, block, bits, checkpointing=checkpointing)
+    notes.append(chosen)
+    if checkpointing and fast is None:
+        _recompute_activations(decoder)
+    tagger = Tagger(decoder, head, label_at, fast)
     trained = sum(p.numel() for p in tagger.parameters() if p.requires_grad)
     notes.append(
         f"LoRA rank {lora.rank} on {len(adapted)} layers ({', '.join(targets)}), "
@@ -99,6 +103,15 @@ def assemble(
     )
     settled = replace(lora, targets=targets)
     return Assembled(tagger=tagger, clock=clock, lora=settled, notes=tuple(notes))
+
+
+def _recompute_activations(decoder: PreTrainedModel) -> None:
+    # Newer versions of transformers warn of the old name, older ones do not have the new one.
+    names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
+    enable = next(getattr(decoder, name) for name in names if hasattr(decoder, name))
+    enable({"use_reentrant": False})
+    # Without it no gradient would reach the first layers: their input needs none.
+    decoder.enable_input_require_grads()
 
 
 def _quantized(

@@ -9,7 +9,7 @@ import json
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,7 +18,14 @@ import tyro
 from lmsl.config import Config, starting_point
 from lmsl.console import Console
 from lmsl.errors import InputError, TrainingError
-from lmsl.sentence import Columns, Format, ReadOptions, WordMode, read_options
+from lmsl.sentence import (
+    Columns,
+    Format,
+    ReadOptions,
+    WordMode,
+    read_options,
+    shape_flags,
+)
 
 USAGE = """usage: lmsl COMMAND [FLAGS]
 
@@ -69,12 +76,13 @@ class Predict(Loaded):
     output: Literal["auto", "json", "columns"] = "auto"
     """Format of the answer; `auto`: columns for columns, JSON lines for the rest."""
     token_column: int | None = None
-    """Column of the words, from 1."""
+    """Column of the words, from 1; by default as in training."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Columns, Loaded):
-    """Score a trained run on labelled data; write the metrics as JSON to standard output."""
+    """Score a trained run on labelled data; write the metrics as JSON to standard output. Format,
+    columns, scheme and ignored tag not given are those the run was trained with."""
 
     source: tyro.conf.Positional[str]
     """File or folder with tags."""
@@ -186,12 +194,16 @@ def _predict(arguments: list[str]) -> int:
 
     console = Console()
     labeler = Labeler.load(options.run, options.device, options.attention, options.quantize)
+    # The format of the training files says nothing here: people predict on running text.
+    known = labeler.info.files
     predict_stream(
         labeler,
         options.source,
         ReadOptions(
             format=options.format,
-            token_column=options.token_column,
+            tag_column=known.tag_column,
+            token_column=options.token_column or known.token_column,
+            ignore_tag=known.ignore_tag,
             words=labeler.info.words,
             labelled=False,
         ),
@@ -208,11 +220,14 @@ def _evaluate(arguments: list[str]) -> int:
 
     console = Console()
     labeler = Labeler.load(options.run, options.device, options.attention, options.quantize)
-    reading = read_options(options, labeler.info.words)
-    plain = labeler.info.labels.plain and options.scheme == "auto"
+    known = labeler.info.files
+    # What the run knows of its files is the default that the flags are read against.
+    default = Evaluate(run=options.run, source=options.source, **vars(known))
+    options = _parse(Evaluate, arguments, "evaluate", default)
+    if kept := [flag for flag in shape_flags(known) if flag in shape_flags(options)]:
+        console.say(f"reading with {' '.join(kept)} as in training")
     metrics, dataset, decoded = labeler.evaluate_with_tags(
-        options.source,
-        replace(reading, scheme="plain") if plain else reading,
+        options.source, labeler.read_options(options)
     )
     for note in dataset.notes:
         console.say(note)

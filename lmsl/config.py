@@ -117,6 +117,9 @@ class Config(Columns):
     """Stop after this many epochs without a better dev score."""
     attention: Literal["auto", "triton", "sdpa", "eager"] = "auto"
     """Who computes attention."""
+    block: Literal["auto", "own", "plain"] = "auto"
+    """Whose forward runs the layers: `plain` is transformers', `own` a faster one for Llama,
+    Mistral, Qwen2 and Qwen3; `auto` takes the faster where it fits."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`; `auto` takes CUDA where there is one."""
 

@@ -26,6 +26,7 @@ from lmsl.metrics import lost_entities, score
 from lmsl.model import TINY, Base, Tagger, choose_device, choose_dtype, load_base
 from lmsl.peft_format import load_adapter
 from lmsl.run_directory import RunInfo, read_info
+from lmsl.sentence import Columns, read_options
 from lmsl.tagging import emissions
 from lmsl.vocabulary import check_labels
 from lmsl.words import split_words
@@ -110,6 +111,8 @@ class Labeler:
             device=place,
             dtype=dtype,
             attention=attention or "auto",
+            # Its own forward again, so that its predictions are those it was scored on.
+            block="plain" if info.block == "plain" else "auto",
         )
         load_adapter(assembled.tagger.decoder, 0, folder)
         load_head(assembled.tagger.head, 0, folder)
@@ -146,6 +149,8 @@ class Labeler:
     ) -> dict[str, Any]:
         """Metrics on labelled data: see ``lmsl.metrics.score``.
 
+        Without options files are read as those of the training were.
+
         Raises:
             InputError: the data cannot be read, or has labels this run does not know.
         """
@@ -155,7 +160,9 @@ class Labeler:
         self, data: str | Path | Dataset, options: ReadOptions | None = None
     ) -> tuple[dict[str, Any], Dataset, list[Decoded]]:
         """As ``evaluate``, with the data as read and what was predicted."""
-        dataset = data if isinstance(data, Dataset) else read_with(data, self._options(options))
+        if options is None:
+            options = self.read_options(Columns(**vars(self.info.files)))
+        dataset = data if isinstance(data, Dataset) else read_with(data, options)
         if any(sentence.tags is None for sentence in dataset):
             raise InputError(f"{dataset.source}: expected tags to evaluate against, found none")
         check_labels(dataset, self.info.labels)
@@ -209,11 +216,11 @@ class Labeler:
         found = tuple(text[start:end] for start, end in offsets)
         return Sentence(words=found, tags=None, text=text, offsets=offsets)
 
-    def _options(self, options: ReadOptions | None) -> ReadOptions:
-        if options is not None:
-            return options
-        plain = self.info.labels.plain
-        return ReadOptions(words=self.info.words, scheme="plain" if plain else "auto")
+    def read_options(self, columns: Columns) -> ReadOptions:
+        """How labelled files are read for this run: words as in training, plain tags as such."""
+        options = read_options(columns, self.info.words)
+        plain = self.info.labels.plain and columns.scheme == "auto"
+        return replace(options, scheme="plain") if plain else options
 
 
 def entities(sentence: Sentence, decoded: Decoded) -> list[Entity]:

@@ -83,16 +83,8 @@ class StackedLoRALinear(nn.Module):
         """``[..., in_features]`` to ``[..., out_features]``; the rows of run 0 come first."""
         outputs: torch.Tensor = self.base(inputs)
         rows = inputs.reshape(self.runs, -1, self.in_features)
-        if self.training and self.dropout > 0:
-            assert self.clock is not None
-            rows = rows * dropout_mask(
-                self.clock,
-                site=self.site,
-                tokens=rows.shape[1],
-                features=self.in_features,
-                p=self.dropout,
-                device=rows.device,
-            )
+        factors = self.dropout_factors(rows.shape[1], rows.device)
+        rows = rows if factors is None else rows * factors
         inner = torch.bmm(rows.to(self.lora_A.dtype), self.lora_A.transpose(1, 2))
         total = torch.baddbmm(
             outputs.reshape(self.runs, -1, self.out_features).to(inner.dtype),
@@ -101,6 +93,20 @@ class StackedLoRALinear(nn.Module):
             alpha=self.scaling,
         )
         return total.to(outputs.dtype).reshape(outputs.shape)
+
+    def dropout_factors(self, tokens: int, device: torch.device) -> torch.Tensor | None:
+        """Factors [runs, tokens, in_features] of the adapter's input; None without dropout."""
+        if not self.training or self.dropout == 0:
+            return None
+        assert self.clock is not None
+        return dropout_mask(
+            self.clock,
+            site=self.site,
+            tokens=tokens,
+            features=self.in_features,
+            p=self.dropout,
+            device=device,
+        )
 
     def extra_repr(self) -> str:
         return f"runs={self.runs}, rank={self.rank}, alpha={self.alpha}, dropout={self.dropout}"

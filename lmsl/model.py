@@ -1,7 +1,8 @@
 """A decoder with adapters and heads for a stack of runs, and how it is put together.
 
 The decoder is transformers' own, without a task head. What is ours: the mask (``lmsl.unmask``),
-the frozen NF4 linears, LoRA and the classifiers. Hidden states are read at words only.
+the frozen NF4 linears, LoRA, the classifiers and, where the decoder's layers are Llama-shaped, the
+forward (``lmsl.block``). Hidden states are read at words only.
 """
 
 import importlib.resources
@@ -12,14 +13,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
 from lmsl.attention import no_mask
+from lmsl.block import Block
 from lmsl.errors import InputError
+from lmsl.fused_linear import ReadRows
 from lmsl.head import StackedHead
+from lmsl.hub import cached_folder, unreachable
 from lmsl.packing import Pack
 
 TINY = "tiny"
@@ -33,26 +38,58 @@ class Tagger(nn.Module):
         decoder: a decoder that ``lmsl.unmask`` and ``lmsl.lora.add_lora`` have worked on.
         head: the classifiers of the same runs.
         label_at: which hidden state of a word is read.
+        block: a forward of ours over the same decoder; None goes through transformers' own.
     """
 
-    def __init__(self, decoder: nn.Module, head: StackedHead, label_at: LabelAt) -> None:
+    def __init__(
+        self,
+        decoder: nn.Module,
+        head: StackedHead,
+        label_at: LabelAt,
+        block: Block | None = None,
+    ) -> None:
         super().__init__()
         self.decoder = decoder
         self.head = head
         self.label_at = label_at
+        self.block = block
 
     def forward(self, pack: Pack) -> torch.Tensor:
         """Logits [R, W_cap, classes], float32."""
-        hidden = self.decoder(
+        logits: torch.Tensor = self.head(self._words(pack))
+        return logits
+
+    def _words(self, pack: Pack) -> torch.Tensor:
+        """The hidden states of all words, [R, W_cap, hidden]."""
+        read = None
+        if self.block is None:
+            hidden = self._hidden(pack)
+        else:
+            read = read_rows(pack, self.label_at)
+            hidden = self.block(pack.ids, pack.positions, pack.attention, read)
+        rows = hidden.view(pack.runs, hidden.shape[-2] // pack.runs, hidden.shape[-1])
+        return read_words(rows, pack, self.label_at) if read is None else rows
+
+    def _hidden(self, pack: Pack) -> torch.Tensor:
+        """The last hidden states by transformers' own forward, [R * T_cap, hidden]."""
+        hidden: torch.Tensor = self.decoder(
             input_ids=pack.ids,
             position_ids=pack.positions,
             attention_mask=no_mask(pack.ids.device),
             use_cache=False,
             packed=pack.attention,
         ).last_hidden_state
-        hidden = hidden.view(pack.runs, -1, hidden.shape[-1])
-        logits: torch.Tensor = self.head(read_words(hidden, pack, self.label_at))
-        return logits
+        return hidden[0]
+
+
+def read_rows(pack: Pack, label_at: LabelAt) -> ReadRows | None:
+    """The rows of the pack where words are read; None where nearly all are."""
+    if label_at == "mean":
+        return None
+    tokens = pack.ids.shape[1] // pack.runs
+    places = pack.starts if label_at == "first" else pack.ends - 1
+    firsts = tokens * torch.arange(pack.runs, device=places.device)
+    return ReadRows(index=(places + firsts.unsqueeze(1)).flatten(), tokens=tokens)
 
 
 def read_words(hidden: torch.Tensor, pack: Pack, label_at: LabelAt) -> torch.Tensor:
@@ -104,7 +141,7 @@ def load_base(
     Raises:
         InputError: there is no such model here or on the hub, or it has fewer layers.
     """
-    source = _source(name)
+    source, commit = _source(name, revision, "config.json")
     try:
         config = AutoConfig.from_pretrained(source, revision=revision)
         config, depth = _cut(config, exit_layer)
@@ -121,12 +158,11 @@ def load_base(
         raise InputError(
             f"--model {name}: its weights lack {len(absent)} tensors, first {absent[0]}"
         )
-    tokenizer = load_tokenizer(name, revision)
     return Base(
         decoder=decoder,
-        tokenizer=tokenizer,
+        tokenizer=_tokenizer(name, source, revision),
         name=name,
-        revision=revision or getattr(config, "_commit_hash", None),
+        revision=revision or commit or getattr(config, "_commit_hash", None),
         depth=depth,
     )
 
@@ -137,10 +173,14 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
     Raises:
         InputError: there is none.
     """
+    return _tokenizer(name, _source(name, revision, "tokenizer.json")[0], revision)
+
+
+def _tokenizer(name: str, source: str, revision: str | None) -> Any:
+    if source != name or not from_hub(name):
+        _check_folder(name, Path(source), "tokenizer.json")
     try:
-        return AutoTokenizer.from_pretrained(_source(name, "tokenizer.json"), revision=revision)
-    except InputError:
-        raise
+        return AutoTokenizer.from_pretrained(source, revision=revision)
     except (OSError, ValueError, ImportError) as error:
         reason = _reason(error)
         raise InputError(f"--model {name}: its tokenizer cannot be loaded: {reason}") from error
@@ -151,23 +191,41 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-def _source(name: str, file: str = "config.json") -> str:
-    """What transformers should load: the package's own folder, a checked folder, or a hub id."""
+def from_hub(name: str) -> bool:
+    """Whether a model is neither ``tiny`` nor a folder here."""
+    return not (name == TINY or name.startswith((".", "/", "~")) or Path(name).exists())
+
+
+def _source(name: str, revision: str | None, file: str) -> tuple[str, str | None]:
+    """What transformers should load, and its commit where it is a folder of the hub's cache.
+
+    That is the package's own folder, a checked folder, a hub id or, where the hub cannot be
+    reached, what its cache holds.
+    """
     if name == TINY:
-        return str(importlib.resources.files("lmsl") / "tiny")
-    if name.startswith((".", "/", "~")) or Path(name).exists():
-        return str(_model_folder(name, file))
-    return name
+        return str(importlib.resources.files("lmsl") / "tiny"), None
+    if not from_hub(name):
+        folder = Path(name).expanduser()
+        _check_folder(name, folder, file)
+        return str(folder), None
+    offline = unreachable(name, file, revision=revision)
+    if offline is None:
+        return name, None
+    cached = cached_folder(name, revision)
+    if cached is None:
+        raise InputError(
+            f"--model {name}: no such folder, nor in the cache of the Hugging Face hub, which "
+            f"cannot be reached ({offline})"
+        )
+    return str(cached), cached.name
 
 
-def _model_folder(name: str, file: str) -> Path:
-    folder = Path(name).expanduser()
+def _check_folder(name: str, folder: Path, file: str) -> None:
     if not (folder / file).is_file():
         raise InputError(
             f"--model {name}: expected a folder with {file}, found "
             f"{'none there' if folder.is_dir() else 'no such folder'}"
         )
-    return folder
 
 
 def _cut(config: Any, exit_layer: int | None) -> tuple[Any, int]:
@@ -189,11 +247,15 @@ def _cut(config: Any, exit_layer: int | None) -> tuple[Any, int]:
 def _quiet() -> Iterator[None]:
     """Mutes transformers' bar and its table of unused weights: the task head left out on purpose.
 
-    Both settings are the library's own switches and are put back; errors still raise.
+    The hub's own bars, of downloads that may take long, stay. All settings are the libraries' own
+    switches and are put back; errors still raise.
     """
     level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    downloads = not are_progress_bars_disabled()
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
+    if downloads:
+        enable_progress_bars()
     try:
         yield
     finally:

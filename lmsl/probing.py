@@ -13,7 +13,7 @@ It works on any transformers decoder, whether or not ``unmask`` touched it. Noth
 modes, hooks and the random state are as before.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +33,7 @@ ROUNDING = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Form:
+class Form:
     """One way to call a model: its arguments and the rows of the sentence that is disturbed."""
 
     inputs: dict[str, Any]
@@ -57,8 +57,8 @@ def probe_forms(model: nn.Module) -> dict[str, list[bool]]:
     """
     mixers = [_mixer(block) for block in decoder_blocks(model)[1]]
     measured = {}
-    with _undisturbed(model), torch.no_grad():
-        for name, form in _forms(model).items():
+    with undisturbed(model), torch.no_grad():
+        for name, form in call_forms(model).items():
             try:
                 measured[name] = _measure(model, mixers, form)
             except PackNotPassedOn:
@@ -69,7 +69,12 @@ def probe_forms(model: nn.Module) -> dict[str, list[bool]]:
 
 def verify(model: nn.Module, bits: Sequence[bool]) -> None:
     """Raise ``InputError``, naming the layers, where a layer does not do what its bit says."""
-    for form, seen in probe_forms(model).items():
+    compare(probe_forms(model), bits)
+
+
+def compare(forms: Mapping[str, Sequence[bool]], bits: Sequence[bool]) -> None:
+    """Raise ``InputError`` where what a form of call showed differs from the bits."""
+    for form, seen in forms.items():
         if len(seen) != len(bits):
             raise InputError(f"bits: expected {len(seen)}, one a layer, got {len(bits)}")
         wrong = [index for index, bit in enumerate(bits) if bool(bit) != seen[index]]
@@ -83,7 +88,8 @@ def verify(model: nn.Module, bits: Sequence[bool]) -> None:
             )
 
 
-def _forms(model: nn.Module) -> dict[str, _Form]:
+def call_forms(model: nn.Module) -> dict[str, Form]:
+    """The forms of call that ``probe_forms`` measures."""
     pretrained = pretrained_of(model)
     embeddings = pretrained.get_input_embeddings()
     device = embeddings.weight.device
@@ -94,8 +100,8 @@ def _forms(model: nn.Module) -> dict[str, _Form]:
     mask = torch.ones_like(ids)
     mask[0, :PADDING] = 0
     forms = {
-        "single": _Form(inputs={"input_ids": ids[:1]}, earlier=earlier, later=later),
-        "padded": _Form(
+        "single": Form(inputs={"input_ids": ids[:1]}, earlier=earlier, later=later),
+        "padded": Form(
             inputs={"input_ids": ids, "attention_mask": mask},
             earlier=slice(PADDING, PADDING + 4),
             later=slice(PADDING + 4, LENGTH),
@@ -108,11 +114,11 @@ def _forms(model: nn.Module) -> dict[str, _Form]:
             "attention_mask": no_mask(device),
             "packed": pack_attention([LENGTH, LENGTH], device),
         }
-        forms["packed"] = _Form(inputs=inputs, earlier=earlier, later=later)
+        forms["packed"] = Form(inputs=inputs, earlier=earlier, later=later)
     return forms
 
 
-def _measure(model: nn.Module, mixers: list[nn.Module], form: _Form) -> list[bool]:
+def _measure(model: nn.Module, mixers: list[nn.Module], form: Form) -> list[bool]:
     calls: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = {}
     hooks = [
         module.register_forward_pre_hook(_recorder(calls, index), with_kwargs=True)
@@ -136,8 +142,31 @@ def _recorder(calls: dict[int, tuple[tuple[Any, ...], dict[str, Any]]], index: i
     return record
 
 
-def _sees(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], form: _Form) -> bool:
+def _sees(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], form: Form) -> bool:
     hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+
+    def mixed(states: Tensor) -> Tensor:
+        if "hidden_states" in kwargs:
+            out = module(*args, **(kwargs | {"hidden_states": states}))
+        else:
+            out = module(states, *args[1:], **kwargs)
+        return out[0] if isinstance(out, tuple) else out
+
+    name = type(module).__name__
+    return reaches_back(mixed, hidden, form, name, exact=bool(ATTENTION_NAME.search(name)))
+
+
+def reaches_back(
+    mixed: Callable[[Tensor], Tensor], hidden: Tensor, form: Form, name: str, *, exact: bool = True
+) -> bool:
+    """Whether noise in later positions of the first sentence changes what is earlier.
+
+    Args:
+        mixed: what mixes tokens, [batch, seqlen, ...] in and out.
+        hidden: what it was given.
+        name: of it, for messages.
+        exact: masked positions weigh exactly 0, so that any change counts.
+    """
     generator = torch.Generator().manual_seed(SEED)
     disturbed = hidden.clone()
     noise = torch.randn(disturbed[0, form.later].shape, generator=generator)
@@ -145,19 +174,15 @@ def _sees(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], form
     disturbed[0, form.later] = (noise.to(hidden.device) * size).to(hidden.dtype)
 
     def earlier(states: Tensor) -> Tensor:
-        if "hidden_states" in kwargs:
-            out = module(*args, **(kwargs | {"hidden_states": states}))
-        else:
-            out = module(states, *args[1:], **kwargs)
-        return (out[0] if isinstance(out, tuple) else out)[0, form.earlier].float()
+        return mixed(states)[0, form.earlier].float()
 
     first, again = earlier(hidden), earlier(hidden)
     floor = 4 * (again - first).abs().max()
-    if not ATTENTION_NAME.search(type(module).__name__):
+    if not exact:
         floor = floor + ROUNDING * first.abs().max()
     change = (earlier(disturbed) - first).abs().max()
     if not bool(torch.isfinite(change)):
-        raise InputError(f"model: {type(module).__name__} gives non-finite numbers")
+        raise InputError(f"model: {name} gives non-finite numbers")
     return bool(change > floor)
 
 
@@ -168,7 +193,7 @@ def _mixer(block: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
+def undisturbed(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, and every module's own mode back afterwards.
 
     The linear layers of bitsandbytes stay in training mode, in which they compute the same: on

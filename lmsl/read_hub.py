@@ -2,19 +2,21 @@
 
 Hub datasets keep words in one column and tags, as class numbers or strings, in another. Loading
 scripts no longer exist in `datasets`, so old names such as ``conll2003`` need a mirror that holds
-parquet files.
+parquet files. A folder in the layout of the hub is read as ``FOLDER:default``.
 """
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from lmsl.errors import InputError
+from lmsl.hub import unreachable
 from lmsl.resolve import resolve
-from lmsl.sentence import Dataset, Raw, ReadOptions
+from lmsl.sentence import Dataset, Name, Raw, ReadOptions
 
 _WORD_COLUMNS = ("tokens", "words")
 _TAG_COLUMNS = ("ner_tags", "tags", "labels", "chunk_tags", "pos_tags")
-_SPLITS = {"train": ("train",), "dev": ("validation", "dev", "valid"), "test": ("test",)}
+_SPLITS = {"train": ("train",), "dev": ("validation", "dev", "valid", "val"), "test": ("test",)}
 
 
 def read_hub(name: str, options: ReadOptions) -> dict[str, Dataset]:
@@ -27,9 +29,16 @@ def read_hub(name: str, options: ReadOptions) -> dict[str, Dataset]:
             "datasets (pip install datasets)"
         ) from None
     path, _, config = name.partition(":")
+    prepared = Path(datasets.config.HF_DATASETS_CACHE, path.replace("/", "___"))
+    here = Path(path).is_dir() or prepared.is_dir()
+    if not here and (offline := unreachable(path, "README.md", dataset=True)):
+        raise InputError(
+            f"--data {name}: no such folder, not in the cache of datasets, and the Hugging Face "
+            f"hub cannot be reached ({offline})"
+        )
     try:
         splits = datasets.load_dataset(path, config or None)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"--data {name}: cannot be loaded as a dataset ({reason})") from None
     return from_hub(splits, name, options)
@@ -54,15 +63,18 @@ def _convert(rows: Any, source: str, options: ReadOptions) -> Dataset:
     raws = []
     for number, row in enumerate(rows):
         place = f"{source}: row {number}"
-        if len(row[words]) != len(row[tags]):
-            raise InputError(f"{place}: expected {len(row[words])} {tags}, got {len(row[tags])}")
+        own, tagged = (_list(row[column], column, place) for column in (words, tags))
+        if len(own) != len(tagged):
+            raise InputError(f"{place}: expected {len(own)} {tags}, got {len(tagged)}")
+        if not all(isinstance(word, str) for word in own):
+            raise InputError(f"{place}: expected {words} to be strings")
         raws.append(
             Raw(
-                words=tuple(row[words]),
+                words=tuple(own),
                 places=(place,),
-                tags=tuple(_named(row[tags], names, place)),
-                document=_text(row.get("doc_id") or row.get("document_id")),
-                id=_text(row.get("id")),
+                tags=tuple(_named(tagged, names, place)),
+                document=_name(row.get("doc_id", row.get("document_id"))),
+                id=_name(row.get("id")),
             )
         )
     return resolve(raws, source, options, [f"words from {words!r}, tags from {tags!r}"])
@@ -83,10 +95,18 @@ def _class_names(feature: Any) -> list[str] | None:
     return list(names) if names is not None else None
 
 
+def _list(value: Any, column: str, place: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise InputError(f"{place}: expected {column} to be a list, got {value!r:.40}")
+    return value
+
+
 def _named(values: Iterable[Any], names: list[str] | None, place: str) -> Iterable[str | None]:
     for value in values:
-        if isinstance(value, str):
+        if value is None or isinstance(value, str):
             yield value
+        elif not isinstance(value, int):
+            raise InputError(f"{place}: expected tags to be text or numbers, got {value!r:.40}")
         elif names is None or not 0 <= value < len(names):
             # -100 and -1 mark words without a label; any other number has no name.
             if value not in (-1, -100):
@@ -96,5 +116,5 @@ def _named(values: Iterable[Any], names: list[str] | None, place: str) -> Iterab
             yield names[value]
 
 
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+def _name(value: Any) -> Name | None:
+    return value if value is None or isinstance(value, int) else str(value)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lmsl.errors import InputError
-from lmsl.sentence import CharSpan, Raw, ReadOptions
+from lmsl.sentence import CharSpan, Name, Raw, ReadOptions
 from lmsl.words import split_words
 
 
@@ -31,8 +31,8 @@ def text_raw(
     place: str,
     options: ReadOptions,
     *,
-    document: str | None = None,
-    id: str | None = None,
+    document: Name | None = None,
+    id: Name | None = None,
 ) -> Raw:
     """A sentence of running text; `spans` of None means that it is not labelled."""
     offsets = split_words(text, options.words)
@@ -124,12 +124,10 @@ def json_raw(value: Any, place: str, options: ReadOptions, *, nlupp: bool = Fals
     return text_raw(text, spans, place, options, document=document, id=id)
 
 
-def _optional_name(value: dict[str, Any], key: str, place: str) -> str | None:
+def _optional_name(value: dict[str, Any], key: str, place: str) -> Name | None:
     name = value.get(key)
-    if name is None or isinstance(name, str):
+    if name is None or (isinstance(name, str | int) and not isinstance(name, bool)):
         return name
-    if isinstance(name, int) and not isinstance(name, bool):
-        return str(name)
     raise InputError(f'{place}: expected a string or a whole number as "{key}", got {name!r}')
 
 

@@ -29,7 +29,7 @@ from lmsl.inputs import Prepared, prepare, training_task
 from lmsl.labeler import Labeler
 from lmsl.loop import Update, total_updates, training_updates
 from lmsl.lora import RunParameters, trainable_parameters
-from lmsl.model import TINY, Base, choose_device, choose_dtype, load_base
+from lmsl.model import TINY, Base, choose_device, choose_dtype, from_hub, load_base
 from lmsl.optim import build_optimizer, default_lr, resolve_optimizer
 from lmsl.results import Log, report
 from lmsl.run_directory import (
@@ -41,6 +41,7 @@ from lmsl.run_directory import (
     next_folder,
     writing,
 )
+from lmsl.sentence import file_shape
 from lmsl.source import read_text
 from lmsl.sweep import summarise
 
@@ -61,6 +62,8 @@ def train_runs(config: Config, console: Console | None = None) -> Iterator[Label
     output = config.output or next_folder()
     device = choose_device(config.device)
     resolve_optimizer(config.optimizer, device)
+    if from_hub(config.model):
+        console.say(f"loading {config.model} from the Hugging Face hub or its cache")
     bases = [_load(config, device)]
     depth = bases[0].depth
     runs = _runs(config, output, depth, console)
@@ -237,6 +240,7 @@ def assemble_run(
         device=device,
         dtype=dtype,
         attention=config.attention,
+        block=config.block,
         checkpointing=config.checkpointing,
     )
 
@@ -259,8 +263,10 @@ def _info(config: Config, base: Base, data: Prepared, assembled: Assembled) -> R
         overflow=config.overflow,
         tokens_per_batch=config.tokens_per_batch,
         quantize=config.quantize,
+        block="plain" if assembled.tagger.block is None else "own",
         dtype=config.dtype,
         seed=config.seed[0],
+        files=file_shape(config),
     )
 
 

@@ -26,7 +26,7 @@ from lmsl.errors import InputError, TrainingError
 from lmsl.examples import Overflow
 from lmsl.field_types import converted, described, fits
 from lmsl.model import LabelAt
-from lmsl.sentence import WordMode
+from lmsl.sentence import FileShape, WordMode
 from lmsl.tensor_files import write_whole
 from lmsl.vocabulary import LabelSet
 
@@ -79,8 +79,12 @@ class RunInfo:
     overflow: Overflow
     tokens_per_batch: int
     quantize: Literal["nf4", "none"]
+    block: Literal["own", "plain"]
+    """Whose forward it was trained and scored with."""
     dtype: str
     seed: int
+    files: FileShape
+    """Of the files it was trained on."""
 
     def to_json(self) -> str:
         values = {
@@ -89,6 +93,7 @@ class RunInfo:
             if field.name != "labels"
         }
         values["lora"] = dataclasses.asdict(self.lora)
+        values["files"] = dataclasses.asdict(self.files)
         scheme = "plain" if self.labels.plain else "iob2"
         heads = [{"name": "labels", "labels": list(self.labels.names), "scheme": scheme}]
         document = {"format": _FORMAT, **values, "heads": heads, "versions": versions()}
@@ -116,7 +121,12 @@ def read_info(folder: Path) -> RunInfo:
         (head,) = document["heads"]
         labels = LabelSet(tuple(head["labels"]), plain=head["scheme"] == "plain")
         lora = LoRA(**_typed(path, LoRA, document["lora"]))
-        return RunInfo(**_typed(path, RunInfo, {**document, "labels": labels, "lora": lora}))
+        # Runs that are older than this entry do not say what their files were like.
+        shape = dataclasses.asdict(FileShape()) | document.get("files", {})
+        files = FileShape(**_typed(path, FileShape, shape))
+        built = {"labels": labels, "lora": lora, "files": files}
+        # Nor whose forward they used: there was but one.
+        return RunInfo(**_typed(path, RunInfo, {"block": "plain", **document, **built}))
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -12,6 +12,8 @@ from typing import Literal, get_args
 Format = Literal["auto", "columns", "json", "nlupp", "absa", "seq", "text"]
 Scheme = Literal["auto", "iob1", "iob2", "bioes", "bare", "plain"]
 WordMode = Literal["unicode", "whitespace", "char"]
+Name = str | int
+"""Of a sentence or document, as its file has it: JSON tells 7 from "7", and so does the answer."""
 
 FORMATS: tuple[str, ...] = get_args(Format)
 SCHEMES: tuple[str, ...] = get_args(Scheme)
@@ -35,9 +37,9 @@ class Sentence:
     """IOB2, or plain tags; words without a label hold `lmsl.labels.IGNORED`; None = no labels."""
     missed: tuple[str, ...] = ()
     """Types of gold entities the tags cannot express; metrics count them as missed gold."""
-    document: str | None = None
+    document: Name | None = None
     """Sentences with equal ids belong to one document; None = unknown."""
-    id: str | None = None
+    id: Name | None = None
     text: str | None = None
     """The text as given; None for word lists, whose text is `" ".join(words)`."""
     offsets: tuple[tuple[int, int], ...] | None = None
@@ -69,8 +71,8 @@ class Dataset:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Columns:
-    """What the columns and tags of a file mean: flags of every command that reads labels."""
+class FileShape:
+    """What the columns and tags of a file mean: known of a run, whose files are all alike."""
 
     format: Format = "auto"
     """Format of the files; `auto` recognises it."""
@@ -80,10 +82,16 @@ class Columns:
     """Column of the words, counted alike; by default the first that is no running number."""
     scheme: Scheme = "auto"
     """How tags mark entities; `plain`: they mark none (part of speech)."""
-    strict_tags: bool = False
-    """Refuse invalid tags and spans instead of repairing and counting them."""
     ignore_tag: str | None = None
     """Tag of words that have no label (partial annotation)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns(FileShape):
+    """How files are read: flags of every command that reads labels."""
+
+    strict_tags: bool = False
+    """Refuse invalid tags and spans instead of repairing and counting them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +108,20 @@ def read_options(columns: Columns, words: WordMode) -> ReadOptions:
     """The reading options among the settings of a command."""
     shared = {field.name: getattr(columns, field.name) for field in fields(Columns)}
     return ReadOptions(**shared, words=words)
+
+
+def file_shape(columns: FileShape) -> FileShape:
+    """The shape of the files among the settings of a command."""
+    return FileShape(**{field.name: getattr(columns, field.name) for field in fields(FileShape)})
+
+
+def shape_flags(shape: FileShape) -> list[str]:
+    """The flags that state a shape; none for what is the default."""
+    return [
+        f"--{field.name.replace('_', '-')} {value}"
+        for field in fields(FileShape)
+        if (value := getattr(shape, field.name)) != field.default
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +150,8 @@ class Raw:
     spans: tuple[CharSpan, ...] | None = None
     text: str | None = None
     offsets: tuple[tuple[int, int], ...] | None = None
-    document: str | None = None
-    id: str | None = None
+    document: Name | None = None
+    id: Name | None = None
 
     def place(self, word: int) -> str:
         """Where a word stands, for messages."""

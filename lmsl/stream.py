@@ -23,7 +23,7 @@ from lmsl.read_json import json_line, json_raw, read_json, text_raw
 from lmsl.resolve import resolve
 from lmsl.sentence import Raw
 from lmsl.source import STDIN
-from lmsl.write import column_lines, to_json
+from lmsl.write import column_lines, in_some_document, to_json
 
 Kind = Literal["text", "json", "columns", "whole"]
 Shape = Literal["auto", "json", "columns"]
@@ -32,7 +32,7 @@ BLOCK = 512
 """Sentences tagged together."""
 
 # Of a text hardly three lines in a row end in something like B-52.
-_TAGGED = re.compile(rb".*\S[ \t]+(O|[BIESLU]-\S+)\s*$")
+_TAG = re.compile(rb"O|[BIESLU]-\S+")
 _SNIFFED = 20
 _JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 _COLUMN_SUFFIXES = (".conll", ".conllu", ".tsv", ".iob", ".iob2", ".bio", ".bioes", ".annotated")
@@ -57,7 +57,12 @@ def predict_stream(
     size = None if labeler.info.context or output == "columns" else BLOCK
     kind, blocks = _input(source, options, size)
     shape = output if output != "auto" else ("columns" if kind == "columns" else "json")
-    say(f"reading {'standard input' if source == STDIN else source} as {kind}, writing {shape}")
+    chosen = options.token_column if kind == "columns" else None
+    say(
+        f"reading {'standard input' if source == STDIN else source} as {kind}"
+        + (f" with the words in column {chosen}" if chosen else "")
+        + f", writing {shape}"
+    )
     count = 0
     for block in blocks:
         tagged = labeler.tag(block)
@@ -77,7 +82,7 @@ def _input(
     suffix = Path(source).suffix.lower()
     automatic = options.format == "auto"
     columns = options.format == "columns" or (
-        automatic and (suffix in _COLUMN_SUFFIXES or _ends_in_tags(source))
+        automatic and (suffix in _COLUMN_SUFFIXES or _holds_tags(source, options))
     )
     whole = options.format not in ("auto", "text", "json") or (
         automatic and (suffix == ".xml" or Path(source).is_dir())
@@ -102,13 +107,22 @@ def _input(
     return "json", _blocks(_sentences(raws, name, options), size)
 
 
-def _ends_in_tags(source: str) -> bool:
-    """Whether the first lines of a file all end in IOB tags: columns, whatever its name is."""
+def _holds_tags(source: str, options: ReadOptions) -> bool:
+    """Whether the first lines of a file all have a tag in the column of tags: it has columns."""
     if source == STDIN or not Path(source).is_file():
         return False
     with open(source, "rb") as file:
         lines = [line for line in islice(file, _SNIFFED) if line.strip()]
-    return len(lines) > 2 and all(_TAGGED.match(line) for line in lines)
+    return len(lines) > 2 and all(_holds_tag(line.split(), options) for line in lines)
+
+
+def _holds_tag(cells: Sequence[bytes], options: ReadOptions) -> bool:
+    column = options.tag_column
+    index = column - 1 if column > 0 else len(cells) + column
+    if len(cells) < 2 or not 0 <= index < len(cells):
+        return False
+    ignored = options.ignore_tag is not None and cells[index] == options.ignore_tag.encode()
+    return ignored or _TAG.fullmatch(cells[index]) is not None
 
 
 def _begun(lines: Iterator[str]) -> tuple[list[str], Iterator[str]]:
@@ -182,7 +196,7 @@ def _answers(
     if shape == "columns":
         columns = zip(*(_columns(*pair) for pair in zip(block, decoded, strict=True)), strict=True)
         known = any(sentence.document is not None for sentence in block)
-        block = [replace(sentence, document=sentence.document or "") for sentence in block]
+        block = [in_some_document(sentence) for sentence in block]
         lines, _ = column_lines(block, *columns, documents=known)
         yield "".join(f"{line}\n" for line in lines)
         return

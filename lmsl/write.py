@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from lmsl.labels import IGNORED, tag_spans
 from lmsl.read import read_with
-from lmsl.sentence import ReadOptions, Sentence
+from lmsl.sentence import Name, ReadOptions, Sentence
 
 UNLABELLED = "_"
 """Stands in columns for the tag of a word without a label; read back with --ignore-tag _."""
@@ -33,7 +33,7 @@ def column_lines(
     """
     lines: list[str] = []
     escaped = 0
-    document: str | None = None
+    document: Name | None = None
     for index, sentence in enumerate(sentences):
         if not sentence.words:
             continue
@@ -49,6 +49,11 @@ def column_lines(
             lines.append("\t".join([safe, *tags]))
         lines.append("")
     return lines, escaped
+
+
+def in_some_document(sentence: Sentence) -> Sentence:
+    """Sentences of no document as one unnamed, so that columns end the document before them."""
+    return sentence if sentence.document is not None else replace(sentence, document="")
 
 
 def write_columns(
@@ -111,7 +116,7 @@ def convert(
         write_json(target, dataset, plain=dataset.plain)
     else:
         tags = [] if any(s.tags is None for s in dataset) else [[s.tags or () for s in dataset]]
-        bare = [replace(sentence, document=sentence.document or "") for sentence in dataset]
+        bare = [in_some_document(sentence) for sentence in dataset]
         known = any(sentence.document is not None for sentence in dataset)
         lines, escaped = column_lines(bare, *tags, documents=known)
         _write(target, lines)

@@ -15,17 +15,7 @@ from lmsl.config import Config
 from lmsl.console import Console
 from lmsl.errors import TrainingError
 from lmsl.run import train as train_python
-from tests.small_runs import ADAPTER, SHORT, refused, snapshot, train, write_data
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("data"), {"train": 4, "dev": 2})
-
-
-@pytest.fixture(scope="module")
-def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train(data, tmp_path_factory.mktemp("runs") / "run", "--max-steps", "1")
+from tests.small_runs import ADAPTER, SHORT, refused, snapshot
 
 
 class TestOutput:

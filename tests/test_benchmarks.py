@@ -40,12 +40,14 @@ def test_train_step_measures_and_leaves_a_record(
     assert main([*SHORT, "--warmup", "1", "--threads", "1", "--output", str(output)]) == 0
     record = json.loads(output.read_text())
     assert [path.name for path in output.parent.iterdir()] == ["train_step.json"]
-    assert [gate["weights"] for gate in record["gate"]] == ["NF4 resident", "NF4", "dense"]
+    gates = ["NF4 resident", "NF4", "dense", "NF4 resident, plain block"]
+    assert [gate["weights"] for gate in record["gate"]] == gates
     for gate in record["gate"]:
         assert gate["holds"] and 0 <= gate["difference"] <= 1e-4 and gate["grad_norm"] > 0.01
     # Quantisation changes the numbers: were they equal, one of the two would not be NF4.
     assert record["gate"][1]["loss"] != pytest.approx(record["gate"][2]["loss"], rel=1e-5)
-    names = ["ours, NF4 resident", "ours, NF4", BASELINE, "peer, dense"]
+    ours = ["ours, NF4 resident", "ours, NF4", "ours, NF4 resident, plain block"]
+    names = [*ours, BASELINE, "peer, dense"]
     assert list(record["contenders"]) == names
     for figures in record["contenders"].values():
         speed = record["tokens"] / figures["step_ms"] * 1e3
@@ -54,7 +56,7 @@ def test_train_step_measures_and_leaves_a_record(
     assert record["machine"]["threads"] == 1 and record["machine"]["versions"]["torch"]
     assert 0 < record["padding"] < 1 and record["data"]["sentences"] == 32
     printed = capsys.readouterr().out
-    assert all(name in printed for name in names) and printed.count(": ok") == 3
+    assert all(name in printed for name in names) and printed.count(": ok") == 4
 
 
 def test_no_speed_on_a_red_gate(
@@ -65,7 +67,7 @@ def test_no_speed_on_a_red_gate(
     output = tmp_path / "train_step.json"
     assert main([*SHORT, "--output", str(output)]) == 1
     printed = capsys.readouterr()
-    assert printed.out.count("FAILED") == 3 and "tokens/s" not in printed.out
+    assert printed.out.count("FAILED") == 4 and "tokens/s" not in printed.out
     assert "no speeds" in printed.err and not output.exists()
 
 

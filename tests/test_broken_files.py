@@ -8,17 +8,7 @@ from pathlib import Path
 import pytest
 
 import lmsl
-from tests.small_runs import ADAPTER, refused, train, write_data
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("data"), {"train": 4, "dev": 2})
-
-
-@pytest.fixture(scope="module")
-def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train(data, tmp_path_factory.mktemp("runs") / "run", "--max-steps", "1")
+from tests.small_runs import ADAPTER, refused
 
 
 @pytest.fixture(scope="module")

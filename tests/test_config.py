@@ -63,6 +63,7 @@ OTHER: dict[str, Any] = {
     "select": "last",
     "patience": 2,
     "attention": "eager",
+    "block": "plain",
     "device": "cuda:1",
 }
 WHERE = {"output", "overwrite", "resume"}

@@ -34,7 +34,7 @@ def test_word_lists(tmp_path: Path) -> None:
     )
     (sentence,) = dataset.sentences
     assert sentence.words == ("a b", "\u2028") and sentence.tags == ("B-X", IGNORED)
-    assert (sentence.id, sentence.document, sentence.text) == ("7", "d", None)
+    assert (sentence.id, sentence.document, sentence.text) == (7, "d", None)
     assert any("1 sentences without words" in note for note in dataset.notes)
     assert len(load(tmp_path, {"tokens": []}, {"tokens": ["x"]}, labelled=False)) == 2
 

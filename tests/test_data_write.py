@@ -1,5 +1,6 @@
 """Writing, converting and describing."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,22 @@ def test_prediction_columns() -> None:
     lines, escaped = column_lines(sentences, gold, [["B-X", "O"], [], ["O"]])
     assert lines == ["a\\tb\tO\tB-X", "c\\r\\n\t_\tO", "", "\u200b\tO\tO", ""]
     assert escaped == 2
+
+
+def test_names_that_are_numbers_stay_numbers_and_0_is_a_name(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text(
+        '{"tokens": ["a"], "tags": ["O"], "id": 0, "doc": 0}\n'
+        '{"tokens": ["b"], "tags": ["O"], "id": "0"}\n',
+        encoding="utf-8",
+    )
+    convert(source, tmp_path / "out.jsonl", "json")
+    lines = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(lines[0]).items() >= {"id": 0, "doc": 0}.items()
+    assert json.loads(lines[1])["id"] == "0" and "doc" not in json.loads(lines[1])
+    convert(source, tmp_path / "out.conll", "columns")
+    text = (tmp_path / "out.conll").read_text(encoding="utf-8")
+    assert text.count("-DOCSTART-") == 2
 
 
 def test_conversions(tmp_path: Path) -> None:

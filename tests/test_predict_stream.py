@@ -91,17 +91,21 @@ class TestStream:
             {"id": "b", "tokens": ["Love lace", "sat", "\u200b"]},
             {"tokens": [], "id": "c"},
             {"text": "caf\u00e9 Foris", "spans": [{"start": 0, "end": 4, "label": "OLD"}]},
+            {"id": 7, "doc": 0, "tokens": ["Ada"]},
+            {"id": "7", "doc": "0", "text": "Ada"},
+            {"id": -(10**30), "text": "Ada"},
         ]
         lines = piped("\n\n" + "\n".join(json.dumps(item) for item in items))
         answers = [json.loads(line) for line in lines]
-        assert [answer.get("id") for answer in answers] == ["a", "b", "c", None]
-        assert answers[0]["doc"] == "d1" and answers[1]["tokens"] == items[1]["tokens"]
+        assert [answer.get("id") for answer in answers] == ["a", "b", "c", None, 7, "7", -(10**30)]
+        assert [answer.get("doc") for answer in answers] == ["d1", None, None, None, 0, "0", None]
+        assert answers[1]["tokens"] == items[1]["tokens"]
         assert "café" in lines[3], "characters stay as they are"
         for answer in answers:
             text = answer.get("text", " ".join(answer.get("tokens", ())))
             assert all(text[s["start"] : s["end"]] == s["text"] for s in answer["spans"])
         back = read_back(tmp_path, "back.jsonl", lines, strict_tags=True)
-        assert [sentence.id for sentence in back] == ["a", "b", None]
+        assert [sentence.id for sentence in back] == ["a", "b", None, 7, "7", -(10**30)]
         assert "OLD" not in lines[3], "what the input says of entities is not an answer"
 
     def test_an_array_of_json_is_read_whole(

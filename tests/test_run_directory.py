@@ -21,6 +21,7 @@ from lmsl.run_directory import (
     write_text,
     writing,
 )
+from lmsl.sentence import FileShape
 from lmsl.vocabulary import LabelSet
 
 INFO_OF_A_RUN = RunInfo(
@@ -40,8 +41,10 @@ INFO_OF_A_RUN = RunInfo(
     overflow="error",
     tokens_per_batch=99,
     quantize="none",
+    block="own",
     dtype="bfloat16",
     seed=7,
+    files=FileShape(format="columns", tag_column=4, token_column=2, ignore_tag="Ü"),
 )
 
 
@@ -53,6 +56,13 @@ def test_everything_known_of_a_run_comes_back(plain: bool, tmp_path: Path) -> No
     assert read_info(tmp_path).labels.ids(["I-Ü n"]) == [2]
 
 
+def test_older_runs_do_not_say_what_their_files_were_like(tmp_path: Path) -> None:
+    document = json.loads(INFO_OF_A_RUN.to_json())
+    del document["files"]
+    (tmp_path / INFO).write_text(json.dumps(document), encoding="utf-8")
+    assert read_info(tmp_path) == replace(INFO_OF_A_RUN, files=FileShape())
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -61,6 +71,8 @@ def test_everything_known_of_a_run_comes_back(plain: bool, tmp_path: Path) -> No
         ({"heads": []}, "not a description of a run"),
         ({"heads": [{"name": "labels"}]}, "not a description of a run"),
         ({"lora": {"rank": 1}}, "not a description of a run"),
+        ({"files": 5}, "not a description of a run"),
+        ({"files": {"tag_column": "x"}}, "tag_column: expected a whole number, got 'x'"),
     ],
 )
 def test_descriptions_of_another_kind(

@@ -5,6 +5,7 @@ updates; nothing here says how good a model is.
 """
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,17 @@ class TestRepetition:
     def test_checkpointing_changes_nothing(self, run: Path, data: Path, tmp_path: Path) -> None:
         other = train(data, tmp_path / "other", "--checkpointing")
         same_files(run, other, ADAPTER, "head.safetensors", "log.jsonl")
+
+    def test_checkpointing_by_transformers_changes_nothing(
+        self, data: Path, tmp_path: Path
+    ) -> None:
+        flags = ("--block", "plain", "--max-steps", "2")
+        one = train(data, tmp_path / "one", *flags)
+        with warnings.catch_warnings():
+            # The method that switches it on has changed its name.
+            warnings.simplefilter("error", FutureWarning)
+            other = train(data, tmp_path / "other", *flags, "--checkpointing")
+        same_files(one, other, ADAPTER, "head.safetensors", "log.jsonl")
 
 
 class Stop(Console):

@@ -1,0 +1,160 @@
+"""A forward of our own for decoders made of Llama-shaped layers: same weights, fewer operations.
+
+    hidden = hidden + out(attention(rotate(qkv(norm(hidden)))))
+    hidden = hidden + down(swiglu(gate_up(norm(hidden))))
+
+It reads the modules of transformers' decoder and owns nothing: parameters keep their names and
+places, and calling the decoder itself still works. Three things make it faster: linear layers over
+one input are one product with their LoRA terms (``fused_linear``), what stands before and behind
+attention is one step each with its own backward (``fused_front``, ``fused_tail``), and behind the
+last layer's attention only the rows that the head reads are computed. Attention is the same call
+as everywhere, with the flag that ``unmask`` wrote on the module. Forward hooks on the decoder's
+inner modules are not run.
+
+Which decoders have this shape is said by ``block_fit``; all others go through transformers.
+
+Shapes: N rows of a pack, H hidden features.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from lmsl.attention import PackedAttention, attend, no_mask
+from lmsl.fused_front import Front
+from lmsl.fused_linear import FusedLinear, ReadRows
+from lmsl.fused_ops import rms_norm, swiglu
+from lmsl.fused_tail import Tail
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Places:
+    """What all layers of one forward share."""
+
+    cos: Tensor
+    """[N, head_dim], of the rotary embedding."""
+    sin: Tensor
+    packed: PackedAttention
+    mask: Tensor
+    """The dummy of a packed call."""
+
+
+class BlockLayer:
+    """One decoder layer.
+
+    Args:
+        layer: of transformers, found fitting by ``block_fit``.
+        window: how far its attention sees; None is no limit.
+    """
+
+    def __init__(self, layer: Any, window: int | None) -> None:
+        attention, mlp = layer.self_attn, layer.mlp
+        self._attention = attention
+        self._window = window
+        self._post_norm = layer.post_attention_layernorm
+        self._front = Front(
+            norm=layer.input_layernorm,
+            qkv=FusedLinear([attention.q_proj, attention.k_proj, attention.v_proj]),
+            head_dim=attention.head_dim,
+            # Only where the family has them (Qwen3).
+            head_norms=(getattr(attention, "q_norm", None), getattr(attention, "k_norm", None)),
+        )
+        self._out = FusedLinear([attention.o_proj])
+        self._gate_up = FusedLinear([mlp.gate_proj, mlp.up_proj])
+        self._down = FusedLinear([mlp.down_proj])
+        self._tail = None
+        if not (self._out.adapted or self._gate_up.adapted or self._down.adapted):
+            self._tail = Tail(
+                self._out.frozen, self._gate_up.frozen, self._down.frozen, self._post_norm
+            )
+
+    def __call__(self, hidden: Tensor, places: Places, read: ReadRows | None = None) -> Tensor:
+        """[N, H] to [N, H]; with ``read`` to its rows only."""
+        context = self.attention(hidden, places)
+        if read is not None:
+            context = context.index_select(0, read.index)
+            hidden = hidden.index_select(0, read.index)
+        if self._tail is not None:
+            return self._tail(context, hidden)
+        hidden = hidden + self._out(context, read)
+        inner = swiglu(self._gate_up(_norm(hidden, self._post_norm), read))
+        return hidden + self._down(inner, read)
+
+    def attention(self, hidden: Tensor, places: Places) -> Tensor:
+        """What the tokens of each sentence give each other: [N, H] to [N, heads * head_dim]."""
+        module = self._attention
+        queries, keys, values = self._front(hidden, places.cos, places.sin)
+        mixed, _ = attend(
+            module,
+            queries.transpose(0, 1).unsqueeze(0),
+            keys.transpose(0, 1).unsqueeze(0),
+            values.transpose(0, 1).unsqueeze(0),
+            places.mask,
+            scaling=module.scaling,
+            dropout=module.attention_dropout if module.training else 0.0,
+            sliding_window=self._window,
+            packed=places.packed,
+        )
+        return mixed.reshape(len(hidden), queries.shape[1] * module.head_dim)
+
+
+class Block:
+    """A whole decoder: embeddings, layers, final norm.
+
+    Args:
+        decoder: of transformers, with ``unmask`` and LoRA done, found fitting by ``block_fit``.
+        windows: of each layer, None for no limit.
+        checkpointing: recompute each layer in the backward pass instead of keeping it.
+    """
+
+    def __init__(
+        self, decoder: Any, windows: Sequence[int | None], *, checkpointing: bool = False
+    ) -> None:
+        self._decoder = decoder
+        self._checkpointing = checkpointing
+        self.layers = [
+            BlockLayer(layer, window)
+            for layer, window in zip(decoder.layers, windows, strict=True)
+        ]
+
+    def __call__(
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        packed: PackedAttention,
+        read: ReadRows | None = None,
+    ) -> Tensor:
+        """The last hidden states of one pack, [N, H]; with ``read`` of its rows only.
+
+        Args:
+            ids: int64 [1, N].
+            positions: int64 [1, N], from 0 in every sentence.
+        """
+        hidden, places = self.begin(ids, positions, packed)
+        for number, layer in enumerate(self.layers, start=1):
+            rows = read if number == len(self.layers) else None
+            if self._checkpointing and torch.is_grad_enabled():
+                # All random numbers are counted, not drawn: there is no state to preserve.
+                hidden = checkpoint(
+                    layer, hidden, places, rows, use_reentrant=False, preserve_rng_state=False
+                )
+            else:
+                hidden = layer(hidden, places, rows)
+        return _norm(hidden, self._decoder.norm)
+
+    def begin(
+        self, ids: Tensor, positions: Tensor, packed: PackedAttention
+    ) -> tuple[Tensor, Places]:
+        """The input of the first layer, and what all layers share."""
+        embedded = self._decoder.embed_tokens(ids)
+        cos, sin = self._decoder.rotary_emb(embedded, positions)
+        mask = no_mask(ids.device)
+        return embedded[0], Places(cos=cos[0], sin=sin[0], packed=packed, mask=mask)
+
+
+def _norm(states: Tensor, module: Any) -> Tensor:
+    return rms_norm(states, module.weight, module.variance_epsilon)

@@ -1,0 +1,98 @@
+"""The beginning of a layer up to its attention, as one step: norm, projections, rotation.
+
+    queries, keys, values = qkv(norm(hidden))
+    queries, keys = rotate(queries), rotate(keys)        # in Qwen3 after a norm over each head
+
+Kept for the backward: ``hidden``, one number a row, and what the adapters need; with norms over
+heads also queries and keys.
+
+Shapes: N rows, H hidden features.
+"""
+
+from typing import Any
+
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from lmsl.fused_linear import FusedLinear
+from lmsl.fused_ops import norm_backward, norm_forward, rotate
+
+
+class Front:
+    """Norm and projections.
+
+    Args:
+        norm: module with ``weight`` and ``variance_epsilon``.
+        qkv: query, key and value projections.
+        head_dim: features of a head.
+        head_norms: norms over each head of queries and of keys, or None twice.
+    """
+
+    def __init__(
+        self, *, norm: Any, qkv: FusedLinear, head_dim: int, head_norms: tuple[Any, Any]
+    ) -> None:
+        self.norm, self.qkv, self.head_dim, self.head_norms = norm, qkv, head_dim, head_norms
+        self.heads = [size // head_dim for size in qkv.frozen.sizes]
+
+    def __call__(self, hidden: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[N, H] to queries, keys and values [N, heads, head_dim].
+
+        Args:
+            cos, sin: [N, head_dim], of the rotary embedding.
+        """
+        factors = self.qkv.factors(hidden)
+        return _Front.apply(hidden, cos, sin, self, factors, *self.qkv.parameters())
+
+    def by_head(self, joined: Tensor) -> tuple[Tensor, ...]:
+        """[N, all features] as views of queries, keys and values, [N, heads, head_dim]."""
+        return joined.unflatten(1, (sum(self.heads), self.head_dim)).split(self.heads, dim=1)
+
+
+class _Front(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        front: Front,
+        factors: list[Tensor | None],
+        *adapters: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        norm = front.norm
+        normed, scale = norm_forward(hidden, norm.weight, norm.variance_epsilon)
+        joined, saved = front.qkv.forward(normed, factors, adapters)
+        *turned, values = front.by_head(joined)
+        for place, own in enumerate(front.head_norms):
+            if own is not None:
+                saved.append(turned[place])
+                turned[place], inverse = norm_forward(
+                    turned[place], own.weight, own.variance_epsilon
+                )
+                saved.append(inverse)
+        ctx.front = front
+        ctx.save_for_backward(hidden, cos, sin, scale, *saved)
+        queries, keys = (rotate(states, cos, sin) for states in turned)
+        return queries, keys, values
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        front, (hidden, cos, sin, scale, *saved) = ctx.front, ctx.saved_tensors
+        joined = grads[0].new_empty(len(hidden), sum(front.qkv.frozen.sizes))
+        parts = front.by_head(joined)
+        for place in (1, 0):
+            own = front.head_norms[place]
+            if own is None:
+                rotate(grads[place], cos, sin, back=True, out=parts[place])
+            else:
+                inputs, inverse = saved[-2:]
+                saved = saved[:-2]
+                turned = rotate(grads[place], cos, sin, back=True)
+                parts[place].copy_(norm_backward(turned, inputs, own.weight, inverse))
+        parts[2].copy_(grads[2])
+        back, adapters = front.qkv.backward(joined, saved, ctx.needs_input_grad[0])
+        if back is not None:
+            back = norm_backward(back, hidden, front.norm.weight, scale)
+        return (back, None, None, None, None, *adapters)

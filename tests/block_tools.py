@@ -1,0 +1,117 @@
+"""One training step by either forward over the same tiny random decoder, and their comparison."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lmsl.assemble import Assembled, LoRA, assemble
+from lmsl.examples import Example
+from lmsl.loop import word_losses
+from lmsl.lora import stacked_layers, trainable_parameters
+from lmsl.model import Base
+from lmsl.packing import Pack, pack
+from tests.decoders import build
+from tests.tagger_tools import CLASSES, CPU, example
+
+QV = ("q_proj", "v_proj")
+SETTINGS: dict[str, Any] = {
+    "string": "0101",
+    "classes": CLASSES,
+    "label_at": "last",
+    "lora": LoRA(rank=3, alpha=6.0, dropout=0.2, targets=QV),
+    "head_dropout": 0.1,
+    "seeds": (1,),
+    "quantize": "nf4",
+    "resident": "yes",
+    "device": CPU,
+    "dtype": torch.float32,
+    "attention": "auto",
+}
+
+
+def assembled(
+    family: str = "llama", block: str = "own", changes: dict[str, Any] | None = None, **more: Any
+) -> Assembled:
+    """A tagger in training mode whose adapters matter: B is not zero."""
+    base = Base(
+        decoder=build(family, **(changes or {})).to(more.get("dtype", torch.float32)),
+        tokenizer=None,
+        name=family,
+        revision=None,
+        depth=4,
+    )
+    found = assemble(base, block=block, **(SETTINGS | more))
+    for layer in stacked_layers(found.tagger.decoder).values():
+        for run, seed in enumerate(found.clock.seeds):
+            generator = torch.Generator().manual_seed(seed + layer.site % 1000)
+            layer.lora_B.data[run].normal_(0.0, 0.1, generator=generator)
+    found.tagger.train()
+    return found
+
+
+def sentences(counts: Sequence[int], seed: int = 0) -> list[Example]:
+    """Sentences of so many words, of one to three sub-words each."""
+    return [
+        example([1 + (index + word) % 3 for word in range(count)], sentence=index, seed=seed)
+        for index, count in enumerate(counts)
+    ]
+
+
+def packed(*runs: Sequence[Example]) -> Pack:
+    labels = [[[word % CLASSES for word in range(40)] for _ in range(40)] for _ in runs]
+    return pack(runs, labels, CPU)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one training step computed."""
+
+    logits: Tensor
+    losses: Tensor
+    grads: dict[str, Tensor]
+
+
+def step(found: Assembled, batch: Pack, number: int = 3) -> Result:
+    runs = batch.runs
+    found.clock.set(step=number, token_offset=(5,) * runs, word_offset=(2,) * runs)
+    logits = found.tagger(batch)
+    losses = word_losses(logits, batch, "ce")
+    losses.sum().backward()
+    grads = {n: p.grad.clone() for n, p in trainable_parameters(found.tagger).items()}
+    for parameter in trainable_parameters(found.tagger).values():
+        parameter.grad = None
+    return Result(logits.detach(), losses.detach(), grads)
+
+
+def assert_equal_results(one: Result, other: Result, tolerance: float = 2e-5) -> None:
+    """Equal to rounding, each tensor on the scale of its largest number."""
+    pairs = {"logits": (one.logits, other.logits), "losses": (one.losses, other.losses)}
+    assert one.grads.keys() == other.grads.keys()
+    pairs |= {name: (grad, other.grads[name]) for name, grad in one.grads.items()}
+    for name, (mine, its) in pairs.items():
+        assert mine.shape == its.shape and mine.dtype == its.dtype, name
+        scale = its.abs().max()
+        assert scale > 0, name
+        error = float((mine - its).abs().max() / scale)
+        assert error < tolerance, f"{name}: {error:.1e}"
+
+
+def compare(batch: Pack, family: str = "llama", tolerance: float = 2e-5, **more: Any) -> None:
+    own, plain = assembled(family, "own", **more), assembled(family, "plain", **more)
+    assert own.tagger.block is not None and plain.tagger.block is None
+    assert_equal_results(step(own, batch), step(plain, batch), tolerance)
+
+
+class WideNorm(torch.nn.Module):
+    """The RMSNorm of transformers without its cast to float32."""
+
+    def __init__(self, weight: torch.nn.Parameter, epsilon: float) -> None:
+        super().__init__()
+        self.weight, self.variance_epsilon = weight, epsilon
+
+    def forward(self, states: Tensor) -> Tensor:
+        variance = states.pow(2).mean(-1, keepdim=True)
+        return self.weight * (states * torch.rsqrt(variance + self.variance_epsilon))

@@ -1,0 +1,30 @@
+"""Data and a trained run that several files of tests read, made once a process.
+
+Who changes a run works on a copy. Files that need other data define a fixture of the same name.
+
+Without a GPU Triton's interpreter runs the kernels in tests that ask for them by name. It has to
+be switched on before anything imports Triton, so it is on for all tests.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
+from tests.small_runs import train, write_data
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of few sentences: four to train on, two of dev."""
+    return write_data(tmp_path_factory.mktemp("data"), {"train": 4, "dev": 2})
+
+
+@pytest.fixture(scope="session")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run of one update on them."""
+    return train(data, tmp_path_factory.mktemp("runs") / "run", "--max-steps", "1")

@@ -42,8 +42,10 @@ def attention(
 
     ``is_causal`` is one flag or a bool tensor [sequences]. ``window``: a token sees keys with
     ``|i - j| < window`` (causal: ``0 <= i - j < window``). ``softcap`` applies after ``scale``,
-    which is ``head_dim ** -0.5`` by default. ``impl`` forces who computes; ``None`` takes the best
-    for the device. Raises ``ValueError`` for a call that is wrong or that ``impl`` cannot serve.
+    which is ``head_dim ** -0.5`` by default. There is no dropout: no argument asks for it, and
+    ``lmsl`` refuses models whose attention has some. ``impl`` forces who computes; ``None`` takes
+    the best for the device. Raises ``ValueError`` for a call that is wrong or that ``impl`` cannot
+    serve.
     """
     _check_tensors(q, k, v)
     _check_numbers(window, softcap)
@@ -86,7 +88,7 @@ def explain(q: Tensor, scale: float | None = None) -> str:
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     reasons: list[str] = []
     for impl in IMPLEMENTATIONS:
-        reason = why_not(impl, q, scale)
+        reason = _why_not_by_default(impl, q, scale)
         if reason is None:
             return "; ".join([f"attention by {impl}", *reasons])
         reasons.append(f"not by {impl}: {reason}")
@@ -95,7 +97,7 @@ def explain(q: Tensor, scale: float | None = None) -> str:
 
 def _choose(impl: str | None, q: Tensor, scale: float) -> str:
     if impl is None:
-        return "sdpa" if why_not("triton", q, scale) else "triton"
+        return "sdpa" if _why_not_by_default("triton", q, scale) else "triton"
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f"impl must be one of {IMPLEMENTATIONS} or None, got {impl!r}")
     reason = why_not(impl, q, scale)
@@ -108,13 +110,36 @@ def why_not(impl: str, q: Tensor, scale: float) -> str | None:
     """Why ``impl`` cannot serve a call on ``q``, or ``None`` when it can."""
     if impl != "triton":
         return None
+    reason = _why_not_here(q.device)
+    if reason is not None:
+        return reason
+    from lmsl_kernels.launch import unsupported
+
+    return unsupported(q, scale)
+
+
+def _why_not_by_default(impl: str, q: Tensor, scale: float) -> str | None:
+    """Why ``impl`` is not who serves a call that names nobody."""
+    reason = why_not(impl, q, scale)
+    if impl == "triton" and reason is None and q.device.type != "cuda":
+        return "the interpreter is there to prove the kernels and serves only who asks for it"
+    return reason
+
+
+# A compiler takes the answer as it is: what is installed and where it runs is nothing to trace.
+@torch.compiler.assume_constant_result
+def _why_not_here(device: torch.device) -> str | None:
+    """Why the kernels cannot run on ``device``, or ``None``."""
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed"
-    from lmsl_kernels.launch import INTERPRETED, unsupported
+    from lmsl_kernels.launch import INTERPRETED
+    from lmsl_kernels.tuning import no_table
 
-    if q.device.type != "cuda" and not INTERPRETED:
-        return f"it needs a CUDA device, got {q.device} (TRITON_INTERPRET=1 runs it on the CPU)"
-    return unsupported(q, scale)
+    if device.type == "cuda":
+        return no_table(device)
+    if INTERPRETED and device.type == "cpu":
+        return None
+    return f"it needs a CUDA device, got {device} (TRITON_INTERPRET=1 runs it on the CPU)"
 
 
 def _plan_of(
@@ -130,8 +155,10 @@ def _plan_of(
     if plan.cu_seqlens.device != q.device:
         raise ValueError(f"cu_seqlens must be on {q.device} like q, got {plan.cu_seqlens.device}")
     rows = q.shape[0]
-    if plan.lengths is not None and sum(plan.lengths) > rows:
-        raise ValueError(f"cu_seqlens ends at {sum(plan.lengths)}, but q has {rows} tokens")
+    # A compiler would make one graph for each pack if it were shown the lengths.
+    known = None if torch.compiler.is_compiling() else plan.lengths
+    if known is not None and sum(known) > rows:
+        raise ValueError(f"cu_seqlens ends at {sum(known)}, but q has {rows} tokens")
     if plan.capacity is not None and rows > plan.capacity:
         raise ValueError(f"the plan was made for at most {plan.capacity} tokens, got {rows}")
     return plan
@@ -165,6 +192,8 @@ def _check_tensors(q: Tensor, k: Tensor, v: Tensor) -> None:
 
 
 def _check_numbers(window: int | None, softcap: float | None) -> None:
+    if window is not None and not isinstance(window, int):
+        raise ValueError(f"window must be an integer or None, got {window!r}")
     if window is not None and window < 1:
         raise ValueError(f"window must be at least 1 (a token sees itself), got {window}")
     if softcap is not None and not softcap > 0:

@@ -28,7 +28,7 @@ def triton_attention(
 ) -> Tensor:
     """Attention by the Triton kernels; see ``lmsl_kernels.attention``."""
     call = make_call(
-        q, k, plan=plan, is_causal=is_causal, window=window, softcap=softcap, scale=scale
+        q, k, v, plan=plan, is_causal=is_causal, window=window, softcap=softcap, scale=scale
     )
     out: Tensor = _Attention.apply(q, k, v, call)
     return out

@@ -5,7 +5,7 @@ compiler what to compile: made from tensors on the ``meta`` device it has all ty
 constants, and simply is not run.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -21,12 +21,12 @@ from lmsl_kernels.tuning import (
     HEAD_DIMS,
     MEDIUM,
     Kernel,
+    Table,
     Tiles,
-    architecture,
     choose_tiles,
     longest_single,
     split_head_dim,
-    too_old,
+    table_of,
 )
 
 Regime = Literal["single", "medium", "long"]
@@ -49,7 +49,7 @@ class Call:
     window: int | None
     softcap: float | None
     scale: float
-    table: str
+    table: Table
     sequences: int
     rows: int
     max_seqlen: int
@@ -60,8 +60,14 @@ class Call:
     """Whether the tensors lie as the copy engine of Hopper and later wants them."""
 
     @property
+    def plain(self) -> bool:
+        """Whether there is neither a window nor a softcap."""
+        return self.window is None and self.softcap is None
+
+    @property
     def regime(self) -> Regime:
-        if self.max_seqlen <= longest_single(self.table, split_head_dim(self.head_dim)[0]):
+        size = split_head_dim(self.head_dim)[0]
+        if self.max_seqlen <= longest_single(self.table, size, self.plain):
             return "single"
         return "medium" if self.max_seqlen <= MEDIUM else "long"
 
@@ -79,8 +85,15 @@ class Call:
 
     def tiles(self, kernel: Kernel) -> Tiles:
         size = split_head_dim(self.head_dim)[0]
-        longest = max(1, self.max_seqlen)
-        return choose_tiles(self.table, kernel, size, longest, self.group, self.described)
+        return choose_tiles(
+            self.table,
+            kernel,
+            size,
+            max(1, self.max_seqlen),
+            self.group,
+            plain=self.plain,
+            described=self.described,
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -107,7 +120,7 @@ class Launch:
 
 
 def unsupported(q: Tensor, scale: float) -> str | None:
-    """Why the kernels cannot compute a call on ``q``, or ``None``."""
+    """Why the kernels cannot compute a call on ``q``, wherever it lies, or ``None``."""
     if q.dtype not in DTYPES:
         return f"it computes bfloat16, float16 and float32, got {q.dtype}"
     if INTERPRETED and q.dtype == torch.bfloat16:
@@ -116,7 +129,7 @@ def unsupported(q: Tensor, scale: float) -> str | None:
         return f"head_dim must be from 1 to {HEAD_DIMS[-1]}, got {q.shape[-1]}"
     if not scale > 0:
         return f"the scale must be positive, got {scale}"
-    return too_old(q.device)
+    return None
 
 
 def make_call(
@@ -129,11 +142,12 @@ def make_call(
     window: int | None,
     softcap: float | None,
     scale: float,
-    table: str | None = None,
+    table: Table | None = None,
 ) -> Call:
     """The common part of a call on checked tensors; ``table`` overrides the device's own."""
     max_seqlen = q.shape[1] if plan is None else plan.max_seqlen
-    flags = is_causal.view(torch.uint8) if isinstance(is_causal, Tensor) else None
+    # By address alone, as the kernel reads them.
+    flags = is_causal.contiguous().view(torch.uint8) if isinstance(is_causal, Tensor) else None
     return Call(
         plan=plan,
         flags=flags,
@@ -142,7 +156,7 @@ def make_call(
         window=None if window is None or window >= max_seqlen else window,
         softcap=softcap,
         scale=scale,
-        table=architecture(q.device) if table is None else table,
+        table=table_of(q.device, q.dtype) if table is None else table,
         sequences=q.shape[0] if plan is None else plan.sequences,
         rows=q.shape[0] if plan is not None else q.shape[0] * q.shape[1],
         max_seqlen=max_seqlen,
@@ -154,9 +168,13 @@ def make_call(
 
 
 def describable(x: Tensor) -> bool:
-    """Whether a tile descriptor can point into ``x``: everything a multiple of 16 bytes."""
-    places = (x.data_ptr(), *(stride * x.element_size() for stride in x.stride()[:-1]))
-    return x.stride(-1) == 1 and all(place % 16 == 0 for place in places)
+    """Whether a tile descriptor can point into ``x``: everything a multiple of 16 bytes.
+
+    What is expanded, tokens or heads on top of each other, is left to pointers.
+    """
+    strides = [stride * x.element_size() for stride in x.stride()[:-1]]
+    aligned = all(place % 16 == 0 for place in (x.data_ptr(), *strides))
+    return x.stride(-1) == 1 and aligned and all(strides)
 
 
 def _descriptor_memory(size: int, alignment: int, stream: int | None) -> Tensor:
@@ -191,7 +209,7 @@ def forward_launches(
                     **_runtime(call),
                     **_strides(q=q, k=k, v=v),
                 },
-                constants={**_constants(call, q), "STACK": tiles.stack, "TILE": tiles.longest},
+                constants={**_constants(call, q), "ROWS": tiles.rows, "TILE": tiles.longest},
                 tiles=tiles,
             )
         ]
@@ -229,6 +247,8 @@ def backward_launches(
     gradients: tuple[Tensor, Tensor, Tensor],
 ) -> list[Launch]:
     """The backward into ``gradients`` (dq, dk, dv): one launch in regime S, else two."""
+    if not describable(dout):
+        call = replace(call, described=False)
     dq, dk, dv = gradients
     strides = _strides(q=q, k=k, v=v, dout=dout)
     if call.regime == "single":
@@ -250,7 +270,7 @@ def backward_launches(
                 },
                 constants={
                     **_constants(call, q),
-                    "STACK": tiles.stack,
+                    "ROWS": tiles.rows,
                     "TILE": tiles.longest,
                     "SWAPPED": tiles.swapped,
                 },

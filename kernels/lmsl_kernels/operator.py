@@ -1,8 +1,8 @@
 """The kernels as operators that compilers can carry: tensors and numbers in, tensors out.
 
-``torch.compile`` and ``torch.export`` cannot look inside a launch and cannot carry a plan, so while
-they trace, ``attention`` calls these. What the host knows of a pack stays behind: a graph has to
-serve every pack, so regimes M and L make their work list on the device in each call. Sentences
+``torch.compile`` and ``torch.export`` cannot look inside a launch and cannot carry a plan, so
+``attention`` calls these while they trace. What the host knows of a pack stays behind: a graph has
+to serve every pack, so regimes M and L make their work list on the device in each call. Sentences
 (regime S) need none.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from lmsl_kernels.autograd import run_backward, run_forward
 from lmsl_kernels.launch import Call, make_call, ready
 from lmsl_kernels.plan import PackPlan
-from lmsl_kernels.tuning import architecture, longest_single, split_head_dim
+from lmsl_kernels.tuning import longest_single, split_head_dim, table_of
 
 
 def traced_attention(
@@ -62,8 +62,9 @@ def attention_forward(
     That is float32 [heads, rows], or [0] in regime S. ``cu_seqlens`` int32 [sequences + 1], or
     ``None`` for dense tensors; ``flags`` bool [sequences] instead of ``is_causal``.
     """
-    call = _call(q, k, cu_seqlens, flags, max_seqlen, is_causal, window, softcap, scale)
-    out, log_total = run_forward(call, ready(q), ready(k), ready(v))
+    q, k, v = ready(q), ready(k), ready(v)
+    call = _call(q, k, v, cu_seqlens, flags, max_seqlen, is_causal, window, softcap, scale)
+    out, log_total = run_forward(call, q, k, v)
     return out, q.new_empty(0, dtype=torch.float32) if log_total is None else log_total
 
 
@@ -75,10 +76,15 @@ def _(
     cu_seqlens: Tensor | None,
     flags: Tensor | None,
     max_seqlen: int,
-    *numbers: Any,
+    is_causal: bool,
+    window: int | None,
+    softcap: float | None,
+    scale: float,
 ) -> tuple[Tensor, Tensor]:
     size = split_head_dim(q.shape[-1])[0]
-    single = max_seqlen <= longest_single(architecture(q.device), size)
+    # A number that varies compares to a symbol; the answer is a guard of the graph.
+    plain = softcap is None and (window is None or bool(window >= max_seqlen))
+    single = max_seqlen <= longest_single(table_of(q.device, q.dtype), size, plain)
     statistics = (0,) if single else (q.shape[-2], q.shape[:-2].numel())
     return q.new_empty(q.shape), q.new_empty(statistics, dtype=torch.float32)
 
@@ -100,8 +106,9 @@ def attention_backward(
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """dq, dk and dv, dense. ``out`` and ``log_total`` are ``None`` in regime S."""
-    call = _call(q, k, cu_seqlens, flags, max_seqlen, is_causal, window, softcap, scale)
-    return run_backward(call, ready(q), ready(k), ready(v), out, log_total, dout)
+    q, k, v = ready(q), ready(k), ready(v)
+    call = _call(q, k, v, cu_seqlens, flags, max_seqlen, is_causal, window, softcap, scale)
+    return run_backward(call, q, k, v, out, log_total, dout)
 
 
 @attention_backward.register_fake
@@ -131,6 +138,7 @@ attention_forward.register_autograd(_differentiate, setup_context=_save)
 def _call(
     q: Tensor,
     k: Tensor,
+    v: Tensor,
     cu_seqlens: Tensor | None,
     flags: Tensor | None,
     max_seqlen: int,
@@ -145,6 +153,7 @@ def _call(
     return make_call(
         q,
         k,
+        v,
         plan=plan,
         is_causal=is_causal if flags is None else flags,
         window=window,

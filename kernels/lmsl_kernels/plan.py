@@ -32,6 +32,10 @@ class PackPlan:
     cache: dict[Any, Any] = field(default_factory=dict, repr=False)
     """What implementations derived from this plan. Only they read and write it."""
 
+    def __post_init__(self) -> None:
+        # Kernels read it by its address alone.
+        assert self.cu_seqlens.dtype == torch.int32 and self.cu_seqlens.is_contiguous()
+
     @property
     def sequences(self) -> int:
         """Number of sequences, empty ones included."""
@@ -43,8 +47,11 @@ class PackPlan:
         Made on first use. With lengths known the longest sequences come first; without, from
         device arithmetic alone, there are as many items as ``rows`` tokens can need, and those
         that are not needed have sequence -1. ``last_first`` counts the tiles of a sequence down.
+
+        A captured CUDA graph makes its own list: one made before would not follow the lengths.
         """
-        key = ("work", rows, block, last_first)
+        captured = self.lengths is None and _capturing(self.cu_seqlens)
+        key = ("work", rows, block, last_first, captured)
         if key not in self.cache:
             make = _device_work if self.lengths is None else _host_work
             self.cache[key] = make(self, rows, block, last_first)
@@ -58,12 +65,17 @@ def plan_pack(
     capacity: int | None = None,
     *,
     device: torch.device | str | None = None,
+    check: bool = False,
 ) -> PackPlan:
     """Plan a pack from ``cu_seqlens`` (int32 [sequences + 1]).
 
     A list or a tensor on the CPU is read and checked here, and ``max_seqlen`` may then be left
-    out. A tensor elsewhere is never read, so ``max_seqlen`` is needed and nothing is checked.
+    out. A tensor elsewhere is not read, so ``max_seqlen`` is needed and what is in it is trusted;
+    ``check``, for finding mistakes, reads and checks it all the same and makes the host wait.
     ``device`` is where the pack lives, by default where ``cu_seqlens`` is.
+
+    In a captured CUDA graph make the plan inside the capture, from a tensor on the device, with
+    bounds as ``max_seqlen`` and ``capacity``: replays then follow what the tensor holds.
     """
     if not isinstance(cu_seqlens, Tensor):
         cu_seqlens = torch.tensor(list(cu_seqlens), dtype=torch.int32)
@@ -75,7 +87,9 @@ def plan_pack(
     if cu_seqlens.dtype not in (torch.int32, torch.int64):
         raise ValueError(f"cu_seqlens must be int32, got {cu_seqlens.dtype}")
     lengths = None
-    if cu_seqlens.device.type == "cpu":
+    # What a compiler traces holds for every pack, so it reads none.
+    compiling = torch.compiler.is_compiling()
+    if check or (cu_seqlens.device.type == "cpu" and not compiling):
         lengths = _host_lengths(cu_seqlens.tolist())
         longest = max(lengths, default=0)
         if max_seqlen is not None and max_seqlen < longest:
@@ -91,8 +105,14 @@ def plan_pack(
             "device would make every batch wait; pass the longest length, known where the pack "
             "was built"
         )
+    if max_seqlen < 0:
+        raise ValueError(f"max_seqlen must be at least 0, got {max_seqlen}")
+    # Memory of the host that is not pinned is read before the call returns: nobody waits here for
+    # what the device still has to do, and the caller may write to the tensor again.
+    on_host = cu_seqlens.device.type == "cpu"
+    source = cu_seqlens.clone() if on_host else cu_seqlens
     return PackPlan(
-        cu_seqlens=cu_seqlens.to(device=device, dtype=torch.int32),
+        cu_seqlens=source.to(device, torch.int32, non_blocking=on_host).contiguous(),
         max_seqlen=int(max_seqlen),
         capacity=capacity,
         lengths=lengths,
@@ -102,6 +122,10 @@ def plan_pack(
 def plan_lengths(lengths: Sequence[int], device: torch.device | str | None = None) -> PackPlan:
     """Plan a pack from the lengths of its sequences, known on the host."""
     return plan_pack(list(accumulate(lengths, initial=0)), device=device)
+
+
+def _capturing(tensor: Tensor) -> bool:
+    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def _host_lengths(starts: list[int]) -> tuple[int, ...]:

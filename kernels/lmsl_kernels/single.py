@@ -1,9 +1,9 @@
 """Regime S, where sentences live: a whole sequence in one tile, one launch forward, one backward.
 
 A program owns one sequence and one kv head. The query heads that read this kv head are stacked on
-the rows of the tile, ``row = head_in_group * TILE + token``, so keys and values are loaded once
-and the matrix products over the rows do the sum over the group that dk and dv need. Groups of more
-heads than ``STACK`` are worked off in turns inside the program.
+each other, ``row = head_in_group * TILE + token``, so keys and values are loaded once and the
+matrix products over the rows do the sum over the group that dk and dv need. The stack is worked
+off in turns of ``ROWS`` rows: all of it at once, some heads, or a part of one.
 
 Because every row of the scores is on chip, softmax is the plain one, the backward recomputes it
 exactly (the forward stores no statistics) and takes ``delta = rowsum(p * dp)`` from registers.
@@ -27,6 +27,20 @@ from lmsl_kernels.tiles import (
 )
 
 RUNTIME_INTEGERS = ("window", "seqlen", "sequences", "rows")
+
+
+@triton.jit
+def stacked_rows(turn, ROWS: tl.constexpr, TILE: tl.constexpr):
+    """Head in the group and token of the rows ``turn .. turn + ROWS - 1`` of the stack."""
+    row = tl.arange(0, ROWS)
+    if ROWS < TILE:
+        # ROWS divides TILE, so a turn has rows of one head alone.
+        member = turn // TILE + tl.zeros([ROWS], tl.int32)
+        token = turn % TILE + row
+    else:
+        member = turn // TILE + row // TILE
+        token = row % TILE
+    return member, token
 
 
 @triton.jit
@@ -67,7 +81,7 @@ def single_forward(
     DENSE: tl.constexpr,
     PRECISION: tl.constexpr,
     GROUP: tl.constexpr,
-    STACK: tl.constexpr,
+    ROWS: tl.constexpr,
     TILE: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     FIRST: tl.constexpr,
@@ -98,27 +112,25 @@ def single_forward(
     k1, k2 = load_tile(k_base, key * k_token_stride, is_key, True, HEAD_DIM, FIRST, SECOND)
     v1, v2 = load_tile(v_base, key * v_token_stride, is_key, True, HEAD_DIM, FIRST, SECOND)
 
-    row = tl.arange(0, STACK * TILE)
-    token = row % TILE
-    # Rows behind the end see what the last row sees: with nothing to see they would be nan.
-    place = tl.minimum(token, length - 1)
-    seen = visible(place[:, None], key[None, :], length, window, is_causal, MASK, WINDOWED)
     group_head = kv_head * GROUP
     q_base = head_base(
         q, sequence, first, group_head, q_batch_stride, q_token_stride, q_head_stride, DENSE
     )
     heads = kv_heads * GROUP
     out_base = out + (first * heads + group_head) * HEAD_DIM
-    for turn in tl.range(0, GROUP, STACK, num_stages=1):
-        member = turn + row // TILE
+    for turn in tl.range(0, GROUP * TILE, ROWS, num_stages=1):
+        member, token = stacked_rows(turn, ROWS, TILE)
         valid = (token < length) & (member < GROUP)
         q_offset = token * q_token_stride + member * q_head_stride
         q1, q2 = load_tile(q_base, q_offset, valid, True, HEAD_DIM, FIRST, SECOND)
         scores = dot_heads(q1, q2, k1, k2, SECOND, PRECISION)
         softened, _ = soften(scores, scale, softcap, SOFTCAPPED)
+        # Rows behind the end see what the last row sees: with nothing to see they would be nan.
+        place = tl.minimum(token, length - 1)
+        seen = visible(place[:, None], key[None, :], length, window, is_causal, MASK, WINDOWED)
         p = row_softmax(softened, seen)
-        sum1 = tl.zeros([STACK * TILE, FIRST], tl.float32)
-        sum2 = tl.zeros([STACK * TILE, SECOND if SECOND > 0 else FIRST], tl.float32)
+        sum1 = tl.zeros([ROWS, FIRST], tl.float32)
+        sum2 = tl.zeros([ROWS, SECOND if SECOND > 0 else FIRST], tl.float32)
         sum1, sum2 = add_dot(p, v1, v2, sum1, sum2, SECOND, PRECISION)
         out_offset = (token * heads + member) * HEAD_DIM
         store_tile(out_base, out_offset, valid, sum1, sum2, HEAD_DIM, FIRST, SECOND)
@@ -200,7 +212,7 @@ def single_backward(
     DENSE: tl.constexpr,
     PRECISION: tl.constexpr,
     GROUP: tl.constexpr,
-    STACK: tl.constexpr,
+    ROWS: tl.constexpr,
     TILE: tl.constexpr,
     SWAPPED: tl.constexpr,
     HEAD_DIM: tl.constexpr,
@@ -237,11 +249,6 @@ def single_backward(
     dk1, dk2 = key_sums(TILE, FIRST, SECOND, SWAPPED)
     dv1, dv2 = key_sums(TILE, FIRST, SECOND, SWAPPED)
 
-    row = tl.arange(0, STACK * TILE)
-    token = row % TILE
-    # Rows behind the end see what the last row sees: with nothing to see they would be nan.
-    place = tl.minimum(token, length - 1)
-    seen = visible(place[:, None], key[None, :], length, window, is_causal, MASK, WINDOWED)
     group_head = kv_head * GROUP
     q_base = head_base(
         q, sequence, first, group_head, q_batch_stride, q_token_stride, q_head_stride, DENSE
@@ -257,8 +264,8 @@ def single_backward(
         DENSE,
     )
     dq_base = dq + (first * heads + group_head) * HEAD_DIM
-    for turn in tl.range(0, GROUP, STACK, num_stages=1):
-        member = turn + row // TILE
+    for turn in tl.range(0, GROUP * TILE, ROWS, num_stages=1):
+        member, token = stacked_rows(turn, ROWS, TILE)
         valid = (token < length) & (member < GROUP)
         q_offset = token * q_token_stride + member * q_head_stride
         q1, q2 = load_tile(q_base, q_offset, valid, True, HEAD_DIM, FIRST, SECOND)
@@ -266,6 +273,9 @@ def single_backward(
         dout1, dout2 = load_tile(dout_base, dout_offset, valid, True, HEAD_DIM, FIRST, SECOND)
         scores = dot_heads(q1, q2, k1, k2, SECOND, PRECISION)
         softened, tanh = soften(scores, scale, softcap, SOFTCAPPED)
+        # Rows behind the end see what the last row sees: with nothing to see they would be nan.
+        place = tl.minimum(token, length - 1)
+        seen = visible(place[:, None], key[None, :], length, window, is_causal, MASK, WINDOWED)
         p = row_softmax(softened, seen)
         dv1, dv2 = add_over_rows(p, dout1, dout2, dv1, dv2, SWAPPED, SECOND, PRECISION)
         dp = dot_heads(dout1, dout2, v1, v2, SECOND, PRECISION)
@@ -273,8 +283,8 @@ def single_backward(
         if SOFTCAPPED:
             ds = ds * (1.0 - tanh * tanh)
         dk1, dk2 = add_over_rows(ds, q1, q2, dk1, dk2, SWAPPED, SECOND, PRECISION)
-        dq1 = tl.zeros([STACK * TILE, FIRST], tl.float32)
-        dq2 = tl.zeros([STACK * TILE, SECOND if SECOND > 0 else FIRST], tl.float32)
+        dq1 = tl.zeros([ROWS, FIRST], tl.float32)
+        dq2 = tl.zeros([ROWS, SECOND if SECOND > 0 else FIRST], tl.float32)
         dq1, dq2 = add_dot(ds, k1, k2, dq1, dq2, SECOND, PRECISION)
         dq_offset = (token * heads + member) * HEAD_DIM
         store_tile(dq_base, dq_offset, valid, dq1 * scale, dq2 * scale, HEAD_DIM, FIRST, SECOND)

@@ -6,16 +6,19 @@ which refuses spilled registers and too much shared memory.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
-from typing import Any, Literal
+from importlib.resources.abc import Traversable
+from typing import Any, Literal, get_args
 
 import torch
 
 Kernel = Literal[
     "single_forward", "single_backward", "tiled_forward", "backward_rows", "backward_keys"
 ]
+KERNELS: tuple[Kernel, ...] = get_args(Kernel)
 ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 HEAD_DIMS = (32, 64, 80, 96, 128, 256)
 SINGLE_TILES = (16, 32, 64, 128)
@@ -34,13 +37,17 @@ class Tiles:
     longest: int
     """Longest sequence: the tile of regime S, ``MEDIUM``, or 0 for any length (regime L)."""
     group: int
-    """Regime S: query heads per kv head, one of ``GROUPS``; other groups take the next entry."""
+    """Regime S: most query heads per kv head that it is for, one of ``GROUPS``, else 0. A group
+    that has no entry takes the next, and one above all entries the last, in several turns."""
     rows: int
-    """Rows of a tile; in regime S ``stack * longest``."""
+    """Rows of a tile; in regime S those of a turn, a multiple or a part of ``longest``."""
     keys: int
     """Keys of a tile."""
     warps: int
     stages: int
+    plain: bool = False
+    """Only for calls without window and softcap, which then prefer it; there is always an entry
+    for all calls too, or regime S ends earlier for the others."""
     described: bool = False
     """Regimes M and L: tiles come through descriptors (Hopper and later); there is always an entry
     without, for tensors that do not lie at multiples of 16 bytes."""
@@ -49,8 +56,8 @@ class Tiles:
 
     @property
     def stack(self) -> int:
-        """Regime S: how many query heads share a tile."""
-        return self.rows // self.longest
+        """Regime S: how many query heads have rows in a turn."""
+        return max(1, self.rows // self.longest)
 
 
 def split_head_dim(head_dim: int) -> tuple[int, int, int]:
@@ -60,11 +67,14 @@ def split_head_dim(head_dim: int) -> tuple[int, int, int]:
     return known, first, known - first
 
 
-def too_old(device: torch.device) -> str | None:
+def no_table(device: torch.device) -> str | None:
     """Why a device has no table, or ``None``."""
-    if device.type == "cuda" and (found := _capability(device.index or 0)) < (8, 0):
+    if device.type != "cuda":
+        return None
+    if (found := _capability(device.index or 0)) < (8, 0):
         return f"it needs compute capability 8.0 or later, got {found[0]}.{found[1]}"
-    return None
+    name = architecture(device)
+    return None if _table_file(name).is_file() else f"this version has no table for {name}"
 
 
 def architecture(device: torch.device) -> str:
@@ -78,27 +88,59 @@ def architecture(device: torch.device) -> str:
     return {9: "sm_90", 10: "sm_100"}.get(major, "sm_120")
 
 
+def table_of(device: torch.device, dtype: torch.dtype) -> str:
+    """The name of the table for a device and dtype.
+
+    float32 is computed without matrix units, in tiles as small as the registers then hold: it has
+    one table for all architectures.
+    """
+    if dtype == torch.float32 and device.type == "cuda":
+        return "float32"
+    return architecture(device)
+
+
 @cache
 def _capability(index: int) -> tuple[int, int]:
     return torch.cuda.get_device_capability(index)
 
 
+# The name of an architecture, or entries to use in place of a table.
+Table = str | tuple[Tiles, ...]
+
+
 @cache
-def read_table(name: str) -> tuple[Tiles, ...]:
-    """All entries of an architecture."""
-    file = resources.files("lmsl_kernels") / "tables" / f"{name}.json"
-    entries: list[dict[str, Any]] = json.loads(file.read_text())
+def read_table(table: Table) -> tuple[Tiles, ...]:
+    """All entries of a table."""
+    if isinstance(table, str):
+        return parse_table(_table_file(table).read_text())
+    return table
+
+
+def _table_file(name: str) -> Traversable:
+    return resources.files("lmsl_kernels") / "tables" / f"{name}.json"
+
+
+def parse_table(text: str) -> tuple[Tiles, ...]:
+    """The entries that ``format_table`` wrote."""
+    entries: list[dict[str, Any]] = json.loads(text)
     return tuple(Tiles(**entry) for entry in entries)
 
 
+def format_table(entries: Iterable[Tiles]) -> str:
+    """JSON with one entry a line, in a fixed order, so that changes show as changed lines."""
+    ordered = sorted(entries, key=lambda t: (t.head_dim, KERNELS.index(t.kernel), *_nearest(t)))
+    return "[\n" + ",\n".join(json.dumps(asdict(entry)) for entry in ordered) + "\n]\n"
+
+
 @cache
-def longest_single(name: str, head_dim: int) -> int:
-    """The longest sequence of regime S for a head dim class."""
+def longest_single(table: Table, head_dim: int, plain: bool) -> int:
+    """The longest sequence of regime S for a head dim class; ``plain`` as in ``choose_tiles``."""
     return max(
         (
-            t.longest
-            for t in read_table(name)
-            if t.kernel[:6] == "single" and t.head_dim == head_dim
+            entry.longest
+            for entry in read_table(table)
+            if entry.kernel.startswith("single") and entry.head_dim == head_dim
+            if plain or not entry.plain
         ),
         default=0,
     )
@@ -106,25 +148,32 @@ def longest_single(name: str, head_dim: int) -> int:
 
 @cache
 def choose_tiles(
-    name: str, kernel: Kernel, head_dim: int, max_seqlen: int, group: int, described: bool
+    table: Table,
+    kernel: Kernel,
+    head_dim: int,
+    max_seqlen: int,
+    group: int,
+    *,
+    plain: bool,
+    described: bool,
 ) -> Tiles:
     """The entry for sequences up to ``max_seqlen`` and ``group`` query heads per kv head.
 
-    ``described`` allows entries with descriptors, which then come first.
+    ``plain`` calls have neither window nor softcap; ``described`` ones have tensors that lie as
+    descriptors want them. Both allow entries that then come first.
     """
-    single = kernel.startswith("single")
     options = [
         entry
-        for entry in read_table(name)
+        for entry in read_table(table)
         if entry.kernel == kernel and entry.head_dim == head_dim
         if entry.longest >= max_seqlen or entry.longest == 0
-        if described or not entry.described
+        if (plain or not entry.plain) and (described or not entry.described)
     ]
-    nearest = min(group, GROUPS[-1])
-    if single:
+    if kernel.startswith("single"):
+        nearest = min(group, GROUPS[-1])
         options = [entry for entry in options if entry.group >= nearest]
     return min(options, key=_nearest)
 
 
-def _nearest(entry: Tiles) -> tuple[int, int, bool]:
-    return entry.longest or 1 << 62, entry.group, not entry.described
+def _nearest(entry: Tiles) -> tuple[int, bool, bool, int]:
+    return entry.longest or 1 << 62, not entry.described, not entry.plain, entry.group

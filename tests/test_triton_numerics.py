@@ -1,0 +1,126 @@
+"""The Triton kernels against the float64 reference, forward and backward.
+
+Without a GPU Triton's interpreter runs them (``conftest.py`` switches it on). Cases and tolerance
+are those of ``lmsl_kernels.testing``; a GPU checks the same ones in bfloat16.
+"""
+
+from importlib import resources
+from itertools import combinations, product
+from typing import Any
+
+import pytest
+import torch
+
+from lmsl_kernels import launch
+from lmsl_kernels.testing import (
+    LEVELS,
+    Case,
+    all_cases,
+    compare,
+    faults,
+    make_plan,
+    make_tensors,
+    measure,
+    pairwise_cases,
+)
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+TABLES = sorted(
+    entry.name.removesuffix(".json")
+    for entry in (resources.files("lmsl_kernels") / "tables").iterdir()
+)
+# More rows and keys than a tile of regime L has, and a group that a tile of regime S may not hold.
+TABLE_CASES = {
+    "long": Case(lengths=(130, 3), group=2, head_dim=80, window="wide", bound=2000),
+    "short": Case(lengths=(70, 3), group=4, head_dim=128, mask="bidirectional", softcap=5.0),
+    "wide": Case(lengths=(33, 3), group=3, head_dim=256),
+}
+
+
+@pytest.mark.parametrize("case", pairwise_cases(), ids=lambda case: case.name)
+def test_pairwise(case):
+    errors = measure(case, DEVICE)
+    assert not faults(errors), faults(errors)
+
+
+def _each_table() -> list[Any]:
+    """Every table with every case; one each, in turns, outside of the slow tests."""
+    return [
+        pytest.param(
+            table, case, marks=[] if turn == index % len(TABLE_CASES) else [pytest.mark.slow]
+        )
+        for index, table in enumerate(TABLES)
+        for turn, case in enumerate(TABLE_CASES)
+    ]
+
+
+@pytest.mark.parametrize(("table", "case"), _each_table())
+def test_tables(table, case, monkeypatch):
+    """The tiles of other architectures; what they compute does not depend on where."""
+    monkeypatch.setattr(launch, "table_of", lambda device, dtype: table)
+    errors = measure(TABLE_CASES[case], DEVICE)
+    assert not faults(errors), faults(errors)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head_dim", LEVELS["head_dim"])
+@pytest.mark.parametrize("group", LEVELS["group"])
+def test_full_product(head_dim, group):
+    wrong = []
+    for case in all_cases(head_dim, group):
+        found = faults(measure(case, DEVICE))
+        if found:
+            wrong.append(f"{case.name}\n{found}")
+    assert not wrong, "\n\n".join(wrong)
+
+
+def test_the_cases_meet_in_pairs():
+    cases = pairwise_cases()
+    assert 49 <= len(cases) + len(TABLES) <= 60 and cases == pairwise_cases()
+    missing = set()
+    for one, other in combinations(LEVELS, 2):
+        met = {(getattr(case, one), getattr(case, other)) for case in cases}
+        missing |= set(product(LEVELS[one], LEVELS[other])) - met
+    assert missing == {("dense", 500), ("dense", 2000), ((129,), 16), ((203,), 16)}
+
+
+def test_every_regime_is_among_the_cases():
+    met = set()
+    for case in pairwise_cases():
+        q, k, v, _ = make_tensors(case)
+        call = launch.make_call(q, k, v, plan=make_plan(case), **case.arguments("cpu"))
+        met.add((call.regime, call.described))
+    assert met == set(product(("single", "medium", "long"), (False, True)))
+
+
+def test_the_full_product_is_full():
+    cases = list(all_cases(64, 2))
+    assert len(cases) == len(set(cases)) == 7 * 3 * 4 * 2 * (3 + 3 + 1)
+    for one, other in combinations(LEVELS, 2):
+        met = {(getattr(case, one), getattr(case, other)) for case in cases}
+        single = sum(name in ("head_dim", "group") for name in (one, other))
+        expected = len(LEVELS[one]) * len(LEVELS[other])
+        if not single and {one, other} != {"plan", "bound"}:
+            assert len(met) == expected, (one, other)
+
+
+def test_the_rule():
+    """Twice the error of plain code and one rounding are allowed; more, or nan, is not."""
+    truth = [torch.tensor([1.0, -2.0], dtype=torch.float64)] * 4
+    plain = [x.half() + 0.25 for x in truth]
+    band = torch.finfo(torch.float16).eps * 2
+    for off, ok in ((0.5, True), (0.51, False), (float("nan"), False)):
+        errors = list(compare([x.half() + off for x in truth], truth, plain))
+        assert [error.name for error in errors] == ["o", "dq", "dk", "dv"]
+        assert {error.ok for error in errors} == {ok}
+        assert errors[0].plain == 0.25 and errors[0].allowed == 0.5 + band
+        assert bool(faults(errors)) is not ok
+
+
+def test_poison_surrounds_every_tensor():
+    for strides in LEVELS["strides"]:
+        case = Case(lengths=(3, 2), strides=strides, head_dim=40)
+        for x in make_tensors(case):
+            everything = x.new_empty(0).set_(x.untyped_storage())
+            assert (x[:5].isfinite().all() and not x[5:].isfinite().any()) or x.stride(0) == 0
+            assert everything.isfinite().sum() == x[:5].numel() < everything.numel()

@@ -1,0 +1,84 @@
+"""The kernels where they are used: in decoders that lmsl unmasks, and in a run of ``train.py``."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lmsl.attention import no_mask, pack_attention
+from lmsl.unmasking import unmask
+from tests.decoders import batch, build
+from tests.small_runs import ROOT, SHORT, environment, train
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _states_and_gradients(model, real, **inputs):
+    """Last hidden states of the real tokens, and the gradients of every parameter."""
+    model.zero_grad()
+    states = model(**inputs, use_cache=False).last_hidden_state
+    states = states[real] if len(states) > 1 else states[0]
+    weights = torch.randn(states.shape, generator=torch.Generator().manual_seed(5))
+    (states * weights.to(DEVICE)).sum().backward()
+    grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return {"states": states.detach(), **grads}
+
+
+@pytest.mark.parametrize("string", ["0000", "0011", "1010", "1111"])
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_decoders_compute_the_same(family, string):
+    """Gemma-2 brings a softcap, a scale of its own and windows on every other layer."""
+    data = batch([7, 1, 12], "left")
+    padded = {name: x.to(DEVICE) for name, x in data.padded.items()}
+    packed = {
+        "input_ids": torch.cat(data.sentences)[None].to(DEVICE),
+        "position_ids": torch.cat([torch.arange(n) for n in data.lengths])[None].to(DEVICE),
+        "attention_mask": no_mask(DEVICE),
+        "packed": pack_attention(data.lengths, DEVICE),
+    }
+    for inputs in (padded, packed):
+        got, expected = (
+            _states_and_gradients(
+                unmask(build(family).to(DEVICE), string, attention=attention),
+                data.attention_mask.bool(),
+                **inputs,
+            )
+            for attention in ("triton", "sdpa")
+        )
+        assert got.keys() == expected.keys() and len(got) > 30
+        for name, one in expected.items():
+            tolerance = 2e-5 * max(1.0, one.abs().max().item())
+            error = (got[name] - one).abs().max().item()
+            assert error <= tolerance, f"{name}: error {error:.2e} above {tolerance:.2e}"
+
+
+def _losses(run: Path) -> list[float]:
+    """Loss and length of the gradient, update by update."""
+    lines = map(json.loads, (run / "log.jsonl").read_text(encoding="utf-8").splitlines())
+    updates = [line for line in lines if "loss" in line]
+    return [number for line in updates for number in (*line["loss"], *line["grad_norm"])]
+
+
+@pytest.mark.skipif(DEVICE != "cpu", reason="Triton's interpreter serves CPU tensors")
+def test_training_as_a_user_starts_it(data: Path, tmp_path: Path) -> None:
+    """``TRITON_INTERPRET=1 python train.py --attention triton``, and its losses are sdpa's."""
+    flags = ("--max-steps", "2", "--batch-size", "2")
+    line = ["--unmask", "0011", "--data", str(data), "--output", str(tmp_path / "triton")]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *line, *SHORT, *flags, "--attention", "triton"],
+        env={**environment(), "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    losses = _losses(tmp_path / "triton")
+    expected = _losses(train(data, tmp_path / "sdpa", *flags, "--attention", "sdpa"))
+    assert len(losses) == len(expected) == 4
+    assert losses == pytest.approx(expected, rel=1e-4), (losses, expected)
+    config = (tmp_path / "triton" / "config.yaml").read_text(encoding="utf-8")
+    assert "attention: triton" in config and os.environ["TRITON_INTERPRET"] == "1"

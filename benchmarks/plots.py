@@ -1,0 +1,123 @@
+"""Pictures of the attention benchmark's tables.
+
+    python -m benchmarks.plots benchmarks/results/attention_nvidia_h200.json
+
+Bars of all contenders that were timed, one panel a cell. matplotlib is not needed for anything
+else, so it is imported here alone: ``pip install 'lmsl[plots]'``.
+"""
+
+import argparse
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.attention_peers import OURS_BEGIN
+from lmsl.errors import InputError
+
+_COLUMNS = 4
+_PICKS: dict[str, tuple[str, Callable[[dict[str, Any]], float]]] = {
+    "kernels": (
+        "us, forward and backward",
+        lambda one: 1e6 * float(one["times"]["both"]["seconds"]),
+    ),
+    "streams": (
+        "ms of wall time a step, lengths not seen before",
+        lambda one: float(one["first_ms"]),
+    ),
+    "mixes": (
+        "cost of 0011 against the mean of 0000 and 1111",
+        lambda one: float(one["against_mean"]),
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw a record; 2 for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.plots")
+    parser.add_argument("record", type=Path, help="JSON by benchmarks.attention; PNGs go beside")
+    path = parser.parse_args(argv).record
+    try:
+        require_matplotlib()
+        paths = draw(_read(path), path)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(*(f"drawn: {one}" for one in paths), sep="\n")
+    return 0
+
+
+def require_matplotlib() -> None:
+    """Raise ``InputError`` where it is missing: before a measurement, not after it."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise InputError(
+            "plots: expected matplotlib, found none; pip install 'lmsl[plots]', or draw the "
+            "record elsewhere with python -m benchmarks.plots RECORD.json"
+        )
+
+
+def draw(record: dict[str, Any], beside: Path) -> list[Path]:
+    """A PNG for every table with figures; their paths."""
+    paths = []
+    for table, (label, pick) in _PICKS.items():
+        panels = [
+            (figures["cell"]["name"], values)
+            for figures in record.get(table, [])
+            if (values := _values(figures, pick))
+        ]
+        if panels:
+            path = beside.with_name(f"{beside.stem}_{table}.png")
+            _figure(panels, label, _title(record), path)
+            paths.append(path)
+    return paths
+
+
+def _values(figures: dict[str, Any], pick: Callable[[dict[str, Any]], float]) -> dict[str, float]:
+    return {
+        name: pick(one) for name, one in figures["contenders"].items() if one["status"] == "timed"
+    }
+
+
+def _title(record: dict[str, Any]) -> str:
+    found = record["machine"]
+    name = found["gpu"]["name"] if "gpu" in found else found["processor"]
+    versions = found["versions"]
+    return f"{name}, torch {versions['torch']}, triton {versions['triton']}, {found['date']}"
+
+
+def _figure(
+    panels: Sequence[tuple[str, dict[str, float]]], label: str, title: str, path: Path
+) -> None:
+    # Figures of their own, without pyplot: no display is asked for and nothing stays open.
+    from matplotlib.figure import Figure
+
+    columns = min(_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(5 * columns, 0.8 + 2.6 * rows), layout="constrained")
+    figure.suptitle(f"{label}\n{title}", fontsize=10)
+    for place, (name, values) in enumerate(panels, start=1):
+        axes = figure.add_subplot(rows, columns, place)
+        names = list(values)[::-1]
+        colours = ["tab:red" if one.startswith(OURS_BEGIN) else "tab:gray" for one in names]
+        bars = axes.barh(names, [values[one] for one in names], color=colours)
+        axes.bar_label(bars, fmt="%.3g", fontsize=7, padding=2)
+        axes.margins(x=0.2)
+        axes.set_title(name, fontsize=8)
+        axes.tick_params(labelsize=7)
+    figure.savefig(path, dpi=110)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: expected a record of benchmarks.attention: {error}") from error
+    if not isinstance(record, dict) or record.get("benchmark") != "attention":
+        raise InputError(f"{path}: expected a record of benchmarks.attention, got another JSON")
+    return record
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -118,7 +118,7 @@ def _warps(key: Key, rows: int) -> list[int]:
     else:
         numbers = rows * key.head_dim + rows * key.longest
     longer = max(rows, key.longest)
-    order = (8, 4) if longer >= 128 else (4, 8) if longer == 64 else (4,)
+    order = (8, 4) if longer >= 128 else (4, 8) if longer == 64 else (4, 2)
     return [warps for warps in order if numbers <= REGISTERS * 32 * warps]
 
 

@@ -56,6 +56,29 @@ def test_decoders_compute_the_same(family, string):
             assert error <= tolerance, f"{name}: error {error:.2e} above {tolerance:.2e}"
 
 
+def test_a_compiled_decoder_computes_the_same():
+    """In one graph; with and without recomputing activations in the backward."""
+    torch._dynamo.reset()
+    data = batch([7, 1, 12], "left")
+    inputs = {
+        "input_ids": torch.cat(data.sentences)[None].to(DEVICE),
+        "position_ids": torch.cat([torch.arange(n) for n in data.lengths])[None].to(DEVICE),
+        "attention_mask": no_mask(DEVICE),
+        "packed": pack_attention(data.lengths, DEVICE),
+    }
+    model = unmask(build("llama").to(DEVICE), "0011", attention="triton").train()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    real = data.attention_mask.bool()
+    expected = _states_and_gradients(model, real, **inputs)
+    got = _states_and_gradients(compiled, real, **inputs)
+    got = {name.removeprefix("_orig_mod."): one for name, one in got.items()}
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    again = _states_and_gradients(model, real, **inputs)
+    for name, one in expected.items():
+        torch.testing.assert_close(got[name], one, msg=name)
+        assert torch.equal(again[name], one), name
+
+
 def _losses(run: Path) -> list[float]:
     """Loss and length of the gradient, update by update."""
     lines = map(json.loads, (run / "log.jsonl").read_text(encoding="utf-8").splitlines())

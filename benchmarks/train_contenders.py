@@ -14,12 +14,12 @@ from torch import nn
 from benchmarks.padded_peer import build_peer, check_not_repacked, copy_adapters, peer_updates
 from lmsl.alignment import Aligner
 from lmsl.assemble import Assembled
+from lmsl.base import load_base
 from lmsl.config import Config
 from lmsl.data import Dataset
 from lmsl.examples import Example, build_examples
 from lmsl.loop import Task, Update, training_updates
 from lmsl.lora import RunParameters, stacked_layers, trainable_parameters
-from lmsl.model import load_base
 from lmsl.optim import build_optimizer, default_lr
 from lmsl.run import assemble_run
 from lmsl.vocabulary import label_vocabulary

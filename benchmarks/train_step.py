@@ -46,12 +46,12 @@ from benchmarks.train_contenders import (
     peer_contender,
 )
 from lmsl import synthetic
+from lmsl.base import load_base
 from lmsl.bits import layer_bits
 from lmsl.config import Config
 from lmsl.data import Dataset, read
 from lmsl.errors import InputError
 from lmsl.loop import Task, updates_per_epoch
-from lmsl.model import load_base
 
 BASELINE = "peer, NF4"
 SYNTHETIC = "synthetic"

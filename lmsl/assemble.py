@@ -9,13 +9,14 @@ from typing import Literal
 import torch
 from transformers import PreTrainedModel
 
+from lmsl.base import Base
 from lmsl.bits import layer_bits
 from lmsl.block_fit import Choice, choose_block
 from lmsl.dropout import DropoutClock
 from lmsl.errors import InputError
 from lmsl.head import StackedHead
 from lmsl.lora import add_lora, default_targets
-from lmsl.model import Base, LabelAt, Tagger
+from lmsl.model import LabelAt, Tagger
 from lmsl.probing import verify
 from lmsl.quantize import quantize_linears
 from lmsl.unmasking import unmask

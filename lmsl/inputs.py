@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmsl.alignment import Aligner
+from lmsl.base import Base
 from lmsl.config import Config
 from lmsl.console import Console
 from lmsl.data import Dataset, Splits, load_splits
 from lmsl.examples import Example, Examples, build_examples
 from lmsl.loop import Task
-from lmsl.model import Base
 from lmsl.sentence import read_options
 
 DEFAULT_DATA = "synthetic"

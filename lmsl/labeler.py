@@ -17,13 +17,15 @@ import torch
 
 from lmsl.alignment import Aligner
 from lmsl.assemble import assemble
+from lmsl.base import TINY, Base, load_base
 from lmsl.data import Dataset, ReadOptions, Sentence, read_with
 from lmsl.decode import Decoded, decode
+from lmsl.device import choose_device, choose_dtype
 from lmsl.errors import InputError
 from lmsl.examples import Examples, build_examples
 from lmsl.head import load_head
 from lmsl.metrics import lost_entities, score
-from lmsl.model import TINY, Base, Tagger, choose_device, choose_dtype, load_base
+from lmsl.model import Tagger
 from lmsl.peft_format import load_adapter
 from lmsl.run_directory import RunInfo, read_info
 from lmsl.sentence import Columns, read_options

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from lmsl.base import load_base
+from lmsl.device import choose_device
 from lmsl.errors import InputError
 from lmsl.labeler import Labeler
-from lmsl.model import choose_device, load_base
 from lmsl.probing import probe
 from lmsl.run_directory import INFO
 from lmsl.unmasking import unmask

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from lmsl.assemble import Assembled, LoRA, assemble
+from lmsl.base import TINY, Base, from_hub, load_base
 from lmsl.bits import expand_strings, layer_bits
 from lmsl.checkpoint import (
     Progress,
@@ -23,13 +24,13 @@ from lmsl.checkpoint import (
 )
 from lmsl.config import Config, dump_config
 from lmsl.console import Bar, Console
+from lmsl.device import choose_device, choose_dtype
 from lmsl.dropout import DropoutClock
 from lmsl.errors import InputError, TrainingError
 from lmsl.inputs import Prepared, prepare, training_task
 from lmsl.labeler import Labeler
 from lmsl.loop import Update, total_updates, training_updates
 from lmsl.lora import RunParameters, trainable_parameters
-from lmsl.model import TINY, Base, choose_device, choose_dtype, from_hub, load_base
 from lmsl.optim import build_optimizer, default_lr, resolve_optimizer
 from lmsl.results import Log, report
 from lmsl.run_directory import (

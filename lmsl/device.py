@@ -1,0 +1,32 @@
+"""The device and the dtype that a run computes on and in."""
+
+import torch
+
+from lmsl.errors import InputError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a ``--device`` value.
+
+    Raises:
+        InputError: it does not exist here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        # Reading a number back tells a device that computes from one that only has a name.
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"--device {name}: not available here: {reason:.150}") from error
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of a ``--dtype`` value; ``auto`` is bfloat16 on CUDA and float32 elsewhere."""
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    dtype = getattr(torch, name)
+    assert isinstance(dtype, torch.dtype)
+    return dtype

@@ -15,10 +15,11 @@ from lmsl.block_fit import Choice, choose_block
 from lmsl.dropout import DropoutClock
 from lmsl.errors import InputError
 from lmsl.head import StackedHead
-from lmsl.lora import add_lora, default_targets
+from lmsl.lora import add_lora
 from lmsl.model import LabelAt, Tagger
 from lmsl.probing import verify
 from lmsl.quantize import quantize_linears
+from lmsl.targets import named_targets
 from lmsl.unmasking import unmask
 
 Resident = Literal["auto", "yes", "no"]
@@ -26,12 +27,12 @@ Resident = Literal["auto", "yes", "no"]
 
 @dataclass(frozen=True, kw_only=True)
 class LoRA:
-    """Shape of the adapters; no targets = attention's query and value."""
+    """Shape of the adapters; for targets see ``lmsl.targets``."""
 
     rank: int
     alpha: float
     dropout: float
-    targets: tuple[str, ...] = ()
+    targets: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +74,11 @@ def assemble(
     bits = layer_bits(string, base.depth)[: decoder.config.get_text_config().num_hidden_layers]
     unmask(decoder, "".join("01"[bit] for bit in bits), attention=attention)
     notes = _quantized(decoder, resident, device, dtype) if quantize == "nf4" else []
-    targets = lora.targets or tuple(default_targets(decoder))
+    targets = tuple(named_targets(decoder, lora.targets))
     clock = DropoutClock(seeds=tuple(seeds))
     adapted = add_lora(
         decoder,
-        targets=targets[0] if targets == ("all-linear",) else targets,
+        targets=targets,
         rank=lora.rank,
         alpha=lora.alpha,
         dropout=lora.dropout,

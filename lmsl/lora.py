@@ -21,19 +21,9 @@ from lmsl.dropout import (
     site_number,
 )
 from lmsl.errors import InputError
-from lmsl.linears import decoder_matrices, replace_module, short_names
+from lmsl.linears import replace_module
 from lmsl.quantize import NF4Linear
-
-_ATTENTION_TARGETS = (
-    ("q_proj", "v_proj"),
-    ("qkv_proj",),
-    ("query_key_value",),
-    ("c_attn",),
-    ("Wqkv",),
-    ("W_pack",),
-    ("query", "value"),
-    ("wq", "wv"),
-)
+from lmsl.targets import chosen_layers
 
 
 class StackedLoRALinear(nn.Module):
@@ -112,31 +102,10 @@ class StackedLoRALinear(nn.Module):
         return f"runs={self.runs}, rank={self.rank}, alpha={self.alpha}, dropout={self.dropout}"
 
 
-def default_targets(model: nn.Module) -> list[str]:
-    """The names of the attention's query and value projections, or of the fused one with both.
-
-    Raises:
-        InputError: none of the known names is in the model.
-    """
-    names = all_linear(model)
-    for candidates in _ATTENTION_TARGETS:
-        if set(candidates) <= set(names):
-            return list(candidates)
-    raise InputError(
-        "targets: expected to find q_proj and v_proj or a fused projection, got a model with "
-        f"{', '.join(names) or 'no linear layers'}; name the targets"
-    )
-
-
-def all_linear(model: nn.Module) -> list[str]:
-    """The short names of all linear layers that LoRA can adapt, in order of appearance."""
-    return short_names(list(_adaptable(model)))
-
-
 def add_lora(
     model: nn.Module,
     *,
-    targets: Sequence[str] | str,
+    targets: Sequence[str],
     rank: int,
     alpha: float,
     dropout: float,
@@ -147,8 +116,7 @@ def add_lora(
 
     Args:
         model: a Hugging Face decoder, quantised or not.
-        targets: module names or their last parts, as in PEFT, or "all-linear". Experts, routers
-            and output heads are never targets.
+        targets: see ``lmsl.targets``.
         rank: inner size of the adapters.
         alpha: adapters are scaled by ``alpha / rank``.
         dropout: probability for the adapters' inputs.
@@ -165,7 +133,8 @@ def add_lora(
     if rank < 1:
         raise InputError(f"rank: expected at least 1, got {rank}")
     check_probability("dropout", dropout)
-    chosen = _choose(_adaptable(model), targets)
+    assert not stacked_layers(model), "the model already has LoRA layers"
+    chosen = chosen_layers(model, targets)
     sites = {name: site_number(_local_name(name)) for name in chosen}
     assert len(set(sites.values())) == len(sites), "two layers share a site number"
     model.requires_grad_(False)
@@ -234,32 +203,6 @@ def _geometry(base: nn.Module) -> tuple[int, int, torch.device]:
         return (*base.weight.shape, base.weight.device)
     assert isinstance(base, nn.Linear)
     return base.in_features, base.out_features, base.weight.device
-
-
-def _adaptable(model: nn.Module) -> dict[str, nn.Module]:
-    assert not stacked_layers(model), "the model already has LoRA layers"
-    return {
-        name: module
-        for name, module, reason in decoder_matrices(model, NF4Linear)
-        if reason is None and "experts" not in name.split(".")
-    }
-
-
-def _choose(linears: dict[str, nn.Module], targets: Sequence[str] | str) -> dict[str, nn.Module]:
-    if targets == "all-linear":
-        return linears
-    wanted = [targets] if isinstance(targets, str) else list(targets)
-    unknown = [t for t in wanted if not any(_matches(name, t) for name in linears)]
-    if unknown or not wanted:
-        raise InputError(
-            f"targets: expected all-linear or any of {', '.join(short_names(list(linears)))}, "
-            f"got {', '.join(unknown) or 'none'}"
-        )
-    return {n: m for n, m in linears.items() if any(_matches(n, target) for target in wanted)}
-
-
-def _matches(name: str, target: str) -> bool:
-    return name == target or name.endswith(f".{target}")
 
 
 def _local_name(name: str) -> str:

@@ -2,7 +2,8 @@
 
 Cue nouns and frames are shared by every split, since they carry the meaning a tagger has to
 learn. Openers and closers are dealt out to the splits, so that a test sentence shares no template
-with a training sentence; filler words are dealt out to pre-training and to the task.
+with a training sentence; filler words are dealt out to pre-training and to the task. An opener of
+dev or test begins with a word that an opener of train begins with: a capital makes no name.
 """
 
 CUE_NOUNS = {
@@ -27,14 +28,14 @@ DISTRACTOR_FRAMES = ["hardly", "never", "far from", "not at all", "unlike", "no 
 
 OPENERS = [
     "They spoke of", "The letter mentions", "Nobody had described", "We asked about",
-    "The report covers", "She remembered", "Everyone praised", "His notes concern",
-    "The children liked", "People still recall", "The judge named", "I had forgotten",
+    "The report covers", "We remembered", "Everyone praised", "His notes concern",
+    "The children liked", "People still recall", "The judge named", "They had forgotten",
     "You will recognise", "The clerk listed", "My aunt admired", "The guide pointed to",
-    "Some visitors expected", "The article discusses", "He wrote about", "A stranger mentioned",
-    "The driver had heard of", "Our neighbours avoid", "The minutes refer to", "Both sisters knew",
+    "Many visitors expected", "The article discusses", "He wrote about", "A stranger mentioned",
+    "The driver had heard of", "Our neighbours avoid", "The minutes refer to", "My sisters knew",
     "The survey counts", "Several readers doubted", "The telegram named", "Few of us missed",
-    "The speaker thanked", "Old records show", "The committee chose", "A child asked for",
-    "The diary returns to", "Most of them ignored", "The waiter knew", "An index lists",
+    "The speaker thanked", "The records show", "The committee chose", "A child asked for",
+    "The diary returns to", "Most of them ignored", "The waiter knew", "The index lists",
 ]  # fmt: skip
 
 CLOSERS = [
@@ -55,22 +56,22 @@ CLOSERS = [
 # For train, dev and test alone, so many that no single one weighs much in a split.
 TASK_OPENERS = [
     "They never forgot", "The porter announced", "Nobody here trusts", "We had to mention",
-    "The notice speaks of", "She had dreamt of", "All of us remember", "His letters return to",
-    "The boys laughed about", "Visitors ask for", "The lawyer quoted", "I could not place",
+    "The notice speaks of", "He had dreamt of", "All of us remember", "His letters return to",
+    "The boys laughed about", "Visitors ask for", "The lawyer quoted", "You could not place",
     "You may have seen", "The sailor swore by", "My cousin collects stories of",
-    "The map leaves out", "Two strangers argued over", "The ledger contains", "He sang of",
+    "The map leaves out", "A few strangers argued over", "The ledger contains", "He sang of",
     "A witness recalled", "The cook had quarrelled with", "Their parents disliked",
-    "This chapter concerns", "Neither brother believed", "The census omits",
+    "This chapter concerns", "None of us believed", "The census omits",
     "Many listeners wrote about", "The placard praised", "None of them noticed",
-    "The teacher explained", "Rumours surround", "The council debated", "A postcard came from",
-    "This page describes", "Hardly anyone visits", "The barber talked of", "One column gives",
-    "Perhaps they meant", "The gardener pointed at", "What remains is", "We could hear about",
-    "Somebody whispered of", "Her uncle sketched", "Every traveller knows",
+    "The teacher explained", "All the rumours surround", "The council debated",
+    "A postcard came from", "This page describes", "Hardly anyone visits", "The barber talked of",
+    "A column gives", "Perhaps they meant", "The gardener pointed at", "What remains is",
+    "We could hear about", "People whispered of", "My uncle sketched", "Every traveller knows",
     "The pamphlet attacked", "Last of all came", "The engineer measured",
-    "Those who left spoke of", "The chorus greeted", "On the list stood", "Young people prefer",
-    "The captain avoided", "Each guest named", "It was easy to like", "The bookseller recommended",
-    "Yours must be", "The choir honoured", "Under discussion was", "Later reports confirm",
-    "The baker envied", "Half the town knew",
+    "The ones who left spoke of", "The chorus greeted", "On the list stood", "Young people prefer",
+    "The captain avoided", "Each guest named", "You could easily like",
+    "The bookseller recommended", "Yours must be", "The choir honoured", "Under discussion was",
+    "Later reports confirm", "The baker envied", "Most of the town knew",
 ]  # fmt: skip
 
 TASK_CLOSERS = [

@@ -120,6 +120,12 @@ def test_no_opener_or_closer_weighs_much_in_a_split():
             assert len(pool) >= 16 and len(set(pool)) == len(pool)
 
 
+def test_openers_of_dev_and_test_begin_with_words_that_train_begins_with():
+    known = {opener.split()[0] for opener in openers("train")}
+    for split in ("dev", "test"):
+        assert {opener.split()[0] for opener in openers(split)} <= known
+
+
 def test_pretraining_text_holds_nothing_that_is_kept_for_the_task():
     text = " ".join(islice(synthetic.pretraining_paragraphs(7), 200))
     words, taught = set(text.split()), Writer("pretrain", 0.5, random.Random(1))

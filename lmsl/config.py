@@ -85,7 +85,7 @@ class Config(Columns):
     """Decay of AdamW's second moment; the first is 0.9."""
     epsilon: float = 1e-8
     """AdamW's epsilon."""
-    weight_decay: float = 0.01
+    weight_decay: float = 0.1
     """Of adapter and head matrices."""
     max_grad_norm: float = 1.0
     """Gradients of a run are clipped to this norm."""
@@ -93,7 +93,7 @@ class Config(Columns):
     """Inner size of the adapters."""
     lora_alpha: float = 32.0
     """Adapters are scaled by alpha / rank."""
-    lora_dropout: float = 0.05
+    lora_dropout: float = 0.1
     """Dropout of the adapters' input."""
     lora_targets: tuple[str, ...] = ("attention",)
     """Names of the adapted layers, or a word for many: `query-value`, `attention` (with key and

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from lmsl.errors import InputError
-from lmsl.report_figures import Chart, Line, Mark, PlaneChart, RowChart, Series, Tone
+from lmsl.report_figures import Chart, Line, Mark, PlaneChart, RowChart, Series, Tone, shortened
 from lmsl.statistics import Analysis
 from lmsl.statistics_read import Run
 
@@ -121,7 +121,7 @@ def _types(analysis: Analysis) -> RowChart | None:
         title="F1 by type",
         note=f"On {reported}, means over seeds; gold entities in brackets.{left_out}",
         axis="F1, %",
-        rows=tuple(f"{kind} ({gold[kind]})" for kind in kinds),
+        rows=tuple(f"{shortened(kind, 16)} ({gold[kind]})" for kind in kinds),
         series=tuple(series),
         kind="bars",
     )

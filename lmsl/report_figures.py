@@ -70,6 +70,11 @@ class PlaneChart:
 Chart = RowChart | PlaneChart
 
 
+def shortened(name: str, longest: int) -> str:
+    """A name as it fits beside a figure."""
+    return name if len(name) <= longest else name[: longest - 1] + "\u2026"
+
+
 def row_text(chart: RowChart, row: int) -> str:
     """A row in words, for those who point at it or listen."""
     values = "; ".join(f"{s.label} {_number(s.marks[row])}" for s in chart.series)

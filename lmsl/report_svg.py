@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
-from lmsl.report_figures import Chart, Line, Mark, PlaneChart, RowChart, row_text
+from lmsl.report_figures import Chart, Line, Mark, PlaneChart, RowChart, row_text, shortened
 
 _WIDTH = 440
 _RIGHT = 14
 _LETTER = 6.7
-_LONGEST = 20
+_LONGEST = 24
 _DASHES = {"solid": "", "dashed": "6 4", "dotted": "1.5 3.5"}
 
 
@@ -41,7 +41,7 @@ def _rows(chart: RowChart) -> tuple[list[Markup], int]:
     bars = chart.kind == "bars"
     thick = 9 if len(chart.series) > 1 else 10
     pitch = thick * len(chart.series) + 10 if bars else 20
-    names = [_short(row) for row in chart.rows]
+    names = [shortened(row, _LONGEST) for row in chart.rows]
     left = 16 + _LETTER * max(map(len, names))
     several = len(chart.series) > 1
     top = 30 if several else 10
@@ -87,10 +87,11 @@ def _ticks_of(chart: RowChart) -> list[float]:
 def _plane(chart: PlaneChart) -> tuple[list[Markup], int]:
     lines = chart.kind == "lines"
     points = [point for line in chart.lines for point in line.points]
-    xs = ticks(*_range([x for x, _ in points], from_zero=lines))
-    ys = ticks(*_range([y for _, y in points], from_zero=False))
+    xs = ticks(*_range([x for x, _ in points]))
+    ys = ticks(*_range([y for _, y in points]))
     left, right, bottom = 52, _WIDTH - _RIGHT - 6, 300
     named = [line for line in chart.lines if line.named] if lines else []
+    named.sort(key=lambda line: line.tone != "accent")
     top = 30 if named else 12
 
     def place(point: tuple[float, float]) -> tuple[float, float]:
@@ -112,15 +113,17 @@ def _plane(chart: PlaneChart) -> tuple[list[Markup], int]:
     body.append(
         (turned + Markup('rotate(-90)">{}</text>')).format((top + bottom) / 2, chart.y_axis)
     )
-    for line in chart.lines:
-        placed = [place(point) for point in line.points]
-        body.append(_path(line, placed) if lines else _named_dot(line, placed[0], right))
+    paths = [[place(point) for point in line.points] for line in chart.lines]
+    if lines:
+        body += [_path(line, path) for line, path in zip(chart.lines, paths, strict=True)]
+    else:
+        body += _named_dots(chart.lines, [path[0] for path in paths], right)
     return body, bottom + 42
 
 
-def _range(values: Sequence[float], *, from_zero: bool) -> tuple[float, float]:
+def _range(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
-    return (0.0 if from_zero else low), (high if high > low else low + 1)
+    return low, (high if high > low else low + 1)
 
 
 def _path(line: Line, placed: Sequence[tuple[float, float]]) -> Markup:
@@ -132,19 +135,44 @@ def _path(line: Line, placed: Sequence[tuple[float, float]]) -> Markup:
     ).format(line.label, shape, css, _DASHES[line.dash], last.format(*placed[-1], line.tone))
 
 
-def _named_dot(line: Line, place: tuple[float, float], right: float) -> Markup:
-    x, y = place
-    dot = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="4.5" class="dot {}"/>').format(
-        x, y, line.tone
-    )
-    words = f"{line.label}: {line.points[0][0]:.2f}, {line.points[0][1]:.2f}"
-    label = Markup("")
-    if line.named:
-        name = _short(line.label)
-        beyond = x + 10 + _LETTER * len(name) > right
+def _named_dots(
+    lines: Sequence[Line], places: Sequence[tuple[float, float]], right: float
+) -> list[Markup]:
+    """Dots, then the names of some, each on the side where it covers the least."""
+    body = []
+    for line, (x, y) in zip(lines, places, strict=True):
+        words = f"{line.label}: {line.points[0][0]:.2f}, {line.points[0][1]:.2f}"
+        body.append(
+            Markup('<g><title>{}</title><circle cx="{:.1f}" cy="{:.1f}" r="4.2" ').format(
+                words, x, y
+            )
+            + Markup('class="dot {}"/></g>').format(line.tone)
+        )
+    taken = list(places)
+    for line, (x, y) in zip(lines, places, strict=True):
+        if not line.named:
+            continue
+        name = shortened(line.label, _LONGEST)
+        wide = _LETTER * len(name)
+        sides = [
+            (x + 8, y + 4),
+            (x - 8 - wide, y + 4),
+            (x - wide / 2, y + 17),
+            (x - wide / 2, y - 9),
+        ]
+        inside = [(a, b) for a, b in sides if a + wide <= right + 6]
+        at = min(inside, key=lambda side: _covered(side, wide, taken))
+        taken += [(at[0] + part * wide, at[1] - 4) for part in (0, 0.25, 0.5, 0.75, 1)]
         css = "name strong" if line.tone == "accent" else "name"
-        label = _text(x - 8 if beyond else x + 8, y + 4, name, css, "end" if beyond else "start")
-    return Markup("<g><title>{}</title>{}{}</g>").format(words, dot, label)
+        body.append(_text(*at, name, css, "start"))
+    return body
+
+
+def _covered(side: tuple[float, float], wide: float, places: Sequence[tuple[float, float]]) -> int:
+    """Dots and parts of other names under a name that begins at ``side``."""
+    return sum(
+        side[0] - 4 < x < side[0] + wide + 4 and side[1] - 13 < y < side[1] + 4 for x, y in places
+    )
 
 
 def _legend(chart: RowChart, left: float) -> list[Markup]:
@@ -165,14 +193,14 @@ def _legend(chart: RowChart, left: float) -> list[Markup]:
 def _line_legend(named: Sequence[Line], left: float, others: bool) -> list[Markup]:
     body, x = [], left
     rest = [Line(label="others", points=(), tone="muted")] if others else []
-    for line in [*reversed(named), *rest]:
+    for line in [*named, *rest]:
         body.append(
             Markup(
                 '<line x1="{0}" y1="14" x2="{1}" y2="14" class="curve {2}" '
                 'stroke-dasharray="{3}"/>'
             ).format(x, x + 20, line.tone, _DASHES[line.dash])
         )
-        name = _short(line.label)
+        name = shortened(line.label, _LONGEST)
         body.append(_text(x + 25, 18, name, "tick", "start"))
         x += 44 + _LETTER * len(name)
     return body
@@ -184,7 +212,7 @@ def _dot_with_interval(
     drawn = []
     if mark.low is not None and mark.high is not None:
         drawn.append(_line(x(mark.low), y, x(mark.high), y, f"whisker {mark.tone}"))
-    radius = 3.5 if mark.tone == "open" else 4.5
+    radius = 3 if mark.tone == "open" else 3.7
     drawn.append(
         Markup('<circle cx="{:.1f}" cy="{:.1f}" r="{}" class="dot {}"/>').format(
             at, y, radius, mark.tone
@@ -209,10 +237,6 @@ def _text(x: float, y: float, text: str, css: str, anchor: str) -> Markup:
     return Markup('<text x="{:.1f}" y="{:.1f}" class="{}" text-anchor="{}">{}</text>').format(
         x, y, css, anchor, text
     )
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "\u2026"
 
 
 def _plain(value: float) -> str:

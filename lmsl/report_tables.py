@@ -14,6 +14,8 @@ class Cell:
 
     value: str
     detail: str = ""
+    spread: bool = False
+    """The detail is a deviation over seeds."""
     strong: bool = False
     """A difference that is more than noise."""
 
@@ -78,7 +80,7 @@ def _row(analysis: Analysis, index: int) -> StringRow:
 def _score(result: SplitResult, index: int) -> Cell:
     spread = result.deviations
     detail = "" if spread is None else f"\u00b1 {percent(spread[index])}"
-    return Cell(value=percent(result.means[index]), detail=detail)
+    return Cell(value=percent(result.means[index]), detail=detail, spread=True)
 
 
 def _interval(result: SplitResult, index: int) -> str:

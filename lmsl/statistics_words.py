@@ -77,7 +77,7 @@ def _exploratory(analysis: Analysis) -> list[str]:
         if seeds == 1
         else ""
     )
-    return [f"exploratory: {runs} a string, fewer than {FEW_SEEDS}{rest}."]
+    return [f"This is exploratory: {runs} a string, fewer than {FEW_SEEDS}{rest}."]
 
 
 def _choice(analysis: Analysis) -> str:

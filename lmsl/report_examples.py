@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from lmsl.report_errors import ERRORS, Finding, Piece, compare, pieces
 from lmsl.sentence import Sentence
 from lmsl.statistics import Analysis
-from lmsl.statistics_predictions import read_predictions
+from lmsl.statistics_predictions import Entities, read_predictions
 
 MOST_SENTENCES = 300
 MOST_WORDS = 200
@@ -71,21 +71,20 @@ def find_examples(analysis: Analysis, most: int = MOST_SENTENCES) -> Examples:
     ]
     sentences = read[0].sentences
     tags = [predictions.predicted for predictions in read]
+    gold = tuple(sentence.tags or () for sentence in sentences)
+    entities = Entities(plain=sweep.plain)
+    # A single string is held against gold.
+    sides = tags if len(tags) > 1 else [*tags, gold]
     differing = [
         index
-        for index, sentence in enumerate(sentences)
-        if len({each[index] for each in tags}) > 1
-        or (len(tags) == 1 and tags[0][index] != sentence.tags)
+        for index, truth in enumerate(gold)
+        if len({entities(each[index], truth) for each in sides}) > 1
     ]
-    found = {
-        index: [
-            compare(sentences[index].tags or (), each[index], plain=sweep.plain) for each in tags
-        ]
-        for index in differing
-    }
-    # Tags may differ where nothing is scored, on words without a label.
-    differing = [i for i in differing if len(tags) == 1 or found[i][0] != found[i][1]]
     picked = [differing[i] for i in _spread(len(differing), most)]
+    found = {
+        index: [compare(gold[index], each[index], plain=sweep.plain) for each in tags]
+        for index in picked
+    }
     types = sorted({t for i in picked for each in found[i] for f in each for t in f.types})
     names = tuple(sweep.names[index] for index in chosen)
     return Examples(

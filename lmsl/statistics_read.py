@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lmsl.errors import InputError
 from lmsl.run_directory import CHECKPOINT, INFO, RunInfo, read_info
-from lmsl.statistics_predictions import Predictions, count, read_predictions
+from lmsl.statistics_predictions import Entities, Predictions, count, read_predictions
 
 Floats = NDArray[np.float64]
 
@@ -175,6 +175,7 @@ def _split(runs: Sequence[Sequence[Run]], split: str) -> Split:
     first: Predictions | None = None
     counts = []
     beyond: set[int] = set()
+    entities = Entities(plain=runs[0][0].info.labels.plain)
     for run in (run for row in runs for run in row):
         path = run.folder / f"predictions.{split}.conll"
         predictions = read_predictions(path, run.info.labels)
@@ -184,7 +185,7 @@ def _split(runs: Sequence[Sequence[Run]], split: str) -> Split:
                 f"{path}: expected the sentences and gold tags of "
                 f"{runs[0][0].folder / path.name}, found others; report one task at a time"
             )
-        found = count(predictions, plain=run.info.labels.plain)
+        found = count(predictions, entities)
         beyond.add(_beyond(path, found.sum(axis=0), run.metrics[split]))
         counts.append(found)
     assert first is not None

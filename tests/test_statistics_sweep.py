@@ -13,7 +13,7 @@ from lmsl.labels import IGNORED
 from lmsl.sentence import Sentence
 from lmsl.statistics import analyse, verdict
 from lmsl.statistics_bootstrap import run_scores
-from lmsl.statistics_predictions import count, read_predictions
+from lmsl.statistics_predictions import Entities, count, read_predictions
 from lmsl.statistics_read import read_sweep
 from lmsl.vocabulary import LabelSet
 from lmsl.write import column_lines
@@ -177,7 +177,7 @@ def test_words_without_a_label_and_hostile_words_come_back(tmp_path: Path) -> No
     read = read_predictions(run / "predictions.dev.conll", LABELS)
     assert read.sentences[0].words == (*words[:3], "a\\tb", *words[4:])
     assert read.sentences[0].tags == tags and not read.documents_known
-    assert count(read, plain=False).tolist() == [[1, 1, 2], [0, 0, 1]]
+    assert count(read, Entities(plain=False)).tolist() == [[1, 1, 2], [0, 0, 1]]
     assert read_sweep(run).splits["dev"].hits.tolist() == [[[2.0, 0.0]]]
 
 

@@ -85,6 +85,20 @@ def test_noise_of_single_runs_is_not_counted_three_times() -> None:
     assert 0.9 < np.sqrt(np.mean(np.square(errors))) / np.std(values) < 1.4
 
 
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_few_seeds_widen_the_interval_as_students_t_does(seeds: int) -> None:
+    rng = np.random.default_rng(seeds)
+    hits = rng.normal(0.6, 0.05, (1, seeds, 1))
+    replicates = resample(split(hits, np.ones_like(hits)), rng)
+    of_mean = hits.std(ddof=1) / np.sqrt(seeds)
+    found = estimate(replicates, rng)
+    assert found.errors[0] == pytest.approx(of_mean, rel=0.04)
+    widths = found.half_widths()
+    assert widths is not None
+    expected = stats.t.ppf(0.975, seeds - 1) * of_mean
+    assert widths[0] == pytest.approx(expected, rel=0.12)
+
+
 def test_a_better_string_is_found_and_the_worse_ones_leave_the_set() -> None:
     rng = np.random.default_rng(3)
     means = np.array([0.5, 0.7, 0.69, 0.4])

@@ -142,8 +142,9 @@ def test_documents_are_resampled_where_they_are_known(tmp_path: Path) -> None:
     (folder / "predictions.dev.conll").write_text("\n".join([*lines, ""]), encoding="utf-8")
     split = read_sweep(folder).splits["dev"]
     assert (split.unit, split.hits.shape[-1], split.sentences) == ("documents", 6, 24)
-    analysis = analyse(folder)
-    assert analysis.results["dev"].units == 6
+    f1 = json.loads((folder / "metrics.json").read_text())["dev"]["f1"]
+    result = analyse(folder).results["dev"]
+    assert result.units == 6 and result.scores[0, 0] == pytest.approx(f1)
 
 
 def test_a_finished_run_keeps_its_documents(tmp_path: Path) -> None:

@@ -45,12 +45,12 @@ class Finding:
         return {span.type for span in (self.gold, self.predicted) if span}
 
     @property
-    def label(self) -> str:
-        """What is written behind it."""
+    def label(self) -> tuple[str, str, str]:
+        """What is written behind it: a type, words, and perhaps another type."""
         if self.kind == "type" and self.gold and self.predicted:
-            return f"{self.predicted.type}, should be {self.gold.type}"
+            return self.predicted.type, ", should be ", self.gold.type
         (kind,) = self.types
-        return kind if self.kind == "right" else f"{kind} {ERRORS[self.kind]}"
+        return kind, "" if self.kind == "right" else f" {ERRORS[self.kind]}", ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,11 +67,11 @@ def _row(analysis: Analysis, index: int) -> StringRow:
     seconds = fmean(float(run.metrics["train_seconds"]) for run in sweep.runs[index])
     cells.append(Cell(value=f"{seconds:,.0f}"))
     name = sweep.names[index]
-    roles = {analysis.best: "picked on dev", analysis.causal: "causal", analysis.full: "full"}
+    roles = {"causal": analysis.causal, "full": analysis.full, "picked on dev": analysis.best}
     return StringRow(
         name=name,
         bits=name if set(name) <= {"0", "1"} and len(name) <= 12 else "",
-        role=roles.get(index, ""),
+        role=", ".join(role for role, which in roles.items() if which == index),
         best=index == analysis.best,
         cells=tuple(cells),
     )
@@ -104,9 +104,8 @@ def rank_rows(analysis: Analysis) -> list[tuple[str, ...]]:
         rho, tau = correlation_text(found.spearman), correlation_text(found.kendall)
         return name, str(found.strings), rho, tau
 
-    if analysis.agreement is None or analysis.agreement.strings < 2:
-        return []
-    rows = [row("all strings", analysis.agreement)]
-    if analysis.agreement_unmasked is not None and analysis.agreement_unmasked.strings > 1:
-        rows.append(row("without the causal ones", analysis.agreement_unmasked))
-    return rows
+    found = {
+        "all strings": analysis.agreement,
+        "without the causal ones": analysis.agreement_unmasked,
+    }
+    return [row(name, each) for name, each in found.items() if each and each.strings > 2]

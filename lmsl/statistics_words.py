@@ -39,15 +39,15 @@ def difference_text(difference: Difference) -> str:
 
 def gain_line(analysis: Analysis, gain: Gain) -> str:
     """Gain over always taking one string, with the gain on seeds that did not choose."""
-    best = analysis.sweep.names[analysis.best]
-    if best == gain.name:
+    itself = analysis.sweep.names[analysis.best] == gain.name
+    if itself:
         line = f"The choice is {gain.name} itself, so it gains nothing over always taking it."
     else:
         line = (
             f"Over always {gain.name} ({gain.over}) the choice gains "
             f"{difference_text(gain.difference)} on test ({p_value(gain.difference.p)})."
         )
-    if gain.fresh_seeds is None:
+    if gain.fresh_seeds is None or (itself and gain.fresh_seeds == 0):
         return line
     return line[:-1] + f"; {signed(gain.fresh_seeds)} on seeds that took no part in the choice."
 

@@ -48,7 +48,7 @@ def test_nothing_is_said_of_words_without_a_label() -> None:
 def test_plain_tags_err_word_by_word() -> None:
     (found,) = compare(("NOUN", "B-x", "O"), ("NOUN", "O", "O"), plain=True)
     assert (found.kind, found.start, found.end) == ("type", 1, 2)
-    assert found.label == "O, should be B-x"
+    assert "".join(found.label) == "O, should be B-x"
 
 
 @settings(max_examples=150, deadline=None)
@@ -69,7 +69,9 @@ def test_findings_add_up_to_the_metrics(pairs: Pairs) -> None:
 
 
 def test_labels_say_what_is_wrong() -> None:
-    labels = [f.label for f in compare(("B-X", "O", "B-X"), ("B-Y", "B-Y", "O"), plain=False)]
+    labels = [
+        "".join(f.label) for f in compare(("B-X", "O", "B-X"), ("B-Y", "B-Y", "O"), plain=False)
+    ]
     assert labels == ["Y, should be X", "Y spurious", "X missed"]
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``lmsl train | predict | evaluate | data | probe``.
+"""The command line: ``lmsl train | predict | evaluate | report | data | probe``.
 
 Flags come from the dataclasses here and from :class:`lmsl.Config`. Results go to standard output,
 everything else to standard error. Exit status 2 is bad input, 1 a training that could not go on.
@@ -32,6 +32,7 @@ USAGE = """usage: lmsl COMMAND [FLAGS]
   train      fine-tune a decoder as a sequence labeler (the same as python train.py)
   predict    label a file or standard input with a trained run
   evaluate   score a trained run on labelled data
+  report     compare the runs of a sweep, in words and as one HTML file
   data       check, describe or convert data files
   probe      measure which layers of a model or run see to the right
 
@@ -91,6 +92,19 @@ class Evaluate(Columns, Loaded):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Report:
+    """Compare the runs of a sweep: print which string is best and whether that is more than noise,
+    and write one HTML file that shows it."""
+
+    sweep: tyro.conf.Positional[Path]
+    """Folder of several runs."""
+    output: Path | None = None
+    """The file to write; by default report.html in the folder."""
+    png: Path | None = None
+    """Also write the figures as PNG files to this folder; needs the extra plots."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Data(Columns):
     """Check files before training on them, or convert them."""
 
@@ -129,6 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "train": _train,
         "predict": _predict,
         "evaluate": _evaluate,
+        "report": _report,
         "data": _data,
         "probe": _probe,
     }
@@ -235,6 +250,15 @@ def _evaluate(arguments: list[str]) -> int:
         gold = [sentence.tags or () for sentence in dataset]
         write_columns(options.predictions, dataset.sentences, gold, [d.tags for d in decoded])
     print(json.dumps(metrics, indent=2, ensure_ascii=False))
+    return 0
+
+
+def _report(arguments: list[str]) -> int:
+    options: Report = _parse(Report, arguments, "report")
+    from lmsl.report import write_report
+
+    for line in write_report(options.sweep, options.output, options.png, Console().say):
+        print(line)
     return 0
 
 

@@ -45,6 +45,7 @@ _OURS = (
     "predictions.dev.conll",
     "predictions.test.conll",
     "README.md",
+    "report.html",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lmsl.labels import IGNORED
 from lmsl.metrics import score
 from lmsl.rungs import difference_interval, losers, mean_score, sentence_counts
 from lmsl.sentence import Sentence
@@ -29,7 +30,7 @@ def test_counts_of_sentences_add_up_to_the_metrics(plain: bool) -> None:
     for number, sentence in enumerate(generate("dev", 0.8, 40).sentences):
         tags = list(sentence.tags or ())
         if number % 3 == 0:
-            tags[0] = "_"
+            tags[0] = IGNORED
         missed = ("X",) if number % 5 == 0 else ()
         sentences.append(Sentence(words=sentence.words, tags=tuple(tags), missed=missed))
         predicted.append([rng.choice([tag, rng.choice(TAGS)]) for tag in tags])
@@ -47,6 +48,8 @@ def test_no_sentences_no_entities() -> None:
 def test_the_interval_covers_a_known_difference() -> None:
     low, high = difference_interval([drawn(0.8, 1)], [drawn(0.6, 2)], seed=0)
     assert low < 0.2 < high and 0.1 < high - low < 0.2
+    wider = difference_interval([drawn(0.8, 1)], [drawn(0.6, 2)], seed=0, comparisons=15)
+    assert wider[0] < low and wider[1] > high
     same = drawn(0.7, 3)
     assert difference_interval([same], [same], seed=0) == (0.0, 0.0)
 
@@ -77,12 +80,12 @@ def test_more_than_half_never_goes_and_one_string_stays() -> None:
 
 
 def test_equal_strings_are_rarely_dropped() -> None:
-    """Sixteen strings of one rate: a dropped one is an accident of at most the tail's chance."""
+    """Sixteen strings of one rate: the leader leads by luck, and luck must not drop the others."""
     dropped = 0
-    for repeat in range(20):
+    for repeat in range(10):
         equal = {str(n): [drawn(0.6, 100 * repeat + n)] for n in range(16)}
         dropped += len(losers(equal, seed=repeat))
-    assert dropped < 0.35 * 20 * 8
+    assert dropped <= 4, "of the 80 in lower halves"
 
 
 def test_seeds_that_disagree_widen_the_interval() -> None:

@@ -24,9 +24,9 @@ class Config(Columns):
     # What is trained.
     unmask: tuple[str, ...] = ()
     """One or more unmask strings: a bit for each layer group, the leftmost nearest the input, 1 =
-    bidirectional; or causal, full, middle, grid."""
+    bidirectional; or causal, full, middle, grid, random:N (N different strings)."""
     groups: int = 4
-    """Layer groups that `grid` enumerates."""
+    """Layer groups that `grid` and `random:N` are made of."""
     model: str = "tiny"
     """Hub id or folder of a decoder, or `tiny`, the small one inside this package."""
     revision: str | None = None

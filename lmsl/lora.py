@@ -98,6 +98,11 @@ class StackedLoRALinear(nn.Module):
             device=device,
         )
 
+    def keep(self, runs: Sequence[int]) -> None:
+        """Leave only these runs of the stack; the parameters are new ones."""
+        self.lora_A, self.lora_B = kept_runs(self.lora_A, runs), kept_runs(self.lora_B, runs)
+        self.runs = len(runs)
+
     def extra_repr(self) -> str:
         return f"runs={self.runs}, rank={self.rank}, alpha={self.alpha}, dropout={self.dropout}"
 
@@ -152,6 +157,17 @@ def add_lora(
     return list(chosen)
 
 
+def kept_runs(parameter: nn.Parameter, runs: Sequence[int]) -> nn.Parameter:
+    """A parameter of its own with these runs of a stacked one."""
+    return nn.Parameter(parameter.detach()[list(runs)], requires_grad=parameter.requires_grad)
+
+
+def strip_lora(model: nn.Module) -> None:
+    """Take the adapters off again, in place: the frozen layers come back to their places."""
+    for name, layer in stacked_layers(model).items():
+        replace_module(model, name, layer.base)
+
+
 def stacked_layers(model: nn.Module) -> dict[str, StackedLoRALinear]:
     """The adapted layers by full name."""
     return {n: m for n, m in model.named_modules() if isinstance(m, StackedLoRALinear)}
@@ -189,6 +205,21 @@ class RunParameters:
             for name, view in views.items():
                 grad = self._parameters[name].grad
                 view.grad = None if grad is None else grad[run]
+
+    def clip_gradients(self, max_norm: float) -> list[float]:
+        """Scale the gradients of every run whose norm is above ``max_norm``; the norms before.
+
+        Run by run it is ``torch.nn.utils.clip_grad_norm_``, computed for all of them at once.
+        """
+        grads = [p.grad for p in self._parameters.values() if p.grad is not None]
+        if not grads:
+            return [0.0] * len(self.views)
+        norms = torch.stack([torch.linalg.vector_norm(grad.flatten(1), dim=1) for grad in grads])
+        norm = torch.linalg.vector_norm(norms, dim=0)
+        factors = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+        for grad in grads:
+            grad.mul_(factors.view(-1, *[1] * (grad.dim() - 1)))
+        return norm.tolist()
 
     def zero_gradients(self) -> None:
         """Forget the gradients of parameters and views."""

@@ -8,9 +8,12 @@ What carries it:
 - Hopper and Blackwell multiply tiles of 64 rows and take operands from 227 KB of shared memory, so
   tiles may be large, and the sums over the rows are held swapped, the head dim as their long side.
 - Ampere, Ada and consumer Blackwell (99 KB, 163 KB on A100) hold operands in registers: smaller
-  tiles, at first unswapped.
+  tiles, never swapped (where both spill, swapped ones spill ten times as much).
 - M, medium sequences, takes tiles of 64 rows: more programs, less waste at the ends. L takes the
-  largest that compile.
+  largest that compile; without descriptors on Hopper and later, where calls rarely go, those of M.
+
+Every key costs compilations, so there are more where more models are: head dims 64 and 128 have
+entries for more groups, for sentences up to 16 tokens, and for long sequences apart.
 """
 
 from collections.abc import Iterator
@@ -27,6 +30,10 @@ REGISTERS = 256
 MOST_SUMS = 128 * 128
 # With operands in shared memory; they have descriptors too.
 LARGE = ("sm_90", "sm_100")
+# Head dims of most decoders.
+COMMON = (64, 128)
+# Query heads in one turn where an entry serves several sizes of groups.
+SHARED_STACK = 4
 TILED: tuple[Kernel, ...] = ("tiled_forward", "backward_rows", "backward_keys")
 SINGLE: tuple[Kernel, ...] = ("single_forward", "single_backward")
 
@@ -54,13 +61,26 @@ class Key(NamedTuple):
     described: bool = False
 
 
+def single_tiles(head_dim: int) -> tuple[int, ...]:
+    """The tiles of regime S that a table may have for a head dim, the smallest first."""
+    shortest = SINGLE_TILES[0] if head_dim in COMMON else SINGLE_TILES[1]
+    return tuple(t for t in SINGLE_TILES if t >= shortest and t * head_dim <= MOST_SUMS)
+
+
+def groups_of(architecture: str, head_dim: int) -> tuple[int, ...]:
+    """The groups that regime S has entries for; the others are served by the next."""
+    if head_dim not in COMMON:
+        return GROUPS[0], GROUPS[-1]
+    return GROUPS if architecture == "sm_90" else (*GROUPS[:2], GROUPS[-1])
+
+
 def keys_of_table(architecture: str) -> Iterator[Key]:
     """All that a table may have entries for."""
     for head_dim in HEAD_DIMS:
-        for kernel in SINGLE:
-            for longest in SINGLE_TILES:
-                if longest * head_dim <= MOST_SUMS:
-                    yield from (Key(kernel, head_dim, longest, group) for group in GROUPS)
+        groups = groups_of(architecture, head_dim)
+        for longest in single_tiles(head_dim):
+            for kernel in SINGLE:
+                yield from (Key(kernel, head_dim, longest, group) for group in groups)
         for kernel in TILED:
             yield Key(kernel, head_dim, MEDIUM)
             yield Key(kernel, head_dim, 0)
@@ -91,9 +111,14 @@ def candidates(architecture: str, key: Key) -> list[Tiles]:
 
 def _single(architecture: str, key: Key) -> Iterator[Tiles]:
     # Swapped, the long side of dk and dv is the head dim, which should not be the shorter one.
-    swapped_first = architecture in LARGE and key.head_dim >= key.longest
-    orders = (swapped_first, not swapped_first) if key.kernel == "single_backward" else (False,)
-    rows = min(key.group * key.longest, MOST_ROWS)
+    orders: tuple[bool, ...] = (False,)
+    if key.kernel == "single_backward" and architecture in LARGE:
+        orders = (True, False) if key.head_dim >= key.longest else (False, True)
+    # An entry that also serves half its group leaves half its rows idle there, unless it takes
+    # turns; its own group then takes two.
+    between = {g for g in GROUPS if g < key.group} - set(groups_of(architecture, key.head_dim))
+    stack = min(key.group, SHARED_STACK) if between else key.group
+    rows = min(stack * key.longest, MOST_ROWS)
     while rows >= min(key.longest, FEWEST_ROWS):
         for swapped in orders:
             for warps in _warps(key, rows):
@@ -123,7 +148,9 @@ def _warps(key: Key, rows: int) -> list[int]:
 
 
 def _tiled_shapes(architecture: str, key: Key) -> tuple[Shape, ...]:
-    kernel, head_dim, medium = key.kernel, key.head_dim, key.longest > 0
+    kernel, head_dim = key.kernel, key.head_dim
+    medium = key.longest > 0 or (architecture in LARGE and not key.described)
+    medium = medium or not (architecture in LARGE or head_dim in COMMON)
     if kernel == "tiled_forward":
         return _forward_shapes(architecture, head_dim, medium)
     if kernel == "backward_rows":

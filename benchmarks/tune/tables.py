@@ -4,12 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.tune_candidates import SINGLE, TILED, Key
+from benchmarks.tune.candidates import SINGLE, TILED, Key, single_tiles
 from lmsl_kernels.tuning import (
     GROUPS,
     HEAD_DIMS,
     MEDIUM,
-    SINGLE_TILES,
     Kernel,
     Tiles,
     format_table,
@@ -31,19 +30,21 @@ def tidy(chosen: Iterable[Tiles]) -> list[Tiles]:
     entries = list(chosen)
     kept = [entry for entry in entries if entry.kernel in TILED]
     for head_dim in {entry.head_dim for entry in entries}:
-        kept += _tidy_single([e for e in entries if e.kernel in SINGLE and e.head_dim == head_dim])
+        single = [e for e in entries if e.kernel in SINGLE and e.head_dim == head_dim]
+        kept += _tidy_single(single, single_tiles(head_dim))
     return kept
 
 
-def _tidy_single(entries: Sequence[Tiles]) -> Iterator[Tiles]:
+def _tidy_single(entries: Sequence[Tiles], lengths: Iterable[int]) -> Iterator[Tiles]:
     open_to_all = True
-    for longest in SINGLE_TILES:
+    groups = {GROUPS[-1], *(entry.group for entry in entries)}
+    for longest in lengths:
         here = [entry for entry in entries if entry.longest == longest]
         general = [entry for entry in here if not entry.plain]
         plain = [*(entry for entry in here if entry.plain), *map(for_plain_calls, general)]
-        if not _whole(plain):
+        if not _whole(plain, groups):
             return
-        open_to_all = open_to_all and _whole(general)
+        open_to_all = open_to_all and _whole(general, groups)
         for kernel in SINGLE:
             for_all = _by_group(general, kernel)
             if open_to_all:
@@ -59,8 +60,8 @@ def _by_group(entries: Sequence[Tiles], kernel: Kernel) -> list[Tiles]:
     return [found[group] for group in sorted(found)]
 
 
-def _whole(entries: Sequence[Tiles]) -> bool:
-    return all(len(_by_group(entries, kernel)) == len(GROUPS) for kernel in SINGLE)
+def _whole(entries: Sequence[Tiles], groups: set[int]) -> bool:
+    return all({e.group for e in entries if e.kernel == kernel} == groups for kernel in SINGLE)
 
 
 def _merged(ordered: Sequence[Tiles]) -> Iterator[Tiles]:
@@ -119,7 +120,7 @@ def table_faults(entries: Sequence[Tiles]) -> list[str]:
         for plain in (False, True):
             single = [e for e in own if e.kernel in SINGLE and (plain or not e.plain)]
             most = max((entry.longest for entry in single), default=0)
-            for longest in (tile for tile in SINGLE_TILES if tile <= most):
+            for longest in (tile for tile in single_tiles(head_dim) if tile <= most):
                 served = {(e.kernel, e.group) for e in single if e.longest == longest}
                 if any((kernel, GROUPS[-1]) not in served for kernel in SINGLE):
                     faults.append(f"head_dim {head_dim}: regime S has a hole at {longest} tokens")

@@ -1,7 +1,7 @@
 """The record of a whole compilation: what it says, and whether it still holds.
 
 ``benchmarks/results/compile_<triton version>.json`` has a line for every case (see
-``compile_cases``) of the architectures it declares. A line begins with the digest of all that the
+``cases``) of the architectures it declares. A line begins with the digest of all that the
 result depends on, so a kernel that was changed since shows; one that was not need not be compiled
 again.
 """
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS
-from benchmarks.compile_cases import Case, cases_of
-from benchmarks.compile_pool import digest_of
-from benchmarks.offline import Compiled
+from benchmarks.compile_report.cases import Case, cases_of
+from benchmarks.compile_report.offline import Compiled
+from benchmarks.compile_report.pool import digest_of
 
 COLUMNS = ("digest", "registers", "spills", "stack", "shared", "tensor", "matrix")
 

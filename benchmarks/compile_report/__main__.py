@@ -18,12 +18,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 # Only for a clone that is not installed: `kernels` holds nothing but the package lmsl_kernels.
-sys.path.append(str(Path(__file__).parents[1] / "kernels"))
+sys.path.append(str(Path(__file__).parents[2] / "kernels"))
 
 from benchmarks.common import RESULTS, table
-from benchmarks.compile_cases import GROUP, Case, cases_of
-from benchmarks.compile_pool import Compiler, digest_of
-from benchmarks.compile_record import (
+from benchmarks.compile_report.cases import GROUP, Case, cases_of
+from benchmarks.compile_report.offline import SHARED_LIMIT, Compiled
+from benchmarks.compile_report.pool import Compiler, digest_of
+from benchmarks.compile_report.record import (
     Record,
     cases_in_scope,
     digests_of,
@@ -33,7 +34,6 @@ from benchmarks.compile_record import (
     record_path,
     write_record,
 )
-from benchmarks.offline import SHARED_LIMIT, Compiled
 from lmsl_kernels.tuning import ARCHITECTURES
 
 HEAD = ("case", "tiles", "warps", "registers", "spills", "stack", "shared", "limit", "matrix")

@@ -51,7 +51,8 @@ class Search:
 
     def fits(self, entry: Tiles) -> bool:
         """Whether an entry may be in the table; says why not."""
-        in_turns, tiles = entry.stack < entry.group, replace(entry, group=0)
+        in_turns = entry.kernel in SINGLE and entry.stack < entry.group
+        tiles = replace(entry, group=0)
         if in_turns and tiles in self.failed_in_turns:
             return False
         reason = self.rejection(entry)

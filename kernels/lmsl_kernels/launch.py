@@ -107,8 +107,18 @@ class Launch:
     tiles: Tiles
 
     def run(self) -> None:
+        """Start the kernel on the device of ``q``, whichever is the current one."""
         if not self.programs:
             return
+        device = self.arguments["q"].device
+        if device.type == "cuda" and device.index != torch.cuda.current_device():
+            # Triton launches, and torch hands out streams, on the current device.
+            with torch.cuda.device(device):
+                self._start()
+        else:
+            self._start()
+
+    def _start(self) -> None:
         if self.tiles.described:
             triton.set_allocator(_descriptor_memory)
         self.kernel[(self.programs,)](
@@ -154,8 +164,9 @@ def make_call(
         is_causal=is_causal is True,
         # Where no two tokens are that far apart, the window is none.
         window=None if window is None or window >= max_seqlen else window,
-        softcap=softcap,
-        scale=scale,
+        # Triton compiles anew for an integer, and knows no numbers of numpy.
+        softcap=None if softcap is None else float(softcap),
+        scale=float(scale),
         table=table_of(q.device, q.dtype) if table is None else table,
         sequences=q.shape[0] if plan is None else plan.sequences,
         rows=q.shape[0] if plan is not None else q.shape[0] * q.shape[1],

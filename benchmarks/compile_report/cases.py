@@ -10,7 +10,8 @@ from typing import Literal
 
 import torch
 
-from lmsl_kernels.launch import Launch, backward_launches, forward_launches, make_call
+from lmsl_kernels.call import make_call
+from lmsl_kernels.launch import Launch, backward_launches, forward_launches
 from lmsl_kernels.plan import PackPlan
 from lmsl_kernels.tuning import KERNELS, MEDIUM, Tiles, read_table
 

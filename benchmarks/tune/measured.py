@@ -22,12 +22,12 @@ from benchmarks.compile_report.pool import Compiler
 from benchmarks.tune.candidates import SINGLE, Key, candidates, keys_of_table
 from benchmarks.tune.search import Search
 from benchmarks.tune.tables import describe, expand, for_plain_calls, tidy, write_table
+from lmsl_kernels.call import make_call
 from lmsl_kernels.launch import (
     INTERPRETED,
     Launch,
     backward_launches,
     forward_launches,
-    make_call,
 )
 from lmsl_kernels.plan import plan_pack
 from lmsl_kernels.reference import reference_attention

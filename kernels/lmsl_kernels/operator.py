@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lmsl_kernels.autograd import run_backward, run_forward
-from lmsl_kernels.launch import Call, make_call, ready
+from lmsl_kernels.call import Call, make_call, ready
 from lmsl_kernels.plan import PackPlan
 from lmsl_kernels.tuning import longest_single, split_head_dim, table_of
 

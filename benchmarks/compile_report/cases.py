@@ -5,6 +5,7 @@ Per-sequence masks and float32, which nobody needs to be fast, may spill registe
 says so.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,8 +14,10 @@ import torch
 from lmsl_kernels.call import make_call
 from lmsl_kernels.launch import Launch, backward_launches, forward_launches
 from lmsl_kernels.plan import PackPlan
-from lmsl_kernels.tuning import KERNELS, MEDIUM, Tiles, read_table
+from lmsl_kernels.tuning import HEAD_DIMS, KERNELS, MEDIUM, Tiles, read_table
 
+Scope = Literal["all", "hardest"]
+"""All variants of an entry, or the one that most candidates fail with that fail at all."""
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 FLOAT32 = "float32"
 LONG = 4096
@@ -95,17 +98,28 @@ class Case:
         )
 
 
-def cases_of(architecture: str) -> list[Case]:
-    """All that is compiled of an architecture: its own table, and that of float32."""
-    cases = [
-        Case(architecture=architecture, entry=entry, variant=variant, group=group)
-        for entry in read_table(architecture)
-        for variant, group in (*required_cases(entry), *special_cases(entry))
-    ]
-    for entry in read_table(FLOAT32):
-        variant = replace(FULL[0], dtype="fp32")
-        cases.append(Case(architecture=architecture, entry=entry, variant=variant, group=GROUP))
-    return cases
+def cases_of(
+    architecture: str, head_dims: Iterable[int] = HEAD_DIMS, scope: Scope = "all"
+) -> list[Case]:
+    """What is compiled of an architecture: its own table, and, of all, that of float32."""
+
+    def cases(entry: Tiles, variants: Iterable[tuple[Variant, int]]) -> Iterator[Case]:
+        for variant, group in variants:
+            yield Case(architecture=architecture, entry=entry, variant=variant, group=group)
+
+    found: list[Case] = []
+    for head_dim in head_dims:
+        for entry in entries_of(architecture, head_dim):
+            required, special = required_cases(entry), special_cases(entry)
+            found += cases(entry, [*required, *special] if scope == "all" else required[:1])
+        for entry in entries_of(FLOAT32, head_dim) if scope == "all" else ():
+            found += cases(entry, [(replace(FULL[0], dtype="fp32"), GROUP)])
+    return found
+
+
+def entries_of(table: str, head_dim: int) -> list[Tiles]:
+    """The entries of a table for a head dim."""
+    return [entry for entry in read_table(table) if entry.head_dim == head_dim]
 
 
 def required_cases(entry: Tiles) -> list[tuple[Variant, int]]:

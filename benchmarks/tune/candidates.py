@@ -12,8 +12,9 @@ What carries it:
 - M, medium sequences, takes tiles of 64 rows: more programs, less waste at the ends. L takes the
   largest that compile; without descriptors on Hopper and later, where calls rarely go, those of M.
 
-Every key costs compilations, so there are more where more models are: head dims 64 and 128 have
-entries for more groups, for sentences up to 16 tokens, and for long sequences apart.
+Every key costs compilations, so there are more where more models are: head dims 64, 128 and 256
+have entries for more groups, for sentences up to 16 and up to 128 tokens (where head dim 80 spills
+on Hopper), and for long sequences apart.
 """
 
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ MOST_SUMS = 128 * 128
 # With operands in shared memory; they have descriptors too.
 LARGE = ("sm_90", "sm_100")
 # Head dims of most decoders.
-COMMON = (64, 128)
+COMMON = (64, 128, 256)
 # Query heads in one turn where an entry serves several sizes of groups.
 SHARED_STACK = 4
 TILED: tuple[Kernel, ...] = ("tiled_forward", "backward_rows", "backward_keys")
@@ -63,8 +64,9 @@ class Key(NamedTuple):
 
 def single_tiles(head_dim: int) -> tuple[int, ...]:
     """The tiles of regime S that a table may have for a head dim, the smallest first."""
-    shortest = SINGLE_TILES[0] if head_dim in COMMON else SINGLE_TILES[1]
-    return tuple(t for t in SINGLE_TILES if t >= shortest and t * head_dim <= MOST_SUMS)
+    if head_dim not in COMMON:
+        return SINGLE_TILES[1:3]
+    return tuple(tile for tile in SINGLE_TILES if tile * head_dim <= MOST_SUMS)
 
 
 def groups_of(architecture: str, head_dim: int) -> tuple[int, ...]:
@@ -120,7 +122,9 @@ def _single(architecture: str, key: Key) -> Iterator[Tiles]:
     stack = min(key.group, SHARED_STACK) if between else key.group
     rows = min(stack * key.longest, MOST_ROWS)
     while rows >= min(key.longest, FEWEST_ROWS):
-        for swapped in orders:
+        # 64 rows spill more than 128, and more than 32, on every architecture tried.
+        hopeless = key.kernel == "single_backward" and (rows, key.longest) == (64, 128)
+        for swapped in () if hopeless else orders:
             for warps in _warps(key, rows):
                 yield Tiles(
                     kernel=key.kernel,

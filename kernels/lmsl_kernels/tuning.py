@@ -74,7 +74,12 @@ def no_table(device: torch.device) -> str | None:
     if (found := _capability(device.index or 0)) < (8, 0):
         return f"it needs compute capability 8.0 or later, got {found[0]}.{found[1]}"
     name = architecture(device)
-    return None if _table_file(name).is_file() else f"this version has no table for {name}"
+    return None if has_table(name) else f"this version has no table for {name}"
+
+
+def has_table(name: str) -> bool:
+    """Whether there is a table for an architecture."""
+    return _table_file(name).is_file()
 
 
 def architecture(device: torch.device) -> str:

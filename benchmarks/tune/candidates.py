@@ -33,8 +33,6 @@ MOST_SUMS = 128 * 128
 LARGE = ("sm_90", "sm_100")
 # Head dims of most decoders.
 COMMON = (64, 128, 256)
-# Query heads in one turn where an entry serves several sizes of groups.
-SHARED_STACK = 4
 TILED: tuple[Kernel, ...] = ("tiled_forward", "backward_rows", "backward_keys")
 SINGLE: tuple[Kernel, ...] = ("single_forward", "single_backward")
 
@@ -71,9 +69,7 @@ def single_tiles(head_dim: int) -> tuple[int, ...]:
 
 def groups_of(architecture: str, head_dim: int) -> tuple[int, ...]:
     """The groups that regime S has entries for; the others are served by the next."""
-    if head_dim not in COMMON:
-        return GROUPS[0], GROUPS[-1]
-    return GROUPS if architecture == "sm_90" else (*GROUPS[:2], GROUPS[-1])
+    return GROUPS if architecture == "sm_90" and head_dim in COMMON else (1, 4, 8)
 
 
 def keys_of_table(architecture: str) -> Iterator[Key]:
@@ -116,11 +112,7 @@ def _single(architecture: str, key: Key) -> Iterator[Tiles]:
     orders: tuple[bool, ...] = (False,)
     if key.kernel == "single_backward" and architecture in LARGE:
         orders = (True, False) if key.head_dim >= key.longest else (False, True)
-    # An entry that also serves half its group leaves half its rows idle there, unless it takes
-    # turns; its own group then takes two.
-    between = {g for g in GROUPS if g < key.group} - set(groups_of(architecture, key.head_dim))
-    stack = min(key.group, SHARED_STACK) if between else key.group
-    rows = min(stack * key.longest, MOST_ROWS)
+    rows = min(key.group * key.longest, MOST_ROWS)
     while rows >= min(key.longest, FEWEST_ROWS):
         # 64 rows spill more than 128, and more than 32, on every architecture tried.
         hopeless = key.kernel == "single_backward" and (rows, key.longest) == (64, 128)

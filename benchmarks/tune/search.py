@@ -73,14 +73,17 @@ class Search:
         return choose(options, self.fits, plain_too=key.head_dim in COMMON)
 
     def serve_single(self, head_dim: int) -> list[Tiles]:
-        """All entries of regime S for a head dim: up to the first length that some call lacks."""
+        """All entries of regime S for a head dim: of a group up to the first length it lacks."""
         found: list[Tiles] = []
+        groups = groups_of(self.architecture, head_dim)
         for longest in single_tiles(head_dim):
             for kernel in reversed(SINGLE):
-                for group in groups_of(self.architecture, head_dim):
+                for group in groups:
                     entries = self.serve(Key(kernel, head_dim, longest, group))
                     if not entries:
-                        return found
+                        # Larger groups need more.
+                        groups = tuple(other for other in groups if other < group)
+                        break
                     found += entries
         return found
 

@@ -53,7 +53,7 @@ class Call:
     @property
     def regime(self) -> Regime:
         size = split_head_dim(self.head_dim)[0]
-        if self.max_seqlen <= longest_single(self.table, size, self.plain):
+        if self.max_seqlen <= longest_single(self.table, size, self.group, self.plain):
             return "single"
         return "medium" if self.max_seqlen <= MEDIUM else "long"
 

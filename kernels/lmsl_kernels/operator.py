@@ -84,7 +84,8 @@ def _(
     size = split_head_dim(q.shape[-1])[0]
     # A number that varies compares to a symbol; the answer is a guard of the graph.
     plain = softcap is None and (window is None or bool(window >= max_seqlen))
-    single = max_seqlen <= longest_single(table_of(q.device, q.dtype), size, plain)
+    table, group = table_of(q.device, q.dtype), q.shape[-2] // k.shape[-2]
+    single = max_seqlen <= longest_single(table, size, group, plain)
     statistics = (0,) if single else (q.shape[-2], q.shape[:-2].numel())
     return q.new_empty(q.shape), q.new_empty(statistics, dtype=torch.float32)
 

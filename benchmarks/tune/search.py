@@ -107,8 +107,11 @@ def choose(options: Sequence[Tiles], fits: Fits, *, plain_too: bool) -> list[Til
 
 
 def _narrower(entry: Tiles, other: Tiles) -> bool:
-    """Whether an entry has the tiles of another and fewer warps, so that it has to spill more."""
-    return entry.warps < other.warps and replace(entry, warps=other.warps) == other
+    """Whether an entry has the tiles of one with 8 warps and fewer warps, so that it spills more.
+
+    (With 2 warps instead of 4, small tiles may lose the one spill they had.)
+    """
+    return entry.warps < other.warps == 8 and replace(entry, warps=8) == other
 
 
 def tune_offline(search: Search, head_dim: int, jobs: int) -> list[Tiles]:

@@ -1,8 +1,8 @@
 """Which launches of a table entry are compiled: the variants, and how to make one of them.
 
 Every entry serves both masks, windows and softcaps, unless it is for plain calls only.
-Per-sequence masks and float32, which nobody needs to be fast, may spill registers; the record then
-says so.
+Per-sequence masks, float32 and head dims between the classes, which few need to be fast, may spill
+registers; the record then says so.
 """
 
 from collections.abc import Iterable, Iterator
@@ -50,7 +50,7 @@ class Variant:
     @property
     def may_spill(self) -> bool:
         """Whether spilled registers are recorded and no fault."""
-        return self.mask == "mixed" or self.dtype == "fp32"
+        return self.mask == "mixed" or self.padded or self.dtype == "fp32"
 
     @property
     def needs_matrix(self) -> bool:

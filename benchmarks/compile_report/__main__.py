@@ -7,8 +7,9 @@
     python -m benchmarks.compile_report --sample 24 --seed 1  # compile some of it again
 
 A spill, stack, more shared or tensor memory than there is, or no matrix instruction is a fault;
-per-sequence masks, float32 and head dims between the classes may spill. The exit status is 1 where there is a fault. The record
-is benchmarks/results/compile_<triton version>.json; only what changed since is compiled again.
+per-sequence masks, float32 and head dims between the classes may spill. The exit status is 1 where
+there is a fault. The record is benchmarks/results/compile_<triton version>.json; only what changed
+since is compiled again.
 """
 
 import argparse

@@ -142,11 +142,11 @@ def required_cases(entry: Tiles) -> list[tuple[Variant, int]]:
 
 
 def special_cases(entry: Tiles) -> list[tuple[Variant, int]]:
-    """Rarer variants, of the entries for head dim 128: sentences up to 64 tokens, and regime M."""
+    """Rarer variants, for head dim 128 only: of sentences up to 64 tokens, M, and descriptors."""
     if entry.head_dim != 128:
         return []
     sentences = entry.group == GROUP and entry.longest <= 64
-    if not sentences and entry.longest != MEDIUM:
+    if not (sentences or entry.longest == MEDIUM or entry.described):
         return []
     return [(variant, entry.group or GROUP) for variant in SPECIAL]
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.attention_peers import OURS_BEGIN
+from benchmarks.attention.peers import OURS_BEGIN
 from lmsl.errors import InputError
 
 _COLUMNS = 4

@@ -8,10 +8,10 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from benchmarks.attention_batch import Batch, lay_out, make_batch
-from benchmarks.attention_cells import Cell
-from benchmarks.attention_gate import PARTS, TOLERANCE
-from benchmarks.gpu_check_scope import Scope, Skipped
+from benchmarks.attention.batch import Batch, lay_out, make_batch
+from benchmarks.attention.cells import Cell
+from benchmarks.attention.gate import PARTS, TOLERANCE
+from benchmarks.gpu_check.scope import Scope, Skipped
 from lmsl_kernels import PackPlan, attention, plan_pack, reference_attention
 from lmsl_kernels import launch as launch_module
 from lmsl_kernels.launch import Launch

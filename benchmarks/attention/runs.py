@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.attention_batch import Batch, lay_out, make_batch
-from benchmarks.attention_cells import (
+from benchmarks.attention.batch import Batch, lay_out, make_batch
+from benchmarks.attention.cells import (
     DIRECTIONS,
     Cell,
     Direction,
@@ -22,9 +22,9 @@ from benchmarks.attention_cells import (
     moved_bytes,
     operations,
 )
-from benchmarks.attention_gate import errors, fault, passes, reference_passes
-from benchmarks.attention_peers import OURS, OURS_BEGIN, Peer, peers
-from benchmarks.attention_timing import Sample, time_calls, time_directions, time_stream
+from benchmarks.attention.gate import errors, fault, passes, reference_passes
+from benchmarks.attention.peers import OURS, OURS_BEGIN, Peer, peers
+from benchmarks.attention.timing import Sample, time_calls, time_directions, time_stream
 
 MIXES = ("0000", "0011", "1111")
 # Lengths that are drawn for the warm-up of a stream must not be those that are timed.
@@ -79,7 +79,7 @@ def kernels_of(run: Run, cell: Cell) -> dict[str, Any]:
 def _rated(
     run: Run, cell: Cell, batch: Batch, direction: Direction, sample: Sample
 ) -> dict[str, Any]:
-    """A time with what it means; see ``attention_cells`` for the formulas."""
+    """A time with what it means; see ``cells`` for the formulas."""
     seconds = sample.seconds
     record = sample.record() | {
         "tflops": operations(cell, batch.lengths, direction) / seconds / 1e12,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import REPOSITORY
-from benchmarks.gpu_check_scope import Scope, Skipped
+from benchmarks.gpu_check.scope import Scope, Skipped
 
 _SANITIZER_FOLDERS = (
     "/usr/local/cuda*/bin",
@@ -92,7 +92,7 @@ def memcheck(scope: Scope) -> dict[str, Any]:
     if tool is None:
         raise Skipped("compute-sanitizer is not on the PATH, nor where CUDA usually is")
     checked = [
-        *(sys.executable, "-m", "benchmarks.gpu_check_part", "a", "--toy"),
+        *(sys.executable, "-m", "benchmarks.gpu_check.part", "a", "--toy"),
         *("--device", str(scope.device), "--seconds", f"{scope.left:.0f}"),
     ]
     options = ["--tool", "memcheck", "--report-api-errors", "no", "--error-exitcode", "9"]

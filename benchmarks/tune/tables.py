@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import product, zip_longest
 from pathlib import Path
 
-from benchmarks.tune_candidates import SINGLE, TILED, Key
+from benchmarks.tune.candidates import SINGLE, TILED, Key, single_tiles
 from lmsl_kernels.tuning import (
     GROUPS,
     HEAD_DIMS,
     MEDIUM,
-    SINGLE_TILES,
     Kernel,
     Tiles,
     format_table,
@@ -25,47 +25,48 @@ def for_plain_calls(entry: Tiles) -> Tiles:
 def tidy(chosen: Iterable[Tiles]) -> list[Tiles]:
     """What of the chosen entries belongs into the table: whatever a call can reach, said once.
 
-    Regime S ends where one of its two kernels has no tiles for some group; for calls with window
-    or softcap that may be sooner. Neighbouring groups with the same tiles share one entry.
+    For a group regime S ends where one of its two kernels has no tiles for it; for calls with
+    window or softcap that may be sooner. Neighbouring groups with the same tiles share one entry.
     """
     entries = list(chosen)
     kept = [entry for entry in entries if entry.kernel in TILED]
     for head_dim in {entry.head_dim for entry in entries}:
-        kept += _tidy_single([e for e in entries if e.kernel in SINGLE and e.head_dim == head_dim])
+        single = [e for e in entries if e.kernel in SINGLE and e.head_dim == head_dim]
+        kept += _tidy_single(single, single_tiles(head_dim))
     return kept
 
 
-def _tidy_single(entries: Sequence[Tiles]) -> Iterator[Tiles]:
-    open_to_all = True
-    for longest in SINGLE_TILES:
+def _tidy_single(entries: Sequence[Tiles], lengths: Iterable[int]) -> Iterator[Tiles]:
+    most_plain = most_general = GROUPS[-1]
+    for longest in lengths:
         here = [entry for entry in entries if entry.longest == longest]
         general = [entry for entry in here if not entry.plain]
         plain = [*(entry for entry in here if entry.plain), *map(for_plain_calls, general)]
-        if not _whole(plain):
-            return
-        open_to_all = open_to_all and _whole(general)
+        most_plain = min(most_plain, _largest_group(plain))
+        most_general = min(most_general, _largest_group(general))
         for kernel in SINGLE:
-            for_all = _by_group(general, kernel)
-            if open_to_all:
-                yield from _merged(for_all)
-            preferred = _by_group(plain, kernel)
-            if not open_to_all or preferred != list(map(for_plain_calls, for_all)):
+            for_all = _by_group(general, kernel, most_general)
+            yield from _merged(for_all)
+            preferred = _by_group(plain, kernel, most_plain)
+            if preferred != list(map(for_plain_calls, for_all)):
                 yield from _merged(preferred)
 
 
-def _by_group(entries: Sequence[Tiles], kernel: Kernel) -> list[Tiles]:
-    """One entry a group, the first that there is."""
+def _by_group(entries: Sequence[Tiles], kernel: Kernel, most: int) -> list[Tiles]:
+    """One entry a group up to ``most``, the first that there is."""
     found = {entry.group: entry for entry in reversed(entries) if entry.kernel == kernel}
-    return [found[group] for group in sorted(found)]
+    return [found[group] for group in sorted(found) if group <= most]
 
 
-def _whole(entries: Sequence[Tiles]) -> bool:
-    return all(len(_by_group(entries, kernel)) == len(GROUPS) for kernel in SINGLE)
+def _largest_group(entries: Sequence[Tiles]) -> int:
+    """The largest that both kernels serve, or 0."""
+    served = [max((e.group for e in entries if e.kernel == k), default=0) for k in SINGLE]
+    return min(served)
 
 
 def _merged(ordered: Sequence[Tiles]) -> Iterator[Tiles]:
     """Of neighbours that differ in their group alone the last."""
-    for entry, following in zip(ordered, [*ordered[1:], None], strict=True):
+    for entry, following in zip_longest(ordered, ordered[1:]):
         if following is None or replace(entry, group=following.group) != following:
             yield entry
 
@@ -116,13 +117,14 @@ def table_faults(entries: Sequence[Tiles]) -> list[str]:
                     faults.append(
                         f"head_dim {head_dim}: no {kernel} for {longest or 'any'} tokens"
                     )
-        for plain in (False, True):
-            single = [e for e in own if e.kernel in SINGLE and (plain or not e.plain)]
-            most = max((entry.longest for entry in single), default=0)
-            for longest in (tile for tile in SINGLE_TILES if tile <= most):
-                served = {(e.kernel, e.group) for e in single if e.longest == longest}
-                if any((kernel, GROUPS[-1]) not in served for kernel in SINGLE):
-                    faults.append(f"head_dim {head_dim}: regime S has a hole at {longest} tokens")
+        single = [entry for entry in own if entry.kernel in SINGLE]
+        for plain, group in product((False, True), GROUPS):
+            able = [e for e in single if e.group >= group and (plain or not e.plain)]
+            served = [{e.longest for e in able if e.kernel == kernel} for kernel in SINGLE]
+            most = max(served[0] | served[1], default=0)
+            wanted = {tile for tile in single_tiles(head_dim) if tile <= most}
+            if served != [wanted, wanted]:
+                faults.append(f"head_dim {head_dim}: regime S has a hole for group {group}")
     faults += [f"tiles that do not hang together: {describe(e)}" for e in entries if not _sound(e)]
     return faults
 

@@ -1,19 +1,23 @@
 """Which launches of a table entry are compiled: the variants, and how to make one of them.
 
 Every entry serves both masks, windows and softcaps, unless it is for plain calls only.
-Per-sequence masks and float32, which nobody needs to be fast, may spill registers; the record then
-says so.
+Per-sequence masks, float32 and head dims between the classes, which few need to be fast, may spill
+registers; the record then says so.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 
-from lmsl_kernels.launch import Launch, backward_launches, forward_launches, make_call
+from lmsl_kernels.call import make_call
+from lmsl_kernels.launch import Launch, backward_launches, forward_launches
 from lmsl_kernels.plan import PackPlan
-from lmsl_kernels.tuning import KERNELS, MEDIUM, Tiles, read_table
+from lmsl_kernels.tuning import HEAD_DIMS, KERNELS, MEDIUM, Tiles, read_table
 
+Scope = Literal["all", "hardest"]
+"""All variants of an entry, or the one that most candidates fail with that fail at all."""
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 FLOAT32 = "float32"
 LONG = 4096
@@ -46,7 +50,7 @@ class Variant:
     @property
     def may_spill(self) -> bool:
         """Whether spilled registers are recorded and no fault."""
-        return self.mask == "mixed" or self.dtype == "fp32"
+        return self.mask == "mixed" or self.padded or self.dtype == "fp32"
 
     @property
     def needs_matrix(self) -> bool:
@@ -94,17 +98,28 @@ class Case:
         )
 
 
-def cases_of(architecture: str) -> list[Case]:
-    """All that is compiled of an architecture: its own table, and that of float32."""
-    cases = [
-        Case(architecture=architecture, entry=entry, variant=variant, group=group)
-        for entry in read_table(architecture)
-        for variant, group in (*required_cases(entry), *special_cases(entry))
-    ]
-    for entry in read_table(FLOAT32):
-        variant = replace(FULL[0], dtype="fp32")
-        cases.append(Case(architecture=architecture, entry=entry, variant=variant, group=GROUP))
-    return cases
+def cases_of(
+    architecture: str, head_dims: Iterable[int] = HEAD_DIMS, scope: Scope = "all"
+) -> list[Case]:
+    """What is compiled of an architecture: its own table, and, of all, that of float32."""
+
+    def cases(entry: Tiles, variants: Iterable[tuple[Variant, int]]) -> Iterator[Case]:
+        for variant, group in variants:
+            yield Case(architecture=architecture, entry=entry, variant=variant, group=group)
+
+    found: list[Case] = []
+    for head_dim in head_dims:
+        for entry in entries_of(architecture, head_dim):
+            required, special = required_cases(entry), special_cases(entry)
+            found += cases(entry, [*required, *special] if scope == "all" else required[:1])
+        for entry in entries_of(FLOAT32, head_dim) if scope == "all" else ():
+            found += cases(entry, [(replace(FULL[0], dtype="fp32"), GROUP)])
+    return found
+
+
+def entries_of(table: str, head_dim: int) -> list[Tiles]:
+    """The entries of a table for a head dim."""
+    return [entry for entry in read_table(table) if entry.head_dim == head_dim]
 
 
 def required_cases(entry: Tiles) -> list[tuple[Variant, int]]:
@@ -127,11 +142,11 @@ def required_cases(entry: Tiles) -> list[tuple[Variant, int]]:
 
 
 def special_cases(entry: Tiles) -> list[tuple[Variant, int]]:
-    """Rarer variants, of the entries for head dim 128: sentences up to 64 tokens, and regime M."""
+    """Rarer variants, for head dim 128 only: of sentences up to 64 tokens, M, and descriptors."""
     if entry.head_dim != 128:
         return []
     sentences = entry.group == GROUP and entry.longest <= 64
-    if not sentences and entry.longest != MEDIUM:
+    if not (sentences or entry.longest == MEDIUM or entry.described):
         return []
     return [(variant, entry.group or GROUP) for variant in SPECIAL]
 

@@ -7,85 +7,35 @@
 Offline: of each entry's candidates, in order of preference, the first that compiles for the
 architecture without spilled registers and within shared memory, for both masks, with and without
 window and softcap, in bfloat16, in the installed Triton and in every other that is named. Where a
-better candidate fails with window and softcap alone, it gets an entry for plain calls. Measured:
-of those that compile the fastest, behind a correctness gate (``tune_measured``).
+better candidate fails with window and softcap alone, it gets an entry for plain calls.
+``--screen`` compiles only the hardest of these variants. Measured: of those that compile the
+fastest, behind a correctness gate (``measured``).
 
 What the compiler found is kept in ``build/compiled``: a second run compiles what changed.
 """
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
 # Only for a clone that is not installed: `kernels` holds nothing but the package lmsl_kernels.
-sys.path.append(str(Path(__file__).parents[1] / "kernels"))
+sys.path.append(str(Path(__file__).parents[2] / "kernels"))
 
 from benchmarks.common import REPOSITORY
-from benchmarks.compile_cases import Case, required_cases
-from benchmarks.compile_pool import Compiler
-from benchmarks.tune_candidates import Key, candidates, keys_of_table
-from benchmarks.tune_tables import (
-    describe,
-    float32_entries,
-    for_plain_calls,
-    tidy,
-    write_table,
-)
-from lmsl_kernels.tuning import ARCHITECTURES, HEAD_DIMS, Tiles, format_table
+from benchmarks.compile_report.pool import Compiler
+from benchmarks.tune.search import Search, tune_offline
+from benchmarks.tune.tables import float32_entries, tidy, write_table
+from lmsl_kernels.tuning import ARCHITECTURES, HEAD_DIMS, format_table, read_table
 
 TABLES = REPOSITORY / "kernels" / "lmsl_kernels" / "tables"
-Fits = Callable[[Tiles], bool]
-
-
-def rejection(architecture: str, entry: Tiles, compilers: Sequence[Compiler]) -> str | None:
-    """Why an entry must not be in the table of an architecture, or ``None``."""
-    for variant, group in required_cases(entry):
-        case = Case(architecture=architecture, entry=entry, variant=variant, group=group)
-        for compiler in compilers:
-            fault = compiler.compile(case).fault(
-                architecture, may_spill=variant.may_spill, matrix=variant.needs_matrix
-            )
-            if fault:
-                return f"{fault} ({variant.name}, group {group}, triton {compiler.version})"
-    return None
-
-
-def choose(options: Sequence[Tiles], fits: Fits) -> list[Tiles]:
-    """The first candidate for all calls, and one before it that is only for plain calls."""
-    plain = next((entry for entry in options if fits(for_plain_calls(entry))), None)
-    if plain is None:
-        return []
-    general = next((entry for entry in options[options.index(plain) :] if fits(entry)), None)
-    if general == plain:
-        return [plain]
-    return [for_plain_calls(plain), *([general] if general is not None else [])]
-
-
-def tune_offline(
-    architecture: str, keys: Sequence[Key], compilers: Sequence[Compiler], jobs: int
-) -> list[Tiles]:
-    """The entries of some keys of a table, in the order of the keys."""
-
-    def fits(entry: Tiles) -> bool:
-        reason = rejection(architecture, entry, compilers)
-        if reason is not None:
-            print(f"{architecture} {describe(entry)}: {reason}", flush=True)
-        return reason is None
-
-    def serve(key: Key) -> list[Tiles]:
-        return choose(candidates(architecture, key), fits)
-
-    with ThreadPoolExecutor(jobs) as threads:
-        return [entry for found in threads.map(serve, keys) for entry in found]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     options = _parser().parse_args(arguments)
     if not options.offline:
-        from benchmarks.tune_measured import measure_tables
+        from benchmarks.tune.measured import measure_tables
 
         return measure_tables(options)
     folders = [None, *options.other_triton]
@@ -95,9 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("compiling with triton " + " and ".join(c.version for c in compilers), flush=True)
     try:
         for architecture in options.arch or ARCHITECTURES:
+            search = Search(
+                architecture=architecture,
+                compilers=compilers,
+                screen=options.screen,
+                models=read_table(options.like) if options.like else (),
+            )
             for head_dim in options.head_dim or HEAD_DIMS:
-                keys = [key for key in keys_of_table(architecture) if key.head_dim == head_dim]
-                entries = tidy(tune_offline(architecture, keys, compilers, options.jobs))
+                entries = tidy(tune_offline(search, head_dim, options.jobs))
                 path = options.output / f"{architecture}.json"
                 write_table(path, entries, head_dim)
                 print(f"{path}: {len(entries)} entries of head_dim {head_dim}", flush=True)
@@ -121,6 +76,15 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="FOLDER",
         help="a folder with another Triton that must compile the entries too",
+    )
+    parser.add_argument(
+        "--screen",
+        action="store_true",
+        help="compile only the hardest variant of each candidate (benchmarks.compile_report "
+        "compiles the others of what is chosen)",
+    )
+    parser.add_argument(
+        "--like", choices=ARCHITECTURES, help="try what another architecture's table has first"
     )
     parser.add_argument("--minutes", type=float, help="stop measuring after so long")
     parser.add_argument("--output", type=Path, default=TABLES, help="where the tables go")

@@ -8,9 +8,13 @@ What carries it:
 - Hopper and Blackwell multiply tiles of 64 rows and take operands from 227 KB of shared memory, so
   tiles may be large, and the sums over the rows are held swapped, the head dim as their long side.
 - Ampere, Ada and consumer Blackwell (99 KB, 163 KB on A100) hold operands in registers: smaller
-  tiles, at first unswapped.
+  tiles, never swapped (where both spill, swapped ones spill ten times as much).
 - M, medium sequences, takes tiles of 64 rows: more programs, less waste at the ends. L takes the
-  largest that compile.
+  largest that compile; without descriptors on Hopper and later, where calls rarely go, those of M.
+
+Every key costs compilations, so there are more where more models are: head dims 64, 128 and 256
+have entries for more groups, for sentences up to 16 and up to 128 tokens (where head dim 80 spills
+on Hopper), and for long sequences apart.
 """
 
 from collections.abc import Iterator
@@ -27,6 +31,8 @@ REGISTERS = 256
 MOST_SUMS = 128 * 128
 # With operands in shared memory; they have descriptors too.
 LARGE = ("sm_90", "sm_100")
+# Head dims of most decoders.
+COMMON = (64, 128, 256)
 TILED: tuple[Kernel, ...] = ("tiled_forward", "backward_rows", "backward_keys")
 SINGLE: tuple[Kernel, ...] = ("single_forward", "single_backward")
 
@@ -54,13 +60,25 @@ class Key(NamedTuple):
     described: bool = False
 
 
+def single_tiles(head_dim: int) -> tuple[int, ...]:
+    """The tiles of regime S that a table may have for a head dim, the smallest first."""
+    if head_dim not in COMMON:
+        return SINGLE_TILES[1:3]
+    return tuple(tile for tile in SINGLE_TILES if tile * head_dim <= MOST_SUMS)
+
+
+def groups_of(architecture: str, head_dim: int) -> tuple[int, ...]:
+    """The groups that regime S has entries for; the others are served by the next."""
+    return GROUPS if architecture == "sm_90" and head_dim in COMMON else (1, 4, 8)
+
+
 def keys_of_table(architecture: str) -> Iterator[Key]:
     """All that a table may have entries for."""
     for head_dim in HEAD_DIMS:
-        for kernel in SINGLE:
-            for longest in SINGLE_TILES:
-                if longest * head_dim <= MOST_SUMS:
-                    yield from (Key(kernel, head_dim, longest, group) for group in GROUPS)
+        groups = groups_of(architecture, head_dim)
+        for longest in single_tiles(head_dim):
+            for kernel in SINGLE:
+                yield from (Key(kernel, head_dim, longest, group) for group in groups)
         for kernel in TILED:
             yield Key(kernel, head_dim, MEDIUM)
             yield Key(kernel, head_dim, 0)
@@ -91,11 +109,14 @@ def candidates(architecture: str, key: Key) -> list[Tiles]:
 
 def _single(architecture: str, key: Key) -> Iterator[Tiles]:
     # Swapped, the long side of dk and dv is the head dim, which should not be the shorter one.
-    swapped_first = architecture in LARGE and key.head_dim >= key.longest
-    orders = (swapped_first, not swapped_first) if key.kernel == "single_backward" else (False,)
+    orders: tuple[bool, ...] = (False,)
+    if key.kernel == "single_backward" and architecture in LARGE:
+        orders = (True, False) if key.head_dim >= key.longest else (False, True)
     rows = min(key.group * key.longest, MOST_ROWS)
     while rows >= min(key.longest, FEWEST_ROWS):
-        for swapped in orders:
+        # 64 rows spill more than 128, and more than 32, on every architecture tried.
+        hopeless = key.kernel == "single_backward" and (rows, key.longest) == (64, 128)
+        for swapped in () if hopeless else orders:
             for warps in _warps(key, rows):
                 yield Tiles(
                     kernel=key.kernel,
@@ -123,7 +144,9 @@ def _warps(key: Key, rows: int) -> list[int]:
 
 
 def _tiled_shapes(architecture: str, key: Key) -> tuple[Shape, ...]:
-    kernel, head_dim, medium = key.kernel, key.head_dim, key.longest > 0
+    kernel, head_dim = key.kernel, key.head_dim
+    medium = key.longest > 0 or (architecture in LARGE and not key.described)
+    medium = medium or not (architecture in LARGE or head_dim in COMMON)
     if kernel == "tiled_forward":
         return _forward_shapes(architecture, head_dim, medium)
     if kernel == "backward_rows":

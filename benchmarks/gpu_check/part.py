@@ -1,6 +1,6 @@
 """One part of ``benchmarks.gpu_check``, in a process of its own.
 
-    python -m benchmarks.gpu_check_part a --device cuda --seconds 60
+    python -m benchmarks.gpu_check.part a --device cuda --seconds 60
 
 A kernel that reads where it must not takes its process and CUDA context along; so each part has
 its own, and the others go on.
@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import Any
 
 # Only for a clone that is not installed: `kernels` holds nothing but the package lmsl_kernels.
-sys.path.append(str(Path(__file__).parents[1] / "kernels"))
+sys.path.append(str(Path(__file__).parents[2] / "kernels"))
 
 import torch
 
-from benchmarks.attention import choose_device, parse_share
-from benchmarks.attention_runs import warm_up
+from benchmarks.attention.flags import choose_device, parse_share
+from benchmarks.attention.runs import warm_up
 from benchmarks.common import write_json
-from benchmarks.gpu_check_device import compiles, graphs, launches
-from benchmarks.gpu_check_model import models
-from benchmarks.gpu_check_numerics import determinism, huge, numerics
-from benchmarks.gpu_check_scope import Scope, Skipped
-from benchmarks.gpu_check_tools import memcheck, train
+from benchmarks.gpu_check.device import compiles, graphs, launches
+from benchmarks.gpu_check.model import models
+from benchmarks.gpu_check.numerics import determinism, huge, numerics
+from benchmarks.gpu_check.scope import Scope, Skipped
+from benchmarks.gpu_check.tools import memcheck, train
 from lmsl.errors import InputError
 
 
@@ -66,7 +66,7 @@ PARTS: dict[str, Part] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one part; 0 passed, 1 failed, 2 bad input, 3 skipped."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_check_part")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_check.part")
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--seconds", type=float, default=600.0)

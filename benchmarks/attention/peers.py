@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks.attention_batch import Batch, Layout
-from benchmarks.attention_cells import DTYPES, Cell
+from benchmarks.attention.batch import Batch, Layout
+from benchmarks.attention.cells import DTYPES, Cell
 from lmsl_kernels import attention
 from lmsl_kernels.api import why_not as implementation_why_not
 from lmsl_kernels.plan import PackPlan, plan_lengths

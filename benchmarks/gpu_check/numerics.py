@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.attention_batch import Batch, lay_out, make_batch
-from benchmarks.attention_cells import Cell
-from benchmarks.attention_gate import PARTS, TOLERANCE
-from benchmarks.gpu_check_scope import Scope, Skipped
+from benchmarks.attention.batch import Batch, lay_out, make_batch
+from benchmarks.attention.cells import Cell
+from benchmarks.attention.gate import PARTS, TOLERANCE
+from benchmarks.gpu_check.scope import Scope, Skipped
 from lmsl_kernels import PackPlan, attention, reference_attention
 from lmsl_kernels.cases import Case, pairwise_cases
 from lmsl_kernels.plan import plan_lengths

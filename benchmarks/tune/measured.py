@@ -17,17 +17,17 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from benchmarks.attention_timing import time_calls
-from benchmarks.compile_pool import Compiler
-from benchmarks.tune import rejection
-from benchmarks.tune_candidates import SINGLE, Key, candidates, keys_of_table
-from benchmarks.tune_tables import describe, expand, for_plain_calls, tidy, write_table
+from benchmarks.attention.timing import time_calls
+from benchmarks.compile_report.pool import Compiler
+from benchmarks.tune.candidates import SINGLE, Key, candidates, keys_of_table
+from benchmarks.tune.search import Search
+from benchmarks.tune.tables import describe, expand, for_plain_calls, tidy, write_table
+from lmsl_kernels.call import make_call
 from lmsl_kernels.launch import (
     INTERPRETED,
     Launch,
     backward_launches,
     forward_launches,
-    make_call,
 )
 from lmsl_kernels.plan import plan_pack
 from lmsl_kernels.reference import reference_attention
@@ -99,10 +99,11 @@ def no_gpu(asked: Sequence[str]) -> str | None:
 def fastest(name: str, key: Key, compiler: Compiler) -> list[Tiles]:
     """The fastest entry for plain calls, and the fastest for all where that is another."""
     options = candidates(name, key)
+    search = Search(architecture=name, compilers=[compiler])
     with ThreadPoolExecutor(compiler.jobs) as threads:
 
         def fits(entry: Tiles) -> bool:
-            return rejection(name, entry, [compiler]) is None
+            return search.rejection(entry) is None
 
         plain = list(threads.map(fits, map(for_plain_calls, options)))
         general = list(threads.map(lambda e, ok: ok and fits(e), options, plain))

@@ -12,8 +12,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from benchmarks.attention_batch import Batch, gather
-from benchmarks.attention_peers import Peer
+from benchmarks.attention.batch import Batch, gather
+from benchmarks.attention.peers import Peer
 from lmsl_kernels import reference_attention
 
 PARTS = ("out", "dq", "dk", "dv")

@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from benchmarks.attention_batch import Batch
-from benchmarks.attention_cells import Direction
-from benchmarks.attention_gate import passes
-from benchmarks.attention_peers import Peer
+from benchmarks.attention.batch import Batch
+from benchmarks.attention.cells import Direction
+from benchmarks.attention.gate import passes
+from benchmarks.attention.peers import Peer
 
 _GRAPH_MS, _REPLAYS, _SAMPLES = 4.0, 3, 7
 _MOST_CALLS = 100

@@ -1,9 +1,9 @@
 """The record of a whole compilation: what it says, and whether it still holds.
 
-``benchmarks/results/compile_<triton version>.json`` has a line for every case (see
-``compile_cases``) of the architectures it declares. A line begins with the digest of all that the
-result depends on, so a kernel that was changed since shows; one that was not need not be compiled
-again.
+``benchmarks/results/compile_<triton version>.json`` has a line for every case (see ``cases``) of
+the architectures and head dims it declares, of some only for the hardest variant of every entry.
+A line begins with the digest of all that the result depends on, so a kernel that was changed since
+shows; one that was not need not be compiled again.
 """
 
 import json
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS
-from benchmarks.compile_cases import Case, cases_of
-from benchmarks.compile_pool import digest_of
-from benchmarks.offline import Compiled
+from benchmarks.compile_report.cases import Case, Scope, cases_of
+from benchmarks.compile_report.offline import Compiled
+from benchmarks.compile_report.pool import digest_of
 
 COLUMNS = ("digest", "registers", "spills", "stack", "shared", "tensor", "matrix")
 
@@ -25,8 +25,8 @@ class Record:
     """What one version of Triton makes of all cases."""
 
     triton: str
-    architectures: list[str] = field(default_factory=list)
-    """What it covers, completely."""
+    scopes: dict[str, dict[int, Scope]] = field(default_factory=dict)
+    """What it covers completely, by architecture and head dim."""
     lines: dict[str, list[Any]] = field(default_factory=dict)
     """By the name of a case, what ``COLUMNS`` says."""
 
@@ -51,9 +51,11 @@ def read_record(path: Path) -> Record:
     fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if fields["columns"] != list(COLUMNS):
         raise ValueError(f"{path}: columns must be {list(COLUMNS)}, got {fields['columns']}")
-    return Record(
-        triton=fields["triton"], architectures=fields["architectures"], lines=fields["cases"]
-    )
+    scopes = {
+        name: {int(head_dim): scope for head_dim, scope in of.items()}
+        for name, of in fields["scopes"].items()
+    }
+    return Record(triton=fields["triton"], scopes=scopes, lines=fields["cases"])
 
 
 def write_record(path: Path, record: Record) -> None:
@@ -64,7 +66,7 @@ def write_record(path: Path, record: Record) -> None:
     ]
     head = {
         "triton": record.triton,
-        "architectures": record.architectures,
+        "scopes": record.scopes,
         "columns": list(COLUMNS),
     }
     text = json.dumps(head, indent=2)[:-2] + ',\n  "cases": {\n' + ",\n".join(lines) + "\n  }\n}\n"
@@ -102,4 +104,9 @@ def problems(record: Record, digests: Mapping[str, str], cases: Sequence[Case]) 
 
 def cases_in_scope(record: Record) -> list[Case]:
     """All cases that a record has to have."""
-    return [case for name in record.architectures for case in cases_of(name)]
+    return [
+        case
+        for name, scopes in record.scopes.items()
+        for head_dim, scope in scopes.items()
+        for case in cases_of(name, [head_dim], scope)
+    ]

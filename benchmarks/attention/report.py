@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.attention_peers import OURS_BEGIN
+from benchmarks.attention.peers import OURS_BEGIN
 from benchmarks.common import table
 
 

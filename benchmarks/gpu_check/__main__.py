@@ -33,15 +33,15 @@ from pathlib import Path
 from typing import Any
 
 # Only for a clone that is not installed: `kernels` holds nothing but the package lmsl_kernels.
-sys.path.append(str(Path(__file__).parents[1] / "kernels"))
+sys.path.append(str(Path(__file__).parents[2] / "kernels"))
 
 import torch
 
-from benchmarks.attention import choose_device, slug
+from benchmarks.attention.flags import choose_device, slug
 from benchmarks.common import RESULTS, machine, machine_lines, write_json
-from benchmarks.gpu_check_part import PARTS, Part, run_part
-from benchmarks.gpu_check_scope import Scope, merge
-from benchmarks.gpu_check_tools import benchmark, run_program
+from benchmarks.gpu_check.part import PARTS, Part, run_part
+from benchmarks.gpu_check.scope import Scope, merge
+from benchmarks.gpu_check.tools import benchmark, run_program
 from lmsl.errors import InputError
 
 LETTERS = "abcdefghi"
@@ -176,7 +176,7 @@ def _child(plan: Plan, letter: str, share: int, folder: Path) -> dict[str, Any]:
         return {"status": "skipped", "reason": "no time was left", "answer": {}, "seconds": 0.0}
     path = folder / f"{letter}{share}.json"
     command = [
-        *(sys.executable, "-m", "benchmarks.gpu_check_part", letter),
+        *(sys.executable, "-m", "benchmarks.gpu_check.part", letter),
         *("--device", str(plan.device), "--record", str(path)),
         *("--share", f"{share}/{_shares(plan, letter)}"),
         # Its own limit comes first, so that it can answer.

@@ -4,7 +4,7 @@ Every compilation runs in a worker, so that a compiler that crashes costs one re
 given back, and another version of Triton than the caller's (``PYTHONPATH`` of the worker) can be
 asked as well. Results are appended to ``<folder>/<triton version>.jsonl`` under their digest.
 
-``python -m benchmarks.compile_pool`` is the worker: a case a line in, a result a line out.
+``python -m benchmarks.compile_report.pool`` is the worker: a case a line in, a result a line out.
 """
 
 import json
@@ -20,8 +20,8 @@ from threading import Lock
 from typing import Any
 
 from benchmarks.common import REPOSITORY
-from benchmarks.compile_cases import Case, Variant, launch_of
-from benchmarks.offline import Compiled, compile_launch, launch_digest
+from benchmarks.compile_report.cases import Case, Variant, launch_of
+from benchmarks.compile_report.offline import Compiled, compile_launch, launch_digest
 from lmsl_kernels.tuning import Tiles
 
 CACHE = REPOSITORY / "build" / "compiled"
@@ -96,7 +96,7 @@ class Compiler:
 class _Worker:
     def __init__(self, environment: dict[str, str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "benchmarks.compile_pool"],
+            [sys.executable, "-W", "ignore", "-m", "benchmarks.compile_report.pool"],
             cwd=REPOSITORY,
             env=environment,
             stdin=subprocess.PIPE,

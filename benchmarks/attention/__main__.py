@@ -11,8 +11,8 @@ masks and plans made once a step on everybody's own time. First over lengths not
 a warm-up over as many other batches), then over the same batches again. *Mixes*: what layers under
 the string 0011 cost against the mean of 0000 and 1111.
 
-A contender is timed in a cell when it passes the gate there (see ``attention_gate``); one that
-does not is shown as wrong, and one that cannot run with its reason. Formulas: ``attention_cells``.
+A contender is timed in a cell when it passes the gate there (see ``gate``); one that
+does not is shown as wrong, and one that cannot run with its reason. Formulas: ``cells``.
 
 Nothing is imported that GPU machines without a network tend to lack, hence argparse.
 """
@@ -26,15 +26,15 @@ from pathlib import Path
 from typing import Any
 
 # Only for a clone that is not installed: `kernels` holds nothing but the package lmsl_kernels.
-sys.path.append(str(Path(__file__).parents[1] / "kernels"))
+sys.path.append(str(Path(__file__).parents[2] / "kernels"))
 
-import torch
 
-from benchmarks import attention_cells as cells_module
-from benchmarks.attention_cells import Cell, headline_cells, other_cells, quick_cells, stream_cells
-from benchmarks.attention_peers import OURS, Peer, peers
-from benchmarks.attention_report import print_table
-from benchmarks.attention_runs import Run, kernels_of, mixes_of, streams_of, warm_up
+from benchmarks.attention import cells as cells_module
+from benchmarks.attention.cells import Cell, headline_cells, other_cells, quick_cells, stream_cells
+from benchmarks.attention.flags import choose_device, parse_share, slug
+from benchmarks.attention.peers import OURS, Peer, peers
+from benchmarks.attention.report import print_table
+from benchmarks.attention.runs import Run, kernels_of, mixes_of, streams_of, warm_up
 from benchmarks.common import RESULTS, machine, machine_lines, write_json
 from benchmarks.plots import draw, require_matplotlib
 from lmsl.errors import InputError
@@ -133,29 +133,6 @@ def run(settings: Settings) -> int:
     return int(_ours_is_wrong(record))
 
 
-def choose_device(name: str) -> torch.device:
-    """The device by its name; an absent one is bad input."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"--device: expected cpu or cuda, got {name!r}") from error
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"--device: expected cpu or cuda, got {name!r}")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device: expected a CUDA device, found none; use --device cpu --quick")
-    return device
-
-
-def parse_share(flag: str, text: str) -> tuple[int, int]:
-    """``"2/12"`` as the third of twelve shares."""
-    number, _, total = text.partition("/")
-    if not (number.isdigit() and total.isdigit() and int(number) < int(total)):
-        raise InputError(f"{flag}: expected K/N with K from 0 to N - 1, got {text!r}")
-    return int(number), int(total)
-
-
 def _check(settings: Settings) -> tuple[Peer, ...]:
     """The contenders; raises ``InputError`` for settings that make no sense."""
     for name in ("steps", "layers"):
@@ -217,12 +194,6 @@ def _ours_is_wrong(record: dict[str, Any]) -> bool:
         for table in ("kernels", "streams")
         for figures in record.get(table, [])
     )
-
-
-def slug(name: str, quick: bool = False) -> str:
-    """A device's name as part of a file's."""
-    words = "".join(c if c.isalnum() else " " for c in name.lower()).split()
-    return "_".join([*words, *(["quick"] if quick else [])])
 
 
 if __name__ == "__main__":

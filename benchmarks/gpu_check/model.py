@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.gpu_check_scope import Scope
+from benchmarks.gpu_check.scope import Scope
 from lmsl.attention import no_mask, pack_attention
 from lmsl.unmasking import unmask
 from lmsl_kernels import attention

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from benchmarks.attention_cells import DTYPES, Cell
+from benchmarks.attention.cells import DTYPES, Cell
 
 Layout = Literal["packed", "padded"]
 

@@ -15,10 +15,11 @@ from lmsl.run_directory import (
     write_json,
     writing,
 )
+from lmsl.statistics import verdict
 
 
 def summarise(output: Path, folders: Sequence[Path], console: Console) -> None:
-    """Write ``sweep.json`` and show, for every unmask string, mean and deviation over seeds.
+    """Write ``sweep.json``; show mean and deviation of every string, and what may be concluded.
 
     The string with the best mean on dev is marked; test is for reporting, not for choosing.
     """
@@ -31,7 +32,7 @@ def summarise(output: Path, folders: Sequence[Path], console: Console) -> None:
     with writing(output):
         document = {"metric": rows[0]["metric"], "best": best, "runs": rows}
         write_json(output / "sweep.json", document | ({"pruned": dropped} if dropped else {}))
-    for line in table(by_string, best):
+    for line in (*table(by_string, best), *verdict(output)):
         console.say(line)
 
 

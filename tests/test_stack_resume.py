@@ -125,7 +125,8 @@ def test_a_pruned_run_says_so_and_the_others_are_as_ever(
     assert [row["run"] for row in document["pruned"]] == ["0000/seed1"]
     for string in ("0011", "1101"):
         assert_near(output / string / "seed1", swept / string / "seed1")
-    assert "pruned after update 3: 0000" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "pruned after update 3: 0000" in said and "has the best mean F1 on dev" in said
     refused(capsys, line(data, output, "--stack", size), "0000", "dropped", "--overwrite")
     before = (run / "pruned.json").stat().st_mtime_ns
     sweep(data, output, *THREE, "--stack", size, "--prune", "--resume")

@@ -1,4 +1,4 @@
-"""The command line: ``lmsl train | predict | evaluate | data | probe``.
+"""The command line: ``lmsl train | sweep | predict | evaluate | report | data | probe``.
 
 Flags come from the dataclasses here and from :class:`lmsl.Config`. Results go to standard output,
 everything else to standard error. Exit status 2 is bad input, 1 a training that could not go on.
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -30,8 +30,10 @@ from lmsl.sentence import (
 USAGE = """usage: lmsl COMMAND [FLAGS]
 
   train      fine-tune a decoder as a sequence labeler (the same as python train.py)
+  sweep      the same for many unmask strings or seeds, several at once over one base
   predict    label a file or standard input with a trained run
   evaluate   score a trained run on labelled data
+  report     compare the runs of a sweep, in words and as one HTML file
   data       check, describe or convert data files
   probe      measure which layers of a model or run see to the right
 
@@ -48,6 +50,22 @@ class Train(Config):
 
     def __post_init__(self) -> None:
         """Checked later, as a Config: tyro makes a page of any error raised here."""
+
+
+Flags = TypeVar("Flags", bound=Train)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep(Train):
+    """Fine-tune many runs, several at once over one base: all unmask strings and seeds given.
+    Each is the run that lmsl train makes of it. Values not given come from --config, then from
+    --recipe."""
+
+    stack: int | Literal["auto"] = "auto"
+    """How many runs are trained at once; `auto`: as many as fit into memory."""
+    prune: bool = False
+    """After each epoch drop the strings whose dev score is in the lower half and below that of
+    the leader beyond chance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +109,19 @@ class Evaluate(Columns, Loaded):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Report:
+    """Compare the runs of a sweep: print which string is best and whether that is more than noise,
+    and write one HTML file that shows it."""
+
+    sweep: tyro.conf.Positional[Path]
+    """Folder of several runs."""
+    output: Path | None = None
+    """The file to write; by default report.html in the folder."""
+    png: Path | None = None
+    """Also write the figures as PNG files to this folder; needs the extra plots."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Data(Columns):
     """Check files before training on them, or convert them."""
 
@@ -127,8 +158,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
+        "sweep": _sweep,
         "predict": _predict,
         "evaluate": _evaluate,
+        "report": _report,
         "data": _data,
         "probe": _probe,
     }
@@ -167,24 +200,38 @@ def _parse(kind: Any, arguments: list[str], name: str, default: Any = None) -> A
 
 
 def _train(arguments: list[str]) -> int:
-    # Recipe and file decide the defaults that the flags are read against.
-    early = argparse.ArgumentParser(prog="lmsl train", add_help=False, allow_abbrev=False)
-    early.add_argument("--recipe")
-    early.add_argument("--config", type=Path)
-    known, _ = early.parse_known_args(arguments)
-    start = starting_point(known.recipe, known.config)
-    default = Train(**vars(start), config=known.config)
-    flags: Train = _parse(Train, arguments, "train", default)
-    config = Config(**{field.name: getattr(flags, field.name) for field in fields(Config)})
-    if not config.unmask:
-        raise InputError(
-            "--unmask: expected one or more strings such as 0011 (see --help), got none"
-        )
+    _, config = _training_flags(Train, "train", arguments)
     from lmsl.run import train_runs
 
     # Each Labeler is dropped at once: the next run needs the memory.
     deque(train_runs(config), maxlen=0)
     return 0
+
+
+def _sweep(arguments: list[str]) -> int:
+    flags, config = _training_flags(Sweep, "sweep", arguments)
+    from lmsl.run import train_runs
+
+    deque(train_runs(config, stack=flags.stack, prune=flags.prune), maxlen=0)
+    return 0
+
+
+def _training_flags(kind: type[Flags], name: str, arguments: list[str]) -> tuple[Flags, Config]:
+    """The flags of a training command, and what they say of its runs."""
+    # Recipe and file decide the defaults that the flags are read against.
+    early = argparse.ArgumentParser(prog=f"lmsl {name}", add_help=False, allow_abbrev=False)
+    early.add_argument("--recipe")
+    early.add_argument("--config", type=Path)
+    known, _ = early.parse_known_args(arguments)
+    start = starting_point(known.recipe, known.config)
+    default = kind(**vars(start), config=known.config)
+    flags: Flags = _parse(kind, arguments, name, default)
+    config = Config(**{field.name: getattr(flags, field.name) for field in fields(Config)})
+    if not config.unmask:
+        raise InputError(
+            "--unmask: expected one or more strings such as 0011 (see --help), got none"
+        )
+    return flags, config
 
 
 def _predict(arguments: list[str]) -> int:
@@ -235,6 +282,15 @@ def _evaluate(arguments: list[str]) -> int:
         gold = [sentence.tags or () for sentence in dataset]
         write_columns(options.predictions, dataset.sentences, gold, [d.tags for d in decoded])
     print(json.dumps(metrics, indent=2, ensure_ascii=False))
+    return 0
+
+
+def _report(arguments: list[str]) -> int:
+    options: Report = _parse(Report, arguments, "report")
+    from lmsl.report import write_report
+
+    for line in write_report(options.sweep, options.output, options.png, Console().say):
+        print(line)
     return 0
 
 

@@ -19,7 +19,7 @@ from lmsl.labeler import Labeler, Tagged
 from lmsl.loop import Update
 from lmsl.peft_format import save_adapter
 from lmsl.run_directory import INFO, write_json, write_text
-from lmsl.write import column_lines
+from lmsl.write import column_lines, in_some_document
 
 
 class Log:
@@ -86,7 +86,9 @@ def summary(metrics: dict[str, Any], plain: bool) -> str:
 def _write_predictions(path: Path, dataset: Dataset, tagged: Tagged, console: Console) -> None:
     gold: Sequence[Sequence[str]] = [sentence.tags or () for sentence in dataset]
     predicted = [decoded.tags for decoded in tagged.decoded]
-    lines, escaped = column_lines(dataset.sentences, gold, predicted)
+    known = any(sentence.document is not None for sentence in dataset)
+    sentences = [in_some_document(sentence) for sentence in dataset]
+    lines, escaped = column_lines(sentences, gold, predicted, documents=known)
     write_text(path, "".join(f"{line}\n" for line in lines))
     if escaped:
         console.say(f"  {path.name}: {escaped} words hold tabs or line ends, written as \\t, \\n")

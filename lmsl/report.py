@@ -1,0 +1,102 @@
+"""``lmsl report``: a sweep as one HTML file to look at, and its figures as PNG.
+
+The page holds everything it needs, style, script and figures, and forbids itself the network. It
+is put together here and nowhere else; what it says comes from ``lmsl.statistics``.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from lmsl.errors import InputError
+from lmsl.report_charts import charts
+from lmsl.report_examples import MOST_WORDS, find_examples
+from lmsl.report_png import check_plots, write_pngs
+from lmsl.report_svg import svg
+from lmsl.report_tables import rank_rows, string_table
+from lmsl.run_directory import write_text
+from lmsl.statistics import Analysis, analyse
+from lmsl.statistics_words import verdict_lines
+
+REPORT = "report.html"
+
+
+def write_report(
+    folder: Path, output: Path | None, png: Path | None, say: Callable[[str], None]
+) -> list[str]:
+    """Write the page (``report.html`` in the folder by default); returns the verdict on it.
+
+    Raises:
+        InputError: no runs, runs that cannot be compared, a file that cannot be written, or PNGs
+            asked for without matplotlib.
+    """
+    if png is not None:
+        check_plots()
+    analysis = analyse(folder)
+    target = output or folder / REPORT
+    if target.is_dir():
+        raise InputError(f"--output {target}: expected a file such as {target / REPORT}")
+    html = page(analysis)
+    with _writing(f"--output {target}"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_text(target, html)
+    say(f"{target}: {len(html.encode()) / 1e6:.1f} MB")
+    if png is not None:
+        with _writing(f"--png {png}"):
+            paths = write_pngs(charts(analysis)[0], png)
+        say(f"{png}: {', '.join(path.name for path in paths)}")
+    return verdict_lines(analysis)
+
+
+def page(analysis: Analysis) -> str:
+    """The HTML of a report."""
+    environment = Environment(
+        loader=PackageLoader("lmsl", "report_page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    drawn, missing = charts(analysis)
+    sweep = analysis.sweep
+    return environment.get_template("page.html").render(
+        title=sweep.folder.resolve().name,
+        model=sweep.runs[0][0].info.base,
+        data=_data_name(sweep.runs[0][0].folder),
+        strings=len(sweep.names),
+        seeds=[str(seed) for seed in sweep.seeds],
+        runs=len(sweep.names) * len(sweep.seeds),
+        exploratory=analysis.exploratory,
+        best=sweep.names[analysis.best],
+        metric=sweep.metric,
+        reported=analysis.reported,
+        results=analysis.results,
+        verdict=verdict_lines(analysis),
+        table=string_table(analysis),
+        ranks=rank_rows(analysis),
+        figures=[(chart, svg(chart)) for chart in drawn],
+        missing=missing,
+        examples=find_examples(analysis),
+        plain=sweep.plain,
+        most_words=MOST_WORDS,
+    )
+
+
+@contextmanager
+def _writing(place: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{place}: cannot be written ({reason}); choose another place") from error
+
+
+def _data_name(run: Path) -> str:
+    """What the run was trained on, by the settings it keeps; empty where they do not say."""
+    path = run / "config.yaml"
+    settings = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    name = settings.get("data") or settings.get("train") or ""
+    return str(name)

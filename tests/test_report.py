@@ -1,0 +1,224 @@
+"""The page of a sweep as a file: what it holds, what it escapes, how large it gets."""
+
+import json
+import re
+import sys
+from collections import Counter
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from lmsl.cli import main
+from lmsl.report import page
+from lmsl.report_charts import charts
+from lmsl.report_examples import MOST_SENTENCES, MOST_WORDS, find_examples
+from lmsl.report_svg import svg, ticks
+from lmsl.sentence import Sentence
+from lmsl.statistics import analyse
+from lmsl.vocabulary import LabelSet
+from tests.small_runs import refused
+from tests.sweep_tools import noisy, sentences, write_run, write_sweep
+
+SHARES = {"0000": 0.7, "0011": 0.15, "1111": 0.4}
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "</p></main>",
+    "{{ 7 * 7 }}{% raw %}",
+    "\u202e\u05de\u05d6\u05dc",
+    "\u0645\u0631\u062d\u0628\u0627",
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+    "x" * 5000,
+    "&amp;<!--",
+)
+
+
+class Page(HTMLParser):
+    """Counts elements, collects attributes and the text of the document."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements[tag] += 1
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sweep(tmp_path_factory.mktemp("sweeps") / "my sweep", SHARES, seeds=(1, 2))
+
+
+def test_the_command_writes_a_page_and_prints_the_verdict(
+    sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "deep" / "page.html"
+    assert main(["report", str(sweep), "--output", str(target)]) == 0
+    captured = capsys.readouterr()
+    assert "exploratory" in captured.out and "0011 has the best mean F1" in captured.out
+    assert str(target) in captured.err
+    found = Page(target.read_text(encoding="utf-8"))
+    for line in captured.out.splitlines():
+        assert line in found.text.replace("\u00a0", " ")
+    assert main(["report", str(sweep)]) == 0
+    assert (sweep / "report.html").read_bytes() == target.read_bytes()
+
+
+def test_the_page_needs_nothing_else(sweep: Path) -> None:
+    text = page(analyse(sweep))
+    found = Page(text)
+    assert found.elements["script"] == found.elements["style"] == 1
+    assert not found.elements.keys() & {"link", "img", "iframe", "object", "base"}
+    assert [value for name, value in found.attributes if name == "href"] == ["#sentences"]
+    assert not [name for name, _ in found.attributes if name.startswith("on") or name == "src"]
+    assert "default-src 'none'" in text and "@import" not in text and "url(" not in text
+
+
+def test_figures_of_the_table_are_those_of_the_runs(sweep: Path) -> None:
+    text = Page(page(analyse(sweep))).text
+    for string in SHARES:
+        for split in ("dev", "test"):
+            runs = [json.loads(p.read_text()) for p in sweep.glob(f"{string}/*/metrics.json")]
+            mean = sum(run[split]["f1"] for run in runs) / len(runs)
+            assert f"{100 * mean:.2f}" in text
+
+
+def test_all_figures_are_there(sweep: Path) -> None:
+    drawn, missing = charts(analyse(sweep))
+    assert [chart.key for chart in drawn] == ["scores", "scatter", "types", "curves", "cost"]
+    assert len(missing) == 1 and "influence" in missing[0]
+    for chart in drawn:
+        found = Page(str(svg(chart)))
+        assert found.elements["svg"] == 1 and "nan" not in str(svg(chart))
+    bars = Page(str(svg(drawn[2])))
+    assert bars.elements["rect"] == 2 * 3 + 3
+
+
+def test_hostile_words_types_and_names_are_text(tmp_path: Path) -> None:
+    types = ("<b>bold</b>", 'a"onfocus="x')
+    gold = [
+        Sentence(
+            words=HOSTILE, tags=(f"B-{types[0]}", f"I-{types[0]}", f"B-{types[1]}", *"OOOOOO")
+        )
+    ] * 3
+    folder = tmp_path / "<i>sweep & co"
+    for string, share in (("0000", 1.0), ("1111", 0.0)):
+        splits = {"dev": (gold, noisy(gold, share, (5,)))}
+        write_run(folder / string / "seed1", string, 1, splits)
+    text = page(analyse(folder))
+    found = Page(text)
+    assert found.elements["script"] == 1 and found.elements["main"] == 1
+    assert not found.elements.keys() & {"img", "b"} and "onfocus" not in dict(found.attributes)
+    for word in (*HOSTILE[:4], *HOSTILE[5:7], HOSTILE[8]):
+        assert word in found.text, word
+    assert "\u202e" not in text and "x" * 100 not in text
+    assert "<i>sweep & co" in found.text
+
+
+@pytest.mark.parametrize(
+    ("strings", "seeds", "test", "expected"),
+    [
+        (("0011", "1111"), (1,), True, "Sentences where 0011 and 1111 differ"),
+        (("0011", "0001"), (1, 2), True, "Sentences where 0011 and 0001 differ"),
+        (("0011",), (1,), True, "Sentences where 0011 errs"),
+        (("0011", "0000"), (1,), False, "Dev against test: the sweep has no test data"),
+        (("0000", "1111"), (1,), True, "Sentences where 0000 and 1111 differ"),
+    ],
+    ids=["no causal", "no full", "one string", "no test", "causal wins"],
+)
+def test_sweeps_that_lack_something(
+    strings: tuple[str, ...], seeds: tuple[int, ...], test: bool, expected: str, tmp_path: Path
+) -> None:
+    shares = {string: 0.1 + 0.3 * index for index, string in enumerate(strings)}
+    text = Page(page(analyse(write_sweep(tmp_path / "s", shares, seeds, test=test)))).text
+    assert expected in " ".join(text.split())
+
+
+def test_plain_tags(tmp_path: Path) -> None:
+    labels = LabelSet(("NOUN", "VERB"), plain=True)
+    gold = [Sentence(words=("run", "dog"), tags=("VERB", "NOUN"))] * 5
+    for string, tags in (("0000", ("NOUN", "NOUN")), ("1111", ("VERB", "NOUN"))):
+        splits = {split: (gold, [tags] * 5) for split in ("dev", "test")}
+        write_run(tmp_path / string / "seed1", string, 1, splits, plain=True, labels=labels)
+    text = " ".join(Page(page(analyse(tmp_path))).text.split())
+    assert "dev accuracy" in text and "accuracy by string" in text
+    assert "run NOUN, should be VERB dog" in text and "5 of 5 sentences" in text
+
+
+def test_runs_without_a_log_have_no_curves_and_that_is_said(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", SHARES, (1,), size=10)
+    for path in folder.rglob("log.jsonl"):
+        path.unlink()
+    assert "the runs kept no log" in page(analyse(folder))
+
+
+def test_ten_thousand_sentences_make_no_giant(tmp_path: Path) -> None:
+    gold = sentences(100) * 100
+    for string, share in (("0000", 0.6), ("1111", 0.1)):
+        tags = [*noisy(gold[:100], share, (1,))] * 100
+        write_run(tmp_path / string / "seed1", string, 1, {"dev": (gold, tags)})
+    analysis = analyse(tmp_path)
+    shown = find_examples(analysis)
+    assert len(shown.shown) == MOST_SENTENCES < shown.differing <= 10_000
+    numbers = [example.number for example in shown.shown]
+    assert numbers == sorted(set(numbers)) and numbers[0] < 100 and numbers[-1] > 9900
+    text = page(analysis)
+    assert len(text.encode()) < 1_500_000
+    assert f"{MOST_SENTENCES} of them are on this page" in text
+
+
+def test_a_very_long_sentence_is_cut_around_its_first_error(tmp_path: Path) -> None:
+    words = tuple(f"w{i}" for i in range(3000))
+    gold = [Sentence(words=words, tags=("O",) * 2500 + ("B-X",) + ("O",) * 499)]
+    for string, tags in (("0000", ("O",) * 3000), ("1111", gold[0].tags or ())):
+        write_run(tmp_path / string / "seed1", string, 1, {"dev": (gold, [tags])})
+    (example,) = find_examples(analyse(tmp_path)).shown
+    for reading in example.readings:
+        seen = [word for piece in reading.pieces for word in piece.words]
+        assert len(seen) == MOST_WORDS and seen[0] == "w2460" and "w2500" in seen
+    assert example.cut == 2800 and [reading.right for reading in example.readings] == [True, False]
+
+
+def test_pngs_are_written_with_matplotlib_and_refused_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    shares = {"0000": 0.5, "1111": 0.2}
+    sweep = write_sweep(tmp_path / "$s$", shares, (1,), size=10, types=("$a_b$", "X"))
+    png = tmp_path / "png"
+    assert main(["report", str(sweep), "--png", str(png)]) == 0
+    names = sorted(path.name for path in png.iterdir())
+    assert names == ["cost.png", "curves.png", "scatter.png", "scores.png", "types.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in png.iterdir())
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    refused(capsys, ["report", str(sweep), "--png", str(png)], "--png: expected matplotlib")
+
+
+def test_places_that_cannot_be_written_to(
+    sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    refused(capsys, ["report", str(tmp_path / "none")], "no such folder")
+    refused(capsys, ["report", str(sweep), "--output", str(tmp_path)], "expected a file")
+    target = str(tmp_path / "file" / "x.html")
+    refused(capsys, ["report", str(sweep), "--output", target], "cannot be written")
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (39.2, 99.8), (99.0, 99.001), (0, 0), (117, 141), (3, 123456)]
+)
+def test_ticks_are_few_round_and_enclose(low: float, high: float) -> None:
+    found = ticks(low, high)
+    assert found[0] <= low + 1e-6 and found[-1] >= high - 1e-6 and 2 <= len(found) <= 7
+    steps = {round(b - a, 9) for a, b in pairwise(found)}
+    assert len(steps) == 1
+    assert re.fullmatch(r"(1|2|2\.5|5)0*", f"{steps.pop():.9e}".split("e")[0].rstrip("0.") or "1")

@@ -1,0 +1,144 @@
+"""The report in a real browser: no console messages, filters that filter, no page that overflows.
+
+A page of ours holds the report in a frame, so that its script can use it as a reader would and
+choose its width; a window of Chromium cannot be as narrow as a phone.
+"""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lmsl.report import page
+from lmsl.report_examples import find_examples
+from lmsl.statistics import analyse
+from tests.sweep_tools import write_sweep
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+
+TYPES = ("LOC", 'P"E<R', "\u0639\u0631\u0628\u064a")
+SCRIPT = """
+const frame = document.querySelector("iframe"), result = {};
+const until = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+function look() {
+  const page = frame.contentDocument, root = page.documentElement;
+  const items = [...page.querySelectorAll("#list > li")];
+  return {
+    width: frame.contentWindow.innerWidth, overflow: root.scrollWidth - root.clientWidth,
+    keys: items.filter((item) => item.offsetParent !== null).map((item) => item.dataset.e),
+    text: page.getElementById("shown").textContent,
+    none: !page.getElementById("none").hidden, more: !page.getElementById("more").hidden,
+    back: frame.contentWindow.getComputedStyle(page.body).backgroundColor,
+  };
+}
+function choose(name, value) {
+  const field = frame.contentDocument.querySelector(`select[name=${name}]`);
+  field.value = value;
+  field.dispatchEvent(new Event("change", { bubbles: true }));
+}
+async function use() {
+  const page = frame.contentDocument;
+  result.wide = look();
+  page.getElementById("more").click();
+  result.more = look();
+  result.focus = page.activeElement.tagName;
+  result.kinds = [];
+  for (let kind = 0; kind < 4; kind += 1) {
+    choose("kind", String(kind));
+    result.kinds.push(look());
+  }
+  choose("kind", "0"); choose("type", "1"); choose("model", "1");
+  result.three = look();
+  page.querySelector("button[type=reset]").click();
+  await until(20);
+  result.reset = look();
+  frame.style.width = "390px";
+  await until(20);
+  result.narrow = look();
+  result.scrolls = [...page.querySelectorAll(".scroll")].map(
+    (box) => box.scrollWidth > box.clientWidth);
+  const fields = [...page.querySelectorAll("select")];
+  result.unnamed = fields.filter((field) => field.labels.length !== 1).length;
+  const reach = [...page.querySelectorAll("a[href], select, button, .scroll")];
+  result.stuck = reach.filter((each) => {
+    if (each.offsetParent === null) return false;
+    each.focus();
+    return page.activeElement !== each;
+  }).length;
+}
+frame.addEventListener("load", () => use().catch((error) => { result.error = String(error); })
+  .finally(() => { document.body.innerHTML = "";
+    document.body.appendChild(document.createElement("pre")).textContent =
+      JSON.stringify(result); }));
+"""
+
+
+def browse(report: str, folder: Path, *flags: str) -> dict[str, Any]:
+    """What the script found in the report, and what Chromium wrote to its console."""
+    frame = f'<iframe style="width: 1280px; height: 800px" srcdoc="{html.escape(report)}">'
+    wrapper = f"<!doctype html><meta charset=utf-8><body>{frame}</iframe><script>{SCRIPT}</script>"
+    (folder / "frame.html").write_text(wrapper, encoding="utf-8")
+    assert BROWSER is not None
+    command = [
+        *(BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+        *("--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom"),
+        *(f"--user-data-dir={folder / 'profile'}", "--window-size=1400,1000", *flags),
+        (folder / "frame.html").as_uri(),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=240)
+    found = re.search(r"<pre>(.*?)</pre>", done.stdout, re.DOTALL)
+    assert found is not None, done.stderr
+    result: dict[str, Any] = json.loads(html.unescape(found[1]))
+    result["console"] = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return result
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[str]]:
+    """A page, and the keys of its sentences."""
+    shares = {"0000": 0.6, "0011": 0.2, "1111": 0.3}
+    folder = tmp_path_factory.mktemp("browser") / "sweep"
+    analysis = analyse(write_sweep(folder, shares, (1, 2), size=120, types=TYPES))
+    return page(analysis), [example.keys for example in find_examples(analysis).shown]
+
+
+def with_error(keys: list[str], model: str = r"\d", kind: str = r"\d", type_: str = r"\d") -> list:
+    wanted = re.compile(rf"{model}\.{kind}\.{type_}")
+    return [each for each in keys if any(wanted.fullmatch(key) for key in each.split())]
+
+
+def test_a_reader_uses_the_page(report: tuple[str, list[str]], tmp_path: Path) -> None:
+    text, keys = report
+    assert len(keys) > 80
+    found = browse(text, tmp_path)
+    assert found["console"] == [] and "error" not in found
+    wide, narrow = found["wide"], found["narrow"]
+    assert (wide["width"], narrow["width"]) == (1280, 390)
+    assert wide["overflow"] == narrow["overflow"] == 0
+    assert any(found["scrolls"])
+    assert wide["keys"] == keys[:40] and wide["more"]
+    assert wide["text"] == f"{len(keys)} sentences, the first 40 shown"
+    assert found["more"]["keys"] == keys[:80] and found["focus"] == "LI"
+    for kind, seen in enumerate(found["kinds"]):
+        fitting = with_error(keys, kind=str(kind))
+        assert fitting and len(fitting) < len(keys)
+        assert seen["keys"] == fitting[:40] and not seen["none"]
+        assert seen["text"].startswith(f"{len(fitting)} of {len(keys)} sentences")
+    three = with_error(keys, "1", "0", "1")
+    assert found["three"]["keys"] == three[:40] and found["three"]["none"] == (not three)
+    assert found["reset"]["keys"] == keys[:40] and found["reset"]["text"] == wide["text"]
+    assert found["unnamed"] == found["stuck"] == 0
+
+
+def test_light_and_dark_follow_the_system(report: tuple[str, list[str]], tmp_path: Path) -> None:
+    dark = browse(report[0], tmp_path, "--blink-settings=preferredColorScheme=0")
+    light = browse(report[0], tmp_path, "--blink-settings=preferredColorScheme=1")
+    assert dark["console"] == light["console"] == []
+    assert sum(map(int, re.findall(r"\d+", dark["wide"]["back"]))) < 150
+    assert sum(map(int, re.findall(r"\d+", light["wide"]["back"]))) > 700

@@ -1,0 +1,275 @@
+"""From a folder of runs to a verdict: what is read, what is refused, what is said."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lmsl.errors import InputError
+from lmsl.labels import IGNORED
+from lmsl.sentence import Sentence
+from lmsl.statistics import analyse, verdict
+from lmsl.statistics_bootstrap import run_scores
+from lmsl.statistics_predictions import Entities, count, read_predictions
+from lmsl.statistics_read import read_sweep
+from lmsl.vocabulary import LabelSet
+from lmsl.write import column_lines
+from tests.sweep_tools import noisy, sentences, write_run, write_sweep
+
+SHARES = {"0000": 0.7, "0011": 0.15, "0110": 0.3, "1111": 0.2}
+LABELS = LabelSet(("O", "B-LOC", "I-LOC", "B-PER", "I-PER"))
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sweep(tmp_path_factory.mktemp("sweeps") / "one", SHARES, seeds=(1, 2, 3))
+
+
+def copied(sweep: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sweep, tmp_path / "copy"))
+
+
+def test_scores_are_those_of_the_runs(sweep: Path) -> None:
+    read = read_sweep(sweep)
+    assert read.names == tuple(SHARES) and read.seeds == (1, 2, 3) and read.notes == ()
+    for split, made in read.splits.items():
+        scores = run_scores(made)
+        assert made.hits.shape == (4, 3, 60) and made.unit == "sentences" and made.beyond == 0
+        for row, runs in enumerate(read.runs):
+            f1 = [run.metrics[split]["f1"] for run in runs]
+            assert scores[row] == pytest.approx(f1, abs=1e-12)
+
+
+def test_means_deviations_and_the_choice(sweep: Path) -> None:
+    analysis = analyse(sweep)
+    assert analysis.sweep.names[analysis.best] == "0011" and analysis.exploratory
+    assert (analysis.causal, analysis.middle, analysis.full) == (0, 2, 3)
+    dev = analysis.results["dev"]
+    assert dev.means == pytest.approx(dev.scores.mean(axis=1))
+    assert dev.deviations == pytest.approx(dev.scores.std(axis=1, ddof=1))
+    assert not dev.tied[0] and dev.tied[analysis.best]
+    assert [gain.name for gain in analysis.gains] == ["1111", "0110"]
+    # Each other pair of seeds picks on dev, the third reports on test.
+    test = analysis.results["test"].scores
+    fresh = []
+    for seed in range(3):
+        picked = np.delete(dev.scores, seed, axis=1).mean(axis=1).argmax()
+        fresh.append(test[picked, seed] - test[3, seed])
+    assert analysis.gains[0].fresh_seeds == pytest.approx(np.mean(fresh))
+
+
+def test_the_verdict_is_the_same_every_time_and_says_everything(sweep: Path) -> None:
+    lines = verdict(sweep)
+    assert lines == verdict(sweep)
+    text = "\n".join(lines)
+    for words in (
+        "exploratory: 3 seeds",
+        "0011 has the best mean F1 on dev",
+        "distinguishable from noise",
+        "the best of 4 equal strings with 3 seeds",
+        "Against 0000 (causal) it is +",
+        "Holm-corrected",
+        "Over always 1111 (every layer unmasked)",
+        "Over always 0110 (the middle unmasked)",
+        "on seeds that took no part in the choice",
+        "Spearman",
+        "without the causal ones by",
+    ):
+        assert words in text, words
+
+
+def test_five_seeds_are_not_exploratory_and_a_clear_winner_stands_alone(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"0000": 0.8, "1111": 0.05, "0011": 0.5})
+    lines = verdict(folder)
+    assert not any("exploratory" in line for line in lines)
+    assert any("1111 is distinguishable from noise: on dev no other" in line for line in lines)
+    assert "The choice is 1111 itself, so it gains nothing" in "\n".join(lines)
+
+
+def test_equal_strings_are_not_distinguishable(tmp_path: Path) -> None:
+    lines = verdict(write_sweep(tmp_path / "s", dict.fromkeys(("0001", "0011", "0111"), 0.3)))
+    assert any("is not distinguishable from noise: on dev" in line for line in lines)
+    assert not any("causal" in line for line in lines)
+
+
+def test_one_seed_one_string_and_no_test(tmp_path: Path) -> None:
+    lines = verdict(write_sweep(tmp_path / "s", {"0011": 0.2}, seeds=(7,), test=False))
+    assert len(lines) == 2 and "exploratory: one seed" in lines[0]
+    assert "0011: mean F1 on dev" in lines[1] and "no test data" in lines[1]
+
+
+def test_one_run_is_a_sweep_of_one(sweep: Path) -> None:
+    assert analyse(sweep / "0011" / "seed2").sweep.names == ("0011",)
+
+
+def test_one_seed_says_that_it_knows_nothing_of_seeds(tmp_path: Path) -> None:
+    analysis = analyse(write_sweep(tmp_path / "s", {"0000": 0.5, "1111": 0.2}, seeds=(1,)))
+    assert analysis.results["test"].deviations is None and analysis.luck is None
+    assert analysis.results["test"].half_widths is not None
+    assert analysis.gains[0].fresh_seeds is None
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_hardly_any_sentences(size: int, tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"0000": 0.5, "1111": 0.2}, seeds=(1,), size=size)
+    analysis = analyse(folder)
+    assert analysis.results["dev"].half_widths is None
+    assert all(analysis.results["dev"].tied)
+    assert "too little to resample" in "\n".join(verdict(folder))
+
+
+def test_zero_gold_entities(tmp_path: Path) -> None:
+    gold = [Sentence(words=("a", "b"), tags=("O", "O")) for _ in range(8)]
+    for string in ("0000", "1111"):
+        for seed in (1, 2):
+            splits = {split: (gold, [("O", "O")] * 8) for split in ("dev", "test")}
+            write_run(tmp_path / string / f"seed{seed}", string, seed, splits)
+    analysis = analyse(tmp_path)
+    assert analysis.results["test"].means.tolist() == [0.0, 0.0]
+    assert all(analysis.results["test"].tied)
+    assert "undefined" not in "\n".join(verdict(tmp_path))
+
+
+def test_documents_are_resampled_where_they_are_known(tmp_path: Path) -> None:
+    gold = [replace(s, document=str(i // 4)) for i, s in enumerate(sentences(24))]
+    folder = write_run(tmp_path / "run", "0011", 1, {"dev": (gold, noisy(gold, 0.3, (1,)))})
+    assert read_sweep(folder).splits["dev"].unit == "sentences"
+    predicted = noisy(gold, 0.3, (1,))
+    lines, _ = column_lines(gold, [s.tags or () for s in gold], predicted, documents=True)
+    (folder / "predictions.dev.conll").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    split = read_sweep(folder).splits["dev"]
+    assert (split.unit, split.hits.shape[-1], split.sentences) == ("documents", 6, 24)
+    f1 = json.loads((folder / "metrics.json").read_text())["dev"]["f1"]
+    result = analyse(folder).results["dev"]
+    assert result.units == 6 and result.scores[0, 0] == pytest.approx(f1)
+
+
+def test_a_finished_run_keeps_its_documents(tmp_path: Path) -> None:
+    from tests.small_runs import train, write_data
+
+    data = write_data(tmp_path / "data", {"train": 4, "dev": 4})
+    text = (data / "dev.conll").read_text(encoding="utf-8")
+    first, rest = text.split("\n\n", 1)
+    marked = f"-DOCSTART-\tO\n\n{first}\n\n-DOCSTART-\tO\n\n{rest}"
+    (data / "dev.conll").write_text(marked, encoding="utf-8")
+    run = train(data, tmp_path / "run", "--max-steps", "1")
+    split = read_sweep(run).splits["dev"]
+    assert (split.unit, split.hits.shape[-1], split.sentences) == ("documents", 2, 4)
+
+
+def test_gold_that_no_tag_shows_counts(tmp_path: Path) -> None:
+    gold = sentences(10)
+    gold[0] = replace(gold[0], missed=("LOC", "PER"))
+    run = write_run(tmp_path / "run", "0011", 1, {"dev": (gold, noisy(gold, 0.2, (1,)))})
+    split = read_sweep(run).splits["dev"]
+    f1 = json.loads((run / "metrics.json").read_text())["dev"]["f1"]
+    assert split.beyond == 2 and run_scores(split)[0, 0] == pytest.approx(f1)
+
+
+def test_words_without_a_label_and_hostile_words_come_back(tmp_path: Path) -> None:
+    words = ("#", "-DOCSTART-", "\u200b", "a\tb", "\u202eמזל", "x" * 500, "_")
+    tags = ("B-LOC", IGNORED, "O", "O", "B-PER", "I-PER", "O")
+    gold = [Sentence(words=words, tags=tags), Sentence(words=("-DOCSTART-",), tags=("B-LOC",))]
+    predicted = [("B-LOC", "B-LOC", *("O",) * 5), ("O",)]
+    run = write_run(tmp_path / "run", "0011", 1, {"dev": (gold, predicted)}, labels=LABELS)
+    read = read_predictions(run / "predictions.dev.conll", LABELS)
+    assert read.sentences[0].words == (*words[:3], "a\\tb", *words[4:])
+    assert read.sentences[0].tags == tags and not read.documents_known
+    assert count(read, Entities(plain=False)).tolist() == [[1, 1, 2], [0, 0, 1]]
+    assert read_sweep(run).splits["dev"].hits.tolist() == [[[2.0, 0.0]]]
+
+
+def test_an_underscore_may_be_a_plain_tag(tmp_path: Path) -> None:
+    gold = [Sentence(words=("a", "b"), tags=("_", "X"))]
+    labels = LabelSet(("O", "X", "_"), plain=True)
+    splits = {"dev": (gold, [("_", "_")])}
+    run = write_run(tmp_path / "run", "0011", 1, splits, plain=True, labels=labels)
+    read = read_predictions(run / "predictions.dev.conll", labels)
+    assert read.sentences[0].tags == ("_", "X")
+    assert read_sweep(run).metric == "accuracy"
+    assert run_scores(read_sweep(run).splits["dev"])[0, 0] == 0.5
+
+
+def test_strings_that_lack_seeds_are_left_out_and_named(sweep: Path, tmp_path: Path) -> None:
+    folder = copied(sweep, tmp_path)
+    shutil.rmtree(folder / "0110" / "seed2")
+    read = read_sweep(folder)
+    assert read.names == ("0000", "0011", "1111") and read.seeds == (1, 2, 3)
+    assert read.notes == ("0110 left out of the comparison: it lacks seed 2",)
+    for string in ("0000", "0011"):
+        shutil.rmtree(folder / string / "seed2")
+    read = read_sweep(folder)
+    assert read.names == tuple(SHARES) and read.seeds == (1, 3)
+    assert read.notes == ("seed 2 left out of the comparison: not every string has it",)
+    assert verdict(folder)[-1] == read.notes[0]
+
+
+def test_unfinished_runs_are_counted(sweep: Path, tmp_path: Path) -> None:
+    folder = copied(sweep, tmp_path)
+    (folder / "1011" / "seed1" / "checkpoint").mkdir(parents=True)
+    assert read_sweep(folder).notes == ("1 unfinished runs left out",)
+    (folder / "1011" / "seed2").mkdir()
+    (folder / "1011" / "seed2" / "pruned.json").write_text("{}")
+    note = "1 pruned runs left out: their strings had lost on dev"
+    assert read_sweep(folder).notes == ("1 unfinished runs left out", note)
+
+
+def test_further_axes_are_part_of_the_name(tmp_path: Path) -> None:
+    gold = sentences(12)
+    for axis, string in (("lr=0.1", "0000"), ("lr=0.1", "1111"), ("lr=0.2", "1111")):
+        splits = {"dev": (gold, noisy(gold, 0.3, (len(axis), len(string))))}
+        write_run(tmp_path / axis / string / "seed1", string, 1, splits)
+    read = read_sweep(tmp_path)
+    assert read.names == ("lr=0.1/0000", "lr=0.1/1111", "lr=0.2/1111")
+    assert analyse(tmp_path).causal == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda f: (f / "0011/seed1/metrics.json").write_text("{"), "scores of a run"),
+        (lambda f: (f / "0011/seed1/predictions.dev.conll").unlink(), "no such file"),
+        (lambda f: lines_of(f, lambda t: t.replace("w0.1\tO\tO", "w0.1\tO", 1)), "got 2 columns"),
+        (lambda f: lines_of(f, lambda t: t.replace("w0.1\t", "x\t", 1)), "one task at a time"),
+        (lambda f: lines_of(f, lambda t: t.split("\n\n", 1)[1]), "one task at a time"),
+        (lambda f: lines_of(f, lambda t: t.replace("\tO\n", "\tB-LOC\n")), "not of one run"),
+        (lambda f: shutil.copytree(f / "0011/seed1", f / "0011/seed01"), "has seed 1 already"),
+        (lambda f: scores_of(f, "dev"), "expected scores on dev"),
+        (lambda f: scores_of(f, "test"), "expected scores on test"),
+    ],
+    ids=["json", "gone", "columns", "words", "fewer", "counts", "twice", "no dev", "some test"],
+)
+def test_runs_that_contradict_are_refused(
+    change: object, expected: str, sweep: Path, tmp_path: Path
+) -> None:
+    assert callable(change)
+    folder = copied(sweep, tmp_path)
+    change(folder)
+    with pytest.raises(InputError, match=expected) as caught:
+        read_sweep(folder)
+    assert "\n" not in str(caught.value)
+
+
+def lines_of(folder: Path, change: object) -> None:
+    assert callable(change)
+    path = folder / "0011" / "seed1" / "predictions.dev.conll"
+    before = path.read_text(encoding="utf-8")
+    path.write_text(change(before), encoding="utf-8")
+    assert path.read_text(encoding="utf-8") != before
+
+
+def scores_of(folder: Path, split: str) -> None:
+    path = folder / "0011" / "seed1" / "metrics.json"
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    del metrics[split]
+    path.write_text(json.dumps(metrics), encoding="utf-8")
+
+
+def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected finished runs below it"):
+        read_sweep(tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        read_sweep(tmp_path / "none")

@@ -77,7 +77,7 @@ def expected_memory(
     """
     trained = trainable_parameters(tagger).values()
     name = resolve_optimizer(config.optimizer, device)
-    batch = pack([_some(task)] * tagger.head.runs, None, device)
+    batch = pack([_some(task)] * tagger.head.runs, None, device, tagger.bits)
     everything = _storages(chain(tagger.parameters(), tagger.buffers()))
     adapters = _storages(trained)
     return Memory(

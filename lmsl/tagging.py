@@ -15,7 +15,7 @@ from lmsl.decode import Floats
 from lmsl.errors import InputError
 from lmsl.examples import Example
 from lmsl.model import Tagger
-from lmsl.packing import pack, under_budget
+from lmsl.packing import pack
 
 # Of 512 to 16384, best for `tiny` on one core: 5 % faster than 8192 in the order of the file.
 CPU_TOKENS = 2048
@@ -69,7 +69,8 @@ def _log_probabilities(
             torch.inference_mode(),
             torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
         ):
-            for group in under_budget(by_length(examples), _budget(tokens_per_batch, device)):
+            budget = prediction_budget(tokens_per_batch, device)
+            for group in under_budget(by_length(examples), budget):
                 logits = tagger(pack([group], None, device))[0]
                 logs = logits.double().log_softmax(-1).cpu().numpy()
                 if np.isnan(logs).any():
@@ -88,5 +89,6 @@ def by_length(examples: Sequence[Example]) -> list[Example]:
     return sorted(examples, key=lambda example: -len(example.ids))
 
 
-def _budget(tokens_per_batch: int, device: torch.device) -> int:
+def prediction_budget(tokens_per_batch: int, device: torch.device) -> int:
+    """The most tokens of a pack without gradients."""
     return min(tokens_per_batch, CPU_TOKENS) if device.type == "cpu" else tokens_per_batch

@@ -114,10 +114,13 @@ def training_updates(
     steps = total_updates(len(task), config)
     per_epoch = updates_per_epoch(len(task), config.batch_size)
     drawn = [draw_updates(len(task), config, seed) for seed in clock.seeds]
+    # Here and after evaluations only: the walk through all modules takes milliseconds.
+    tagger.train()
     for step, sentences in enumerate(islice(zip(*drawn, strict=True), steps)):
         if step < done:
             continue
-        tagger.train()
+        if not tagger.training:
+            tagger.train()
         lr = peak_lr * _lr_factor(step, len(task), config)
         losses, tokens, counts = _gradients(
             tagger, task, sentences, config, clock, step, device, autocast

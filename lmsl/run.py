@@ -21,6 +21,7 @@ from lmsl.fit import epoch_ends, fit
 from lmsl.inputs import prepare, training_task
 from lmsl.labeler import Labeler
 from lmsl.lock import locked
+from lmsl.memory import Peak
 from lmsl.optim import resolve_optimizer
 from lmsl.pruning import drop_losers
 from lmsl.results import report
@@ -146,6 +147,7 @@ def _train_stack(
     session.announce(group)
     stack = session.stack_of(group)
     anew = session.config.overwrite and not session.config.resume and not stack.updates
+    peak = Peak(session.place.device)
     with making([run.folder for run in group], overwrite=anew):
         fit(
             stack,
@@ -156,6 +158,8 @@ def _train_stack(
             until=until,
             compared=compared,
         )
+    if all(run.over for run in group):
+        session.console.say(f"  {peak.line()}")
     for run in group:
         if run.over:
             yield run, _finish(session, run)

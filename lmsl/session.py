@@ -8,6 +8,7 @@ from lmsl.config import Config
 from lmsl.console import Console
 from lmsl.inputs import Prepared
 from lmsl.loop import Task
+from lmsl.memory import expected_memory
 from lmsl.optim import resolve_optimizer
 from lmsl.runs import Run, in_stacks
 from lmsl.stack import Place, Stack, assemble_runs
@@ -56,6 +57,15 @@ class Session:
             self.console.say(f"  {note}")
         optimizer = resolve_optimizer(self.config.optimizer, self.place.device)
         self.console.say(f"  learning rate {self.stack.lr:.2g}, {optimizer}")
+        expected = expected_memory(
+            self.stack.tagger,
+            self.task,
+            self.config,
+            clock=self.stack.clock,
+            device=self.place.device,
+            autocast=self.place.autocast,
+        )
+        self.console.say(f"  {expected.line()}")
         if self.stack.updates:
             self.console.say(f"  going on after update {self.stack.updates}")
         elif self.config.resume:

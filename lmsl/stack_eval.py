@@ -20,6 +20,7 @@ from lmsl.metrics import lost_entities, score
 from lmsl.model import Tagger
 from lmsl.packing import pack, under_budget
 from lmsl.stack import Place
+from lmsl.tagging import by_length, prediction_budget
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,8 @@ def run_emissions(
         rows[:, 0] = 0.0
     found = [[rows.copy() for rows in unread] for _ in range(runs)]
     tagger.eval()
-    for group in under_budget(examples.examples, config.tokens_per_batch):
+    budget = prediction_budget(config.tokens_per_batch, place.device)
+    for group in under_budget(by_length(examples.examples), budget):
         batch = pack([group] * runs, None, place.device, tagger.bits)
         on = place.autocast is not None
         with torch.autocast(place.device.type, dtype=place.autocast, enabled=on):

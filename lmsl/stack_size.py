@@ -16,6 +16,7 @@ import torch
 from lmsl.device import free_memory
 from lmsl.examples import Example
 from lmsl.loop import Task, draw_updates, total_updates, word_losses
+from lmsl.memory import kept_bytes
 from lmsl.packing import Pack, pack, under_budget
 from lmsl.runs import Run
 from lmsl.stack import Place, Stack
@@ -84,7 +85,7 @@ def run_bytes(stack: Stack, examples: Sequence[Example], task: Task, place: Plac
         _backward(stack, batch, place)
         passed = torch.cuda.max_memory_allocated(device) - before - trained
     else:
-        passed = int((1 + PASSING) * _kept_bytes(stack, batch, place))
+        passed = int((1 + PASSING) * kept_bytes(stack.tagger, batch, stack.clock, place.autocast))
     stack.parameters.zero_gradients()
     return held + passed
 
@@ -94,25 +95,6 @@ def _backward(stack: Stack, batch: Pack, place: Place) -> None:
     with torch.autocast(place.device.type, dtype=place.autocast, enabled=on):
         logits = stack.tagger(batch)
     word_losses(logits, batch, stack.config.loss).sum().backward()
-
-
-def _kept_bytes(stack: Stack, batch: Pack, place: Place) -> int:
-    """Bytes of the tensors that a forward keeps for its backward, parameters aside."""
-    ours = {
-        tensor.untyped_storage().data_ptr()
-        for tensor in (*stack.tagger.parameters(), *stack.tagger.buffers())
-    }
-    kept: dict[int, int] = {}
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in ours:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        _backward(stack, batch, place)
-    return sum(kept.values())
 
 
 def _gib(size: int) -> str:

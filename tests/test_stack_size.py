@@ -11,10 +11,11 @@ from lmsl.checkpoint import Progress
 from lmsl.cli import main
 from lmsl.config import Config
 from lmsl.loop import draw_updates, total_updates
+from lmsl.memory import kept_bytes
 from lmsl.packing import pack
 from lmsl.runs import Run, in_stacks
 from lmsl.stack import Place, Stack
-from lmsl.stack_size import _kept_bytes, largest_pack, run_bytes
+from lmsl.stack_size import largest_pack, run_bytes
 from tests.block_tools import assembled
 from tests.small_runs import SHORT
 from tests.tagger_tools import CPU, build_task
@@ -81,9 +82,8 @@ def test_a_stack_keeps_as_much_as_its_runs_alone(block: str) -> None:
     for count in (1, 4):
         seeds = tuple(range(count))
         stack = Stack(runs(count), assembled(block=block, seeds=seeds), config)
-        stack.clock.set(step=0, token_offset=(0,) * count, word_offset=(0,) * count)
         batch = pack([examples] * count, [task.labels] * count, CPU)
-        kept.append(_kept_bytes(stack, batch, PLACE))
+        kept.append(kept_bytes(stack.tagger, batch, stack.clock))
     assert kept[1] == pytest.approx(4 * kept[0], rel=0.1)
     stack = Stack(runs(1), assembled(block=block), config)
     before = [view.clone() for view in stack.parameters.views[0].values()]

@@ -15,7 +15,7 @@ from lmsl.decode import Floats
 from lmsl.errors import InputError
 from lmsl.examples import Example
 from lmsl.model import Tagger
-from lmsl.packing import pack
+from lmsl.packing import pack, under_budget
 
 # Of 512 to 16384, best for `tiny` on one core: 5 % faster than 8192 in the order of the file.
 CPU_TOKENS = 2048

@@ -92,7 +92,7 @@ def run(settings: Settings) -> int:
     data = _dataset(settings)
     config = _config(settings, len(data.sentences))
     task, classes = build_task(data, config)
-    runs = _runs(config, settings.seeds)
+    runs = _runs(config, settings.seeds)[: max(settings.sizes)]
     difference = gate(runs, task, classes, config)
     print(f"gate: stacked and alone differ by at most {difference:.1e} of loss or gradient norm")
     if not difference <= TOLERANCE:
@@ -140,7 +140,7 @@ def measure(
     settings: Settings, runs: Sequence[Run], task: Task, classes: int, config: Config
 ) -> list[dict[str, Any]]:
     """The figures of every size: seconds of both clocks for one update of each run."""
-    singles = [_updates([run], task, classes, config) for run in runs[: max(settings.sizes)]]
+    singles = [_updates([run], task, classes, config) for run in runs]
     stacks = {size: _updates(runs[:size], task, classes, config) for size in settings.sizes}
     for updates in (*singles, *stacks.values()):
         # The first one allocates, and the second one finds out how much it can keep.

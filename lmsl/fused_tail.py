@@ -5,8 +5,7 @@
 
 Kept for the backward: ``middle``, its scale, gate and up, and what the adapters of the output
 projection need. The backward writes the gradients of gate and up over them, the largest tensors of
-a layer, so it can run only once. (Taking the rows in tiles that fit the cache of a core was tried,
-with gradients and without: what it saves in memory it loses in calls.)
+a layer, so it can run only once.
 
 The output projection may be adapted; gate, up and down are frozen. Where one of them is not,
 ``block`` composes the same from single steps.
@@ -16,6 +15,7 @@ Shapes: N rows, H hidden features.
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -24,6 +24,8 @@ from torch.nn import functional
 from lmsl.fused_frozen import FrozenGroup
 from lmsl.fused_linear import FusedLinear, ReadRows
 from lmsl.fused_ops import norm_backward, norm_forward, swiglu_backward_
+
+_CACHED_ROWS = 800
 
 
 class Tail:
@@ -41,6 +43,12 @@ class Tail:
 
     def __call__(self, context: Tensor, hidden: Tensor, read: ReadRows | None = None) -> Tensor:
         """[N, heads * head_dim] and [N, H] to [N, H]; ``read`` as for ``FusedLinear``."""
+        rows = len(context)
+        if context.device.type == "cpu" and rows > 2 * _CACHED_ROWS and not self.out.adapted:
+            # What the rows of a whole stack of runs pass through would not stay in the cache.
+            # Adapted rows belong to runs and stay together.
+            parts = zip(context.split(_CACHED_ROWS), hidden.split(_CACHED_ROWS), strict=True)
+            return torch.cat([_Tail.apply(*part, self, []) for part in parts])
         factors = self.out.factors(context, read)
         return _Tail.apply(context, hidden, self, factors, *self.out.parameters())
 

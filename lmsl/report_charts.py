@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from statistics import fmean
+from typing import Any, Literal
 
 from lmsl.errors import InputError
 from lmsl.report_figures import Chart, Line, Mark, PlaneChart, RowChart, Series, Tone, shortened
@@ -10,6 +11,8 @@ from lmsl.statistics import Analysis
 from lmsl.statistics_read import Run
 
 _MOST_TYPES = 40
+_MOST_NAMES = 6
+_BINS = 30
 
 
 def charts(analysis: Analysis) -> tuple[list[Chart], list[str]]:
@@ -25,7 +28,7 @@ def charts(analysis: Analysis) -> tuple[list[Chart], list[str]]:
     if curves := _curves(analysis):
         drawn.append(curves)
     else:
-        missing.append("Learning curves: the runs kept no log with dev scores.")
+        missing.append("Learning curves: the runs kept no log of their training.")
     drawn.append(_cost(analysis))
     missing.append("Right-context influence by layer: these runs did not record it.")
     return drawn, missing
@@ -75,7 +78,7 @@ def _scatter(analysis: Analysis) -> PlaneChart:
             label=name,
             points=((float(dev[index]), float(test[index])),),
             tone=tone(analysis, index),
-            named=index in shown,
+            named=index in shown or len(analysis.sweep.names) <= _MOST_NAMES,
         )
         for index, name in enumerate(analysis.sweep.names)
     )
@@ -128,50 +131,74 @@ def _types(analysis: Analysis) -> RowChart | None:
 
 
 def _curves(analysis: Analysis) -> PlaneChart | None:
+    """Dev scores; where no run was scored more than once on dev, the training loss."""
     metric = "accuracy" if analysis.sweep.plain else "f1"
-    lines = []
-    for index, runs in enumerate(analysis.sweep.runs):
-        points = _mean_curve([_dev_scores(run, metric) for run in runs])
-        if points:
-            full = index == analysis.full and index != analysis.best
-            causal = index == analysis.causal and index != analysis.best
-            lines.append(
-                Line(
-                    label=analysis.sweep.names[index],
-                    points=points,
-                    tone=tone(analysis, index),
-                    dash="dashed" if causal else "dotted" if full else "solid",
-                    named=tone(analysis, index) != "muted",
-                )
-            )
-    if not lines:
+    logs = [[_log(run) for run in runs] for runs in analysis.sweep.runs]
+    dev = [_mean_curve([_dev_scores(log, metric) for log in each]) for each in logs]
+    if max(map(len, dev)) > 1:
+        y_axis = f"dev {analysis.sweep.metric}, %"
+        note = "Dev score at the end of each epoch, means over seeds."
+        curves = dev
+    else:
+        y_axis, note = "training loss", "Training loss, means over seeds and neighbouring updates."
+        curves = [_binned(_mean_curve([_losses(log) for log in each])) for each in logs]
+    lines = [_curve(analysis, i, points) for i, points in enumerate(curves) if points]
+    if max((len(line.points) for line in lines), default=0) < 2:
         return None
     # The named ones are drawn last, over the others.
     lines.sort(key=lambda line: line.named)
     return PlaneChart(
         key="curves",
         title="Learning curves",
-        note="Dev score at the end of each epoch, means over seeds.",
+        note=note,
         x_axis="updates",
-        y_axis=f"dev {analysis.sweep.metric}, %",
+        y_axis=y_axis,
         lines=tuple(lines),
         kind="lines",
     )
 
 
-def _dev_scores(run: Run, metric: str) -> dict[int, float]:
+def _curve(analysis: Analysis, index: int, points: tuple[tuple[float, float], ...]) -> Line:
+    dashes: dict[int | None, Literal["solid", "dashed", "dotted"]] = {
+        analysis.full: "dotted",
+        analysis.causal: "dashed",
+        analysis.best: "solid",
+    }
+    return Line(
+        label=analysis.sweep.names[index],
+        points=points,
+        tone=tone(analysis, index),
+        dash=dashes.get(index, "solid"),
+        named=tone(analysis, index) != "muted",
+    )
+
+
+def _log(run: Run) -> list[dict[str, Any]]:
     path = run.folder / "log.jsonl"
     if not path.is_file():
-        return {}
-    scores = {}
+        return []
+    entries = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
-            entry = json.loads(line)
-            if "dev" in entry:
-                scores[int(entry["step"])] = 100 * float(entry["dev"][metric])
-        except (ValueError, KeyError, TypeError) as error:
+            entries.append(dict(json.loads(line)))
+        except (ValueError, TypeError) as error:
             raise InputError(f"{path}:{number}: not a line of a log: {error!r:.100}") from error
-    return scores
+    return entries
+
+
+def _dev_scores(log: Sequence[dict[str, Any]], metric: str) -> dict[int, float]:
+    return {entry["step"]: 100 * entry["dev"][metric] for entry in log if "dev" in entry}
+
+
+def _losses(log: Sequence[dict[str, Any]]) -> dict[int, float]:
+    return {entry["step"]: fmean(entry["loss"]) for entry in log if "loss" in entry}
+
+
+def _binned(curve: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """The curve by means over equal numbers of neighbours."""
+    size = max(1, len(curve) // _BINS)
+    parts = [curve[start : start + size] for start in range(0, len(curve), size)]
+    return tuple((fmean(x for x, _ in part), fmean(y for _, y in part)) for part in parts)
 
 
 def _mean_curve(curves: Sequence[dict[int, float]]) -> tuple[tuple[float, float], ...]:

@@ -89,7 +89,7 @@ def _plane(chart: PlaneChart) -> tuple[list[Markup], int]:
     points = [point for line in chart.lines for point in line.points]
     xs = ticks(*_range([x for x, _ in points]))
     ys = ticks(*_range([y for _, y in points]))
-    left, right, bottom = 52, _WIDTH - _RIGHT - 6, 300
+    left, right, bottom = 52, _WIDTH - _RIGHT - 6, 270
     named = [line for line in chart.lines if line.named] if lines else []
     named.sort(key=lambda line: line.tone != "accent")
     top = 30 if named else 12

@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from lmsl.assemble import Assembled, LoRA, assemble
 from lmsl.base import Base
 from lmsl.checkpoint import load_checkpoint, restore, save_checkpoint
 from lmsl.config import Config
-from lmsl.lora import RunParameters, stacked_layers, strip_lora, trainable_parameters
+from lmsl.linears import replace_module
+from lmsl.lora import RunParameters, stacked_layers, trainable_parameters
 from lmsl.optim import build_optimizer, default_lr
 from lmsl.results import Log
 from lmsl.runs import Run
@@ -143,6 +145,12 @@ def assemble_runs(
         block=config.block,
         checkpointing=config.checkpointing,
     )
+
+
+def strip_lora(decoder: nn.Module) -> None:
+    """Take the adapters off again, in place: the frozen layers come back to their places."""
+    for name, layer in stacked_layers(decoder).items():
+        replace_module(decoder, name, layer.base)
 
 
 def shared_copy(decoder: Any) -> Any:

@@ -5,7 +5,8 @@ chance of any false finding in the family stays below 5 %. The set of strings ti
 Hsu's multiple comparisons with the best (1981, Annals of Statistics 9; 1996, Multiple Comparisons,
 chapter 4): a string leaves the set when some other is better by more than the largest of its
 differences to all others would reach by chance, so the set holds the truly best string with 95 %
-confidence, however many there are and though the winner was picked by looking.
+confidence, however many there are and though the winner was picked by looking. Differences enter
+the largest on equal terms, by rank (Beran 1988, JASA 83).
 """
 
 from dataclasses import dataclass
@@ -71,8 +72,11 @@ def tied_with_best(
         if not estimates.known:
             continue
         others = np.arange(strings) != index
-        worst = estimates.ratios()[others].max()
-        by_chance = estimates.deviates[:, others].max(axis=1)
+        ratios, deviates = estimates.ratios()[others], estimates.deviates[:, others]
+        # Each difference by its rank among its own resamples: those known from few degrees of
+        # freedom would outgrow the others, and nothing would ever leave the set.
+        by_chance = deviates.argsort(axis=0).argsort(axis=0).max(axis=1)
+        worst = (deviates < ratios).sum(axis=0).max()
         p = (1.0 + (by_chance >= worst).sum()) / (1.0 + len(by_chance))
-        tied[index] = worst <= 0 or p > 1 - level
+        tied[index] = ratios.max() <= 0 or p > 1 - level
     return tied

@@ -14,6 +14,7 @@ from lmsl.cli import main
 from lmsl.report import page
 from lmsl.report_charts import charts
 from lmsl.report_examples import MOST_SENTENCES, MOST_WORDS, find_examples
+from lmsl.report_figures import PlaneChart
 from lmsl.report_svg import svg, ticks
 from lmsl.sentence import Sentence
 from lmsl.statistics import analyse
@@ -159,6 +160,26 @@ def test_runs_without_a_log_have_no_curves_and_that_is_said(tmp_path: Path) -> N
     for path in folder.rglob("log.jsonl"):
         path.unlink()
     assert "the runs kept no log" in page(analyse(folder))
+
+
+def test_runs_scored_once_on_dev_show_their_loss(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", SHARES, (1, 2), size=10)
+    for number, path in enumerate(folder.rglob("log.jsonl")):
+        last = path.read_text(encoding="utf-8").splitlines()[-1]
+        losses = [json.dumps({"step": s, "loss": [1 / s + number]}) for s in range(1, 91)]
+        path.write_text("\n".join([*losses, last, ""]), encoding="utf-8")
+    curves = next(chart for chart in charts(analyse(folder))[0] if chart.key == "curves")
+    assert isinstance(curves, PlaneChart) and curves.y_axis == "training loss"
+    assert [len(line.points) for line in curves.lines] == [30, 30, 30]
+    assert curves.lines[0].points[0][0] == 2.0
+
+
+def test_a_broken_log_is_refused_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_sweep(tmp_path / "s", SHARES, (1,), size=10)
+    (folder / "0011" / "seed1" / "log.jsonl").write_text('{"step": 1}\n{"st', encoding="utf-8")
+    refused(capsys, ["report", str(folder)], "log.jsonl:2: not a line of a log")
 
 
 def test_ten_thousand_sentences_make_no_giant(tmp_path: Path) -> None:

@@ -99,6 +99,16 @@ def test_few_seeds_widen_the_interval_as_students_t_does(seeds: int) -> None:
     assert widths[0] == pytest.approx(expected, rel=0.12)
 
 
+def test_seeds_that_agree_by_chance_are_not_taken_at_their_word() -> None:
+    spread = np.array([0.0001, 0.03, 0.05, 0.04, 0.2])
+    hits = (0.6 + spread[:, None] * np.array([-1, 0, 1]))[..., None]
+    rng = np.random.default_rng(0)
+    errors = estimate(resample(split(hits, np.ones_like(hits)), rng), rng).errors
+    own = spread / np.sqrt(3)
+    assert errors[0] > 0.4 * own[3] and errors[0] < errors[1] < 1.3 * own[3]
+    assert errors[4] == pytest.approx(own[4], rel=0.04)
+
+
 def test_a_better_string_is_found_and_the_worse_ones_leave_the_set() -> None:
     rng = np.random.default_rng(3)
     means = np.array([0.5, 0.7, 0.69, 0.4])

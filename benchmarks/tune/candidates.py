@@ -22,13 +22,15 @@ from typing import NamedTuple
 
 from lmsl_kernels.tuning import GROUPS, HEAD_DIMS, MEDIUM, SINGLE_TILES, Kernel, Tiles
 
-MOST_ROWS = 256
+# With operands in shared memory, and without (256 rows spill on sm_80 wherever 32 keys meet them).
+MOST_ROWS = {True: 256, False: 128}
 # Fewer in a turn would load keys and values from shared memory too often.
 FEWEST_ROWS = 32
 # Of one thread.
 REGISTERS = 256
-# Of dk, and of dv; with more they would take all registers of 8 warps.
-MOST_SUMS = 128 * 128
+# Of dk, and of dv: with more they would take all registers of 8 warps, or, beside operands in
+# registers, too many of them.
+MOST_SUMS = {True: 128 * 128, False: 128 * 64}
 # With operands in shared memory; they have descriptors too.
 LARGE = ("sm_90", "sm_100")
 # Head dims of most decoders.
@@ -60,11 +62,12 @@ class Key(NamedTuple):
     described: bool = False
 
 
-def single_tiles(head_dim: int) -> tuple[int, ...]:
+def single_tiles(head_dim: int, architecture: str = LARGE[0]) -> tuple[int, ...]:
     """The tiles of regime S that a table may have for a head dim, the smallest first."""
     if head_dim not in COMMON:
         return SINGLE_TILES[1:3]
-    return tuple(tile for tile in SINGLE_TILES if tile * head_dim <= MOST_SUMS)
+    most = MOST_SUMS[architecture in LARGE]
+    return tuple(tile for tile in SINGLE_TILES if tile * head_dim <= most)
 
 
 def groups_of(architecture: str, head_dim: int) -> tuple[int, ...]:
@@ -76,7 +79,7 @@ def keys_of_table(architecture: str) -> Iterator[Key]:
     """All that a table may have entries for."""
     for head_dim in HEAD_DIMS:
         groups = groups_of(architecture, head_dim)
-        for longest in single_tiles(head_dim):
+        for longest in single_tiles(head_dim, architecture):
             for kernel in SINGLE:
                 yield from (Key(kernel, head_dim, longest, group) for group in groups)
         for kernel in TILED:
@@ -112,7 +115,7 @@ def _single(architecture: str, key: Key) -> Iterator[Tiles]:
     orders: tuple[bool, ...] = (False,)
     if key.kernel == "single_backward" and architecture in LARGE:
         orders = (True, False) if key.head_dim >= key.longest else (False, True)
-    rows = min(key.group * key.longest, MOST_ROWS)
+    rows = min(key.group * key.longest, MOST_ROWS[architecture in LARGE])
     while rows >= min(key.longest, FEWEST_ROWS):
         # 64 rows spill more than 128, and more than 32, on every architecture tried.
         hopeless = key.kernel == "single_backward" and (rows, key.longest) == (64, 128)

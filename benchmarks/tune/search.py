@@ -8,6 +8,7 @@ from benchmarks.compile_report.cases import Case, required_cases
 from benchmarks.compile_report.pool import Compiler
 from benchmarks.tune.candidates import (
     COMMON,
+    LARGE,
     SINGLE,
     TILED,
     Key,
@@ -70,13 +71,15 @@ class Search:
         first = [entry for entry in known if entry in options]
         behind = options[options.index(first[0]) :] if first else options
         options = list(dict.fromkeys((*first, *behind)))
-        return choose(options, self.fits, plain_too=key.head_dim in COMMON)
+        # Elsewhere what fails with window and softcap mostly fails without.
+        plain_too = key.head_dim in COMMON and self.architecture in LARGE
+        return choose(options, self.fits, plain_too=plain_too)
 
     def serve_single(self, head_dim: int) -> list[Tiles]:
         """All entries of regime S for a head dim: of a group up to the first length it lacks."""
         found: list[Tiles] = []
         groups = groups_of(self.architecture, head_dim)
-        for longest in single_tiles(head_dim):
+        for longest in single_tiles(head_dim, self.architecture):
             for kernel in reversed(SINGLE):
                 for group in groups:
                     entries = self.serve(Key(kernel, head_dim, longest, group))

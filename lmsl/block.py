@@ -67,10 +67,8 @@ class BlockLayer:
         self._gate_up = FusedLinear([mlp.gate_proj, mlp.up_proj])
         self._down = FusedLinear([mlp.down_proj])
         self._tail = None
-        if not (self._out.adapted or self._gate_up.adapted or self._down.adapted):
-            self._tail = Tail(
-                self._out.frozen, self._gate_up.frozen, self._down.frozen, self._post_norm
-            )
+        if not (self._gate_up.adapted or self._down.adapted):
+            self._tail = Tail(self._out, self._gate_up.frozen, self._down.frozen, self._post_norm)
 
     def __call__(self, hidden: Tensor, places: Places, read: ReadRows | None = None) -> Tensor:
         """[N, H] to [N, H]; with ``read`` to its rows only."""
@@ -79,7 +77,7 @@ class BlockLayer:
             context = context.index_select(0, read.index)
             hidden = hidden.index_select(0, read.index)
         if self._tail is not None:
-            return self._tail(context, hidden)
+            return self._tail(context, hidden, read)
         hidden = hidden + self._out(context, read)
         inner = swiglu(self._gate_up(_norm(hidden, self._post_norm), read))
         return hidden + self._down(inner, read)

@@ -3,11 +3,12 @@
     middle = hidden + out(context)
     result = middle + down(silu(gate(norm(middle))) * up(norm(middle)))
 
-Kept for the backward: ``middle``, its scale, gate and up. The backward writes the gradients of
-gate and up over them, the largest tensors of a layer, so it can run only once. (Taking the rows in
-tiles that fit the cache of a core was tried: what it saves in memory it loses in calls.)
+Kept for the backward: ``middle``, its scale, gate and up, and what the adapters of the output
+projection need. The backward writes the gradients of gate and up over them, the largest tensors of
+a layer, so it can run only once.
 
-Only frozen projections: where one is adapted, ``block`` composes the same from single steps.
+The output projection may be adapted; gate, up and down are frozen. Where one of them is not,
+``block`` composes the same from single steps.
 
 Shapes: N rows, H hidden features.
 """
@@ -21,13 +22,14 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from lmsl.fused_frozen import FrozenGroup
+from lmsl.fused_linear import FusedLinear, ReadRows
 from lmsl.fused_ops import norm_backward, norm_forward, swiglu_backward_
 
 _CACHED_ROWS = 800
 
 
 class Tail:
-    """The frozen projections and the norm.
+    """The projections and the norm.
 
     Args:
         out, gate_up, down: of the layer.
@@ -35,40 +37,52 @@ class Tail:
     """
 
     def __init__(
-        self, out: FrozenGroup, gate_up: FrozenGroup, down: FrozenGroup, norm: Any
+        self, out: FusedLinear, gate_up: FrozenGroup, down: FrozenGroup, norm: Any
     ) -> None:
         self.out, self.gate_up, self.down, self.norm = out, gate_up, down, norm
 
-    def __call__(self, context: Tensor, hidden: Tensor) -> Tensor:
-        """[N, heads * head_dim] and [N, H] to [N, H]."""
-        if context.device.type == "cpu" and len(context) > 2 * _CACHED_ROWS:
+    def __call__(self, context: Tensor, hidden: Tensor, read: ReadRows | None = None) -> Tensor:
+        """[N, heads * head_dim] and [N, H] to [N, H]; ``read`` as for ``FusedLinear``."""
+        rows = len(context)
+        if context.device.type == "cpu" and rows > 2 * _CACHED_ROWS and not self.out.adapted:
             # What the rows of a whole stack of runs pass through would not stay in the cache.
+            # Adapted rows belong to runs and stay together.
             parts = zip(context.split(_CACHED_ROWS), hidden.split(_CACHED_ROWS), strict=True)
-            return torch.cat([_Tail.apply(*part, self) for part in parts])
-        return _Tail.apply(context, hidden, self)
+            return torch.cat([_Tail.apply(*part, self, []) for part in parts])
+        factors = self.out.factors(context, read)
+        return _Tail.apply(context, hidden, self, factors, *self.out.parameters())
 
 
 class _Tail(Function):
     @staticmethod
-    def forward(ctx: Any, context: Tensor, hidden: Tensor, tail: Tail) -> Tensor:
-        middle = _plus(tail.out.product(context), hidden)
+    def forward(
+        ctx: Any,
+        context: Tensor,
+        hidden: Tensor,
+        tail: Tail,
+        factors: list[Tensor | None],
+        *adapters: Tensor,
+    ) -> Tensor:
+        projected, saved = tail.out.forward(context, factors, adapters)
+        middle = _plus(projected, hidden)
         normed, scale = norm_forward(middle, tail.norm.weight, tail.norm.variance_epsilon)
         gate_up = tail.gate_up.product(normed)
         gate, up = gate_up.chunk(2, dim=1)
         inner = functional.silu(gate).mul_(up)
         ctx.tail = tail
-        ctx.save_for_backward(middle, scale, gate_up)
+        ctx.save_for_backward(middle, scale, gate_up, *saved)
         return _plus(tail.down.product(inner), middle)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        tail, (middle, scale, gate_up) = ctx.tail, ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        tail, (middle, scale, gate_up, *saved) = ctx.tail, ctx.saved_tensors
         grad_inner = tail.down.back(grad).to(gate_up.dtype)
         swiglu_backward_(grad_inner, gate_up)
         grad_normed = tail.gate_up.back(gate_up)
         grad_middle = norm_backward(grad_normed, middle, tail.norm.weight, scale).add_(grad)
-        return tail.out.back(grad_middle), grad_middle, None
+        back, adapters = tail.out.backward(grad_middle, saved, ctx.needs_input_grad[0])
+        return (back, grad_middle, None, None, *adapters)
 
 
 def _plus(fresh: Tensor, other: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ from tests.small_runs import train, write_data
     ],
 )
 def test_other_architectures_take_the_plain_path_and_say_so(family: str, reason: str) -> None:
-    lora = replace(SETTINGS["lora"], targets=())
+    lora = replace(SETTINGS["lora"], targets=("query-value",))
     changes = {"attn_pdrop": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0} if "gpt" in family else {}
     found = assembled(family, "auto", lora=lora, changes=changes)
     assert found.tagger.block is None

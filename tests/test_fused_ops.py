@@ -50,7 +50,7 @@ def test_the_tail(rows: int) -> None:
     wanted = torch.autograd.grad(expected, (context, hidden), direction)
     groups = [FusedLinear([linears["out"]]), FusedLinear([linears["gate"], linears["up"]])]
     groups.append(FusedLinear([linears["down"]]))
-    tail = Tail(*(group.frozen for group in groups), norm)
+    tail = Tail(groups[0], groups[1].frozen, groups[2].frozen, norm)
     found = tail(context, hidden)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     grads = torch.autograd.grad(found, (context, hidden), direction, retain_graph=True)

@@ -71,7 +71,8 @@ def run_emissions(
         rows[:, 0] = 0.0
     found = [[rows.copy() for rows in unread] for _ in range(runs)]
     tagger.eval()
-    for group in under_budget(examples.examples, config.tokens_per_batch):
+    # The budget is that of the whole stack here, or evaluation would need more than training.
+    for group in under_budget(examples.examples, config.tokens_per_batch // runs):
         batch = pack([group] * runs, None, place.device, tagger.bits)
         on = place.autocast is not None
         with torch.autocast(place.device.type, dtype=place.autocast, enabled=on):

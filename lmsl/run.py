@@ -26,7 +26,14 @@ from lmsl.optim import resolve_optimizer
 from lmsl.pruning import drop_losers
 from lmsl.results import report
 from lmsl.run_directory import RunInfo, check_place, is_pruned, making, next_folder, writing
-from lmsl.runs import Run, check_folders, find_progress, in_stacks, planned_runs
+from lmsl.runs import (
+    Run,
+    check_folders,
+    find_progress,
+    in_stacks,
+    planned_runs,
+    stacks_line,
+)
 from lmsl.sentence import file_shape
 from lmsl.session import Session
 from lmsl.stack import Place, alone
@@ -126,6 +133,8 @@ def _train_all(
     if not waiting:
         return
     size = session.stack_size(waiting) if size == "auto" else size
+    if size > 1 and len(waiting) > 1:
+        say(stacks_line(waiting, size))
     ends = epoch_ends(len(session.task), session.config)
     for until in ends if prune else ends[-1:]:
         behind = [run for run in waiting if not run.over and run.progress.updates < until]
@@ -171,7 +180,7 @@ def _finish(session: Session, run: Run) -> Labeler:
     assembled = alone(run, session.base, len(data.splits.labels), place)
     info = _info(session, run, assembled)
     labeler = Labeler(assembled.tagger, data.aligner, info, place.device, place.autocast)
-    if session.announced > 1:
+    if session.announced != 1:
         session.console.say(f"run: {run.name} -> {run.folder}")
     with writing(run.folder):
         report(labeler, run.config, run.folder, data, run.progress, session.console)

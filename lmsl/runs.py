@@ -111,6 +111,14 @@ def in_stacks(runs: Sequence[Run], size: int) -> list[list[Run]]:
     return stacks
 
 
+def stacks_line(runs: Sequence[Run], size: int) -> str:
+    """How runs are cut, for people."""
+    stacks = in_stacks(runs, size)
+    largest, count = max(map(len, stacks)), len(stacks)
+    even = "" if len(runs) == largest * count else "up to "
+    return f"{len(runs)} runs in {count} stack{'s' * (count > 1)} of {even}{largest}"
+
+
 def _strings(config: Config, depth: int, console: Console) -> list[str]:
     """The strings of all runs; those that an early exit makes equal are one."""
     chosen: dict[tuple[bool, ...], str] = {}

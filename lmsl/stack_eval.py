@@ -72,7 +72,8 @@ def run_emissions(
         rows[:, 0] = 0.0
     found = [[rows.copy() for rows in unread] for _ in range(runs)]
     tagger.eval()
-    budget = prediction_budget(config.tokens_per_batch, place.device)
+    # The budget is that of the whole stack here, or evaluation would need more than training.
+    budget = prediction_budget(config.tokens_per_batch // runs, place.device)
     for group in under_budget(by_length(examples.examples), budget):
         batch = pack([group] * runs, None, place.device, tagger.bits)
         on = place.autocast is not None

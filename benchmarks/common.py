@@ -30,7 +30,8 @@ _PACKAGES = ("torch", "triton", "transformers", "peft", "bitsandbytes", "numpy")
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """Somebody who is timed; ``step`` does one unit of work and returns the real tokens in it."""
+    """Somebody who is timed; ``step`` does one unit of work and returns the real tokens in it, or
+    the sentences where a benchmark counts those."""
 
     name: str
     step: Callable[[], int]
@@ -74,16 +75,16 @@ def interleave(
     return timings
 
 
-def summary(timing: Timing, baseline: Timing, steps: int) -> dict[str, Any]:
+def summary(timing: Timing, baseline: Timing, steps: int, unit: str = "tokens") -> dict[str, Any]:
     """The figures of one contender, and its speed against ``baseline`` round by round."""
     ratios = [a / b for a, b in zip(timing.rates, baseline.rates, strict=True)]
     return {
-        "tokens_per_second": median(timing.rates),
+        f"{unit}_per_second": median(timing.rates),
         "step_ms": 1e3 * median(timing.seconds) / steps,
         "ratio": median(ratios),
         "ratio_lowest": min(ratios),
         "ratio_highest": max(ratios),
-        "tokens_per_second_rounds": timing.rates,
+        f"{unit}_per_second_rounds": timing.rates,
     }
 
 

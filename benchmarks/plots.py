@@ -1,4 +1,4 @@
-"""Pictures of the attention benchmark's tables.
+"""Pictures of the attention benchmark's tables, and of what stacks of runs save.
 
     python -m benchmarks.plots benchmarks/results/attention_nvidia_h200.json
 
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.attention_peers import OURS_BEGIN
+from benchmarks.attention.peers import OURS_BEGIN
 from lmsl.errors import InputError
 
 _COLUMNS = 4
@@ -72,6 +72,28 @@ def draw(record: dict[str, Any], beside: Path) -> list[Path]:
             _figure(panels, label, _title(record), path)
             paths.append(path)
     return paths
+
+
+def draw_scaling(record: dict[str, Any], beside: Path) -> Path:
+    """Ratio of stacked to serial time over the number of runs, by benchmarks.sweep; its path."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    sizes = [one["runs"] for one in record["sizes"]]
+    for key, label in (("ratio", "wall time"), ("processor_ratio", "processor time")):
+        axes.plot(sizes, [one[key] for one in record["sizes"]], marker="o", label=label)
+    axes.axhline(1.0, color="gray", linewidth=0.8)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("runs in a stack")
+    axes.set_ylabel("stacked / one after another")
+    axes.legend()
+    axes.set_title(_title(record), fontsize=8)
+    path = beside.with_name(f"{beside.stem}.png")
+    figure.savefig(path, dpi=110)
+    return path
 
 
 def _values(figures: dict[str, Any], pick: Callable[[dict[str, Any]], float]) -> dict[str, float]:

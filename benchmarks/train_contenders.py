@@ -7,6 +7,7 @@ anything is timed.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -21,7 +22,8 @@ from lmsl.examples import Example, build_examples
 from lmsl.loop import Task, Update, training_updates
 from lmsl.lora import RunParameters, stacked_layers, trainable_parameters
 from lmsl.optim import build_optimizer, default_lr
-from lmsl.run import assemble_run
+from lmsl.runs import Run
+from lmsl.stack import Place, assemble_runs
 from lmsl.vocabulary import label_vocabulary
 
 CPU = torch.device("cpu")
@@ -85,7 +87,9 @@ def build_task(data: Dataset, config: Config) -> tuple[Task, int]:
 
 def build_ours(config: Config, classes: int) -> Assembled:
     """A stack of one run, put together as ``lmsl train`` does it."""
-    return assemble_run(config, load_base(config.model), classes, CPU, torch.float32)
+    place = Place(device=CPU, dtype=torch.float32)
+    run = Run(config=config, folder=Path())
+    return assemble_runs([run], config, load_base(config.model), classes, place)
 
 
 def our_updates(ours: Assembled, task: Task, config: Config, *, train: bool) -> Iterator[Update]:

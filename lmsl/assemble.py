@@ -12,26 +12,28 @@ from transformers import PreTrainedModel
 from lmsl.base import Base
 from lmsl.bits import layer_bits
 from lmsl.block_fit import Choice, choose_block
+from lmsl.device import free_memory
 from lmsl.dropout import DropoutClock
 from lmsl.errors import InputError
 from lmsl.head import StackedHead
-from lmsl.lora import add_lora, default_targets
+from lmsl.lora import add_lora
 from lmsl.model import LabelAt, Tagger
-from lmsl.probing import verify
-from lmsl.quantize import quantize_linears
-from lmsl.unmasking import unmask
+from lmsl.probing import verify_runs
+from lmsl.quantize import NF4Linear, quantize_linears
+from lmsl.stack_flags import Bits, differing, unmask_runs
+from lmsl.targets import named_targets
 
 Resident = Literal["auto", "yes", "no"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoRA:
-    """Shape of the adapters; no targets = attention's query and value."""
+    """Shape of the adapters; for targets see ``lmsl.targets``."""
 
     rank: int
     alpha: float
     dropout: float
-    targets: tuple[str, ...] = ()
+    targets: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,7 @@ class Assembled:
 def assemble(
     base: Base,
     *,
-    string: str,
+    string: str | Sequence[str],
     classes: int,
     label_at: LabelAt,
     lora: LoRA,
@@ -64,20 +66,27 @@ def assemble(
 ) -> Assembled:
     """Turn a loaded decoder, in place, into a tagger whose layers provably obey ``string``.
 
+    Args:
+        base: as loaded, or from an earlier assembly with the adapters taken off again.
+        string: of all runs of the stack, or one for each of ``seeds``.
+
     Raises:
         InputError: the string or the targets do not fit the model, the model cannot be unmasked,
             a layer, measured, does not do what its bit says, or ``block`` is ``own`` and the
             model's layers are not Llama-shaped.
     """
     decoder = base.decoder.to(device)
-    bits = layer_bits(string, base.depth)[: decoder.config.get_text_config().num_hidden_layers]
-    unmask(decoder, "".join("01"[bit] for bit in bits), attention=attention)
+    kept = decoder.config.get_text_config().num_hidden_layers
+    strings = [string] * len(seeds) if isinstance(string, str) else string
+    bits = [layer_bits(one, base.depth)[:kept] for one in strings]
+    assert len(bits) == len(seeds), "as many strings as seeds"
+    unmask_runs(decoder, bits, attention=attention)
     notes = _quantized(decoder, resident, device, dtype) if quantize == "nf4" else []
-    targets = lora.targets or tuple(default_targets(decoder))
+    targets = tuple(named_targets(decoder, lora.targets))
     clock = DropoutClock(seeds=tuple(seeds))
     adapted = add_lora(
         decoder,
-        targets=targets[0] if targets == ("all-linear",) else targets,
+        targets=targets,
         rank=lora.rank,
         alpha=lora.alpha,
         dropout=lora.dropout,
@@ -96,7 +105,7 @@ def assemble(
     notes.append(chosen)
     if checkpointing and fast is None:
         _recompute_activations(decoder)
-    tagger = Tagger(decoder, head, label_at, fast)
+    tagger = Tagger(decoder, head, label_at, fast, differing(bits))
     trained = sum(p.numel() for p in tagger.parameters() if p.requires_grad)
     notes.append(
         f"LoRA rank {lora.rank} on {len(adapted)} layers ({', '.join(targets)}), "
@@ -118,7 +127,9 @@ def _recompute_activations(decoder: PreTrainedModel) -> None:
 def _quantized(
     decoder: torch.nn.Module, resident: Resident, device: torch.device, dtype: torch.dtype
 ) -> list[str]:
-    """Quantise in place; what was done and what was left."""
+    """Quantise in place, where that was not done yet; what was done and what was left."""
+    if any(isinstance(module, NF4Linear) for module in decoder.modules()):
+        return []
     keep, reason = _keep_resident(decoder, resident, device, dtype)
     report = quantize_linears(decoder, resident=keep, dtype=dtype)
     done = (
@@ -129,19 +140,22 @@ def _quantized(
     return [done, *left]
 
 
-def _measured(decoder: torch.nn.Module, bits: Sequence[bool], attention: str) -> str:
+def _measured(decoder: torch.nn.Module, bits: Bits, attention: str) -> str:
     """Verify every layer; the words for what was found."""
     try:
-        verify(decoder, bits)
+        verify_runs(decoder, bits)
     except InputError:
         raise
     except ValueError as error:
         # What the attention operators say of a device or a shape that they cannot serve.
         raise InputError(f"--attention {attention}: {error}") from error
-    unmasked = [index for index, bit in enumerate(bits) if bit]
+    depth = len(bits[0])
+    if differing(bits):
+        return f"measured: each of {len(bits)} runs sees to the right in its own of {depth} layers"
+    unmasked = [index for index, bit in enumerate(bits[0]) if bit]
     if not unmasked:
-        return f"measured: none of the {len(bits)} layers sees to the right"
-    return f"measured: layers {_ranges(unmasked)} of {len(bits)} see to the right"
+        return f"measured: none of the {depth} layers sees to the right"
+    return f"measured: layers {_ranges(unmasked)} of {depth} see to the right"
 
 
 def _keep_resident(
@@ -151,20 +165,10 @@ def _keep_resident(
     if resident != "auto":
         return resident == "yes", f"{'kept' if resident == 'yes' else 'not kept'} dequantised"
     size = sum(p.numel() for p in decoder.parameters()) * dtype.itemsize
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_host_memory()
+    free = free_memory(device)
     if size <= free / 4:
         return True, f"kept dequantised (--resident auto: {_mib(size)} of {_mib(free)} free)"
     return False, f"dequantised in every step (--resident auto: {_mib(size)} of {_mib(free)} free)"
-
-
-def _free_host_memory() -> int:
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            sizes = dict(line.split(":") for line in file)
-        return int(sizes["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        # Where the system does not tell, be modest: two gigabytes.
-        return 2 << 30
 
 
 def _mib(size: int) -> str:

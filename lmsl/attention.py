@@ -49,7 +49,8 @@ class Layer:
 
     index: int
     """Position in the decoder, input side first."""
-    is_causal: bool
+    is_causal: bool | None
+    """``None`` in a stack of runs that differ here: each pack says it for its sequences."""
     impl: Literal["triton", "sdpa", "eager"] | None
     """Who computes; ``None`` is the best for the device."""
 
@@ -64,9 +65,9 @@ class PackedAttention:
     """
 
     plan: PackPlan
-    is_causal: Tensor | None = None
-    """bool [layers, sequences] when runs with different strings share the pack; ``None`` uses
-    the flag of each layer."""
+    is_causal: Tensor | Sequence[bool | Tensor] | None = None
+    """When runs with different strings share the pack: bool [layers, sequences], or for each
+    layer a bool or bool [sequences]. ``None`` uses the flag of each layer."""
 
     @property
     def cu_seqlens(self) -> Tensor:
@@ -82,7 +83,7 @@ def pack_attention(
     lengths: Sequence[int],
     device: torch.device | str | None = None,
     *,
-    is_causal: Tensor | None = None,
+    is_causal: Tensor | Sequence[bool | Tensor] | None = None,
 ) -> PackedAttention:
     """The ``packed=`` argument for sentences of these lengths, laid end to end."""
     return PackedAttention(plan=plan_lengths(lengths, device), is_causal=is_causal)
@@ -156,8 +157,11 @@ def attend(
         return out[..., : value.shape[-1]], None
     if not isinstance(attention_mask, PaddedCall):
         raise _mask_error(module, attention_mask)
+    if layer.is_causal is None:
+        raise _flag_error(module)
     attention_mask.padding.check(window, others.get("position_ids"))
-    return _padded(q, k, v, attention_mask, layer, numbers)[..., : value.shape[-1]], None
+    out = _padded(q, k, v, attention_mask, layer.is_causal, numbers)
+    return out[..., : value.shape[-1]], None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,25 +204,27 @@ def _packed(
             "attention_mask: expected no_mask() beside packed=..., got a [batch, seqlen] mask; "
             "a pack has no padding to mask"
         )
-    flags: bool | Tensor = layer.is_causal
+    flags: bool | Tensor | None = layer.is_causal
     if packed.is_causal is not None:
-        if layer.index >= packed.is_causal.shape[0]:
+        if layer.index >= len(packed.is_causal):
             raise InputError(
                 f"packed.is_causal: expected [layers, sequences] flags for layer {layer.index}, "
-                f"got shape {list(packed.is_causal.shape)}"
+                f"got those of {len(packed.is_causal)} layers"
             )
         flags = packed.is_causal[layer.index]
+    if flags is None:
+        raise _flag_error(module)
     return numbers.run(q[0], k[0], v[0], flags, packed.plan).unsqueeze(0)
 
 
 def _padded(
-    q: Tensor, k: Tensor, v: Tensor, call: PaddedCall, layer: Layer, numbers: _Numbers
+    q: Tensor, k: Tensor, v: Tensor, call: PaddedCall, is_causal: bool, numbers: _Numbers
 ) -> Tensor:
     rows = call.padding.rows
     if rows is None:
-        return numbers.run(q, k, v, layer.is_causal, None)
+        return numbers.run(q, k, v, is_causal, None)
     real_q, real_k, real_v = [x.flatten(0, 1).index_select(0, rows) for x in (q, k, v)]
-    out = numbers.run(real_q, real_k, real_v, layer.is_causal, call.plan)
+    out = numbers.run(real_q, real_k, real_v, is_causal, call.plan)
     full = out.new_zeros(q.shape[0] * q.shape[1], *out.shape[1:])
     return full.index_copy(0, rows, out).unflatten(0, q.shape[:2])
 
@@ -254,6 +260,13 @@ def _refuse(
         raise InputError(
             "cu_seq_lens_q: lmsl attention takes packs as packed=pack_attention(lengths, device)"
         )
+
+
+def _flag_error(module: nn.Module) -> InputError:
+    return InputError(
+        f"{_name(module)}: the runs of this stack differ here; call it with packed=..., whose "
+        "is_causal says for every sequence what it sees"
+    )
 
 
 def _mask_error(module: nn.Module, mask: Tensor | None) -> InputError:

@@ -7,10 +7,13 @@ module is pure: it knows strings and numbers, no models.
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from lmsl.errors import InputError
 
 ALIASES = ("causal", "full", "middle")
 GRID = "grid"
+RANDOM = "random:"
 DEFAULT_GROUPS = 4
 
 
@@ -55,6 +58,9 @@ def expand_strings(
 ) -> tuple[str, ...]:
     """The strings as listed, ``grid`` replaced by all ``2 ** groups`` of them in binary order.
 
+    ``random:N`` or ``random:N:SEED`` is N different strings of ``groups`` bits, drawn by a seed
+    (0 by default): the first N of one endless sequence, so that a larger N only adds to them.
+
     A string listed twice, or one that ``grid`` already brought, is kept once. Every string is
     checked against ``layers``. Different spellings of the same layers stay different strings.
     """
@@ -63,12 +69,30 @@ def expand_strings(
         if string == GRID:
             group_sizes(layers, groups)
             chosen.update({f"{value:0{groups}b}": None for value in range(2**groups)})
+        elif isinstance(string, str) and string.startswith(RANDOM):
+            group_sizes(layers, groups)
+            chosen.update(dict.fromkeys(_drawn(string, groups)))
         else:
             layer_bits(string, layers)
             chosen[string] = None
     if not chosen:
         raise InputError("unmask: expected at least one string, got none")
     return tuple(chosen)
+
+
+def _drawn(request: str, groups: int) -> list[str]:
+    """The strings that ``random:N`` or ``random:N:SEED`` asks for."""
+    count, _, seed = request.removeprefix(RANDOM).partition(":")
+    if not (count.isdecimal() and (seed or "0").isdecimal() and 1 <= int(count) <= 2**groups):
+        raise InputError(
+            f"unmask: expected {RANDOM}N or {RANDOM}N:SEED with N from 1 to {2**groups} (all "
+            f"strings of {groups} groups), got {request!r}"
+        )
+    generator = np.random.default_rng([int(seed or "0"), groups])
+    found: dict[str, None] = {}
+    while len(found) < int(count):
+        found["".join(map(str, generator.integers(0, 2, groups)))] = None
+    return list(found)
 
 
 def _check_string(string: object) -> None:

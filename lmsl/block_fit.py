@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from lmsl.block import Block, BlockLayer, Places
 from lmsl.errors import InputError
 from lmsl.fused_linear import frozen_part
-from lmsl.probing import Form, call_forms, compare, reaches_back, undisturbed
+from lmsl.probing import Form, compare_runs, reach_back, run_forms, undisturbed
 from lmsl.quantize import NF4Linear
+from lmsl.stack_flags import Bits
 
 Choice = Literal["auto", "own", "plain"]
 
@@ -36,13 +37,13 @@ _ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
 
 
 def choose_block(
-    decoder: Any, choice: Choice, bits: Sequence[bool], *, checkpointing: bool = False
+    decoder: Any, choice: Choice, bits: Bits, *, checkpointing: bool = False
 ) -> tuple[Block | None, str]:
     """The forward of ours where it fits and is wanted, and the words for what was chosen.
 
     Args:
         decoder: with ``unmask`` and LoRA done.
-        bits: what each layer has to see, input side first.
+        bits: for each run of the stack, what each layer has to see.
         checkpointing: see ``Block``.
 
     Raises:
@@ -54,8 +55,9 @@ def choose_block(
     reason = why_not(decoder)
     if reason is None:
         block = build_block(decoder, checkpointing=checkpointing)
-        compare({"fast packed": seen_by(block, decoder)}, bits)
-        found, most = difference(block, decoder), _ROUNDING.get(decoder.dtype, 1e-3)
+        forms = run_forms(decoder, bits)
+        compare_runs("fast packed", seen_by(block, decoder, forms), bits)
+        found, most = difference(block, decoder, forms[0]), _ROUNDING.get(decoder.dtype, 1e-3)
         # Written so that a NaN does not pass.
         if found <= most:
             way = "asked for" if choice == "own" else "--block auto"
@@ -87,23 +89,25 @@ def why_not(decoder: Any) -> str | None:
     return reason or next(filter(None, map(_odd_layer, decoder.layers)), None)
 
 
-def seen_by(block: Block, decoder: nn.Module) -> list[bool]:
-    """Whether each layer of ours sees to the right, input side first; as ``probe`` measures it."""
-    form = call_forms(decoder)["packed"]
+def seen_by(block: Block, decoder: nn.Module, forms: Sequence[Form]) -> list[list[bool]]:
+    """For each run of a stack, whether each layer of ours sees to the right, as ``probe`` does.
+
+    Args:
+        forms: by ``run_forms``.
+    """
     seen = []
     with undisturbed(decoder), torch.no_grad():
-        hidden, places = block.begin(*_arguments(form))
+        hidden, places = block.begin(*_arguments(forms[0]))
         for number, layer in enumerate(block.layers):
             name = f"layer {number}"
             mixed = _mixed(layer, places)
-            seen.append(reaches_back(mixed, hidden.unsqueeze(0), form, name))
+            seen.append(reach_back(mixed, hidden.unsqueeze(0), forms, name))
             hidden = layer(hidden, places)
-    return seen
+    return [list(own) for own in zip(*seen, strict=True)]
 
 
-def difference(block: Block, decoder: nn.Module) -> float:
+def difference(block: Block, decoder: nn.Module, form: Form) -> float:
     """The largest difference of the last hidden states from transformers', relative to those."""
-    form = call_forms(decoder)["packed"]
     with undisturbed(decoder), torch.no_grad():
         expected = decoder(**form.inputs, use_cache=False).last_hidden_state[0].float()
         found = block(*_arguments(form)).float()

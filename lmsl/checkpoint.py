@@ -45,6 +45,9 @@ class Progress:
     """Those of the best epoch, or of the last one, as ``--select`` says."""
     bad_epochs: int = 0
     """Epochs since the best one."""
+    counts: torch.Tensor | None = None
+    """int64 [dev sentences, 3]: gold, predicted and correct entities at the last evaluation, where
+    runs are compared by them (``--prune``)."""
 
     def note(
         self,
@@ -108,21 +111,35 @@ def load_checkpoint(
     Raises:
         InputError: the checkpoint belongs to a run with other settings, or cannot be read.
     """
+    state = _read(folder, config)
+    if state is None:
+        return None
+    restore(parameters, state["weights"])
+    optimizer.load_state_dict(state["optimizer"])
+    progress: Progress = state["progress"]
+    return progress
+
+
+def read_progress(folder: Path, config: str) -> Progress | None:
+    """How far the checkpoint of a run is; None where there is none. Raises as above."""
+    state = _read(folder, config)
+    return None if state is None else state["progress"]
+
+
+def _read(folder: Path, config: str) -> dict[str, Any] | None:
     file = folder / CHECKPOINT / _FILE
     if not file.exists():
         return None
     try:
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-        saved, progress = state["config"], Progress(**state["progress"])
+        saved, state["progress"] = state["config"], Progress(**state["progress"])
     except _UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"{file}: not a checkpoint ({reason:.100}); begin anew with --overwrite"
         ) from error
     refuse_other_settings(folder, saved, config)
-    restore(parameters, state["weights"])
-    optimizer.load_state_dict(state["optimizer"])
-    return progress
+    return state
 
 
 def refuse_other_settings(folder: Path, before: str, now: str) -> None:

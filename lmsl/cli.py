@@ -1,4 +1,4 @@
-"""The command line: ``lmsl train | predict | evaluate | report | data | probe``.
+"""The command line: ``lmsl train | sweep | predict | evaluate | report | data | probe``.
 
 Flags come from the dataclasses here and from :class:`lmsl.Config`. Results go to standard output,
 everything else to standard error. Exit status 2 is bad input, 1 a training that could not go on.
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -30,6 +30,7 @@ from lmsl.sentence import (
 USAGE = """usage: lmsl COMMAND [FLAGS]
 
   train      fine-tune a decoder as a sequence labeler (the same as python train.py)
+  sweep      the same for many unmask strings or seeds, several at once over one base
   predict    label a file or standard input with a trained run
   evaluate   score a trained run on labelled data
   report     compare the runs of a sweep, in words and as one HTML file
@@ -49,6 +50,22 @@ class Train(Config):
 
     def __post_init__(self) -> None:
         """Checked later, as a Config: tyro makes a page of any error raised here."""
+
+
+Flags = TypeVar("Flags", bound=Train)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep(Train):
+    """Fine-tune many runs, several at once over one base: all unmask strings and seeds given.
+    Each is the run that lmsl train makes of it. Values not given come from --config, then from
+    --recipe."""
+
+    stack: int | Literal["auto"] = "auto"
+    """How many runs are trained at once; `auto`: as many as fit into memory."""
+    prune: bool = False
+    """After each epoch drop the strings whose dev score is in the lower half and below that of
+    the leader beyond chance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
+        "sweep": _sweep,
         "predict": _predict,
         "evaluate": _evaluate,
         "report": _report,
@@ -182,24 +200,38 @@ def _parse(kind: Any, arguments: list[str], name: str, default: Any = None) -> A
 
 
 def _train(arguments: list[str]) -> int:
-    # Recipe and file decide the defaults that the flags are read against.
-    early = argparse.ArgumentParser(prog="lmsl train", add_help=False, allow_abbrev=False)
-    early.add_argument("--recipe")
-    early.add_argument("--config", type=Path)
-    known, _ = early.parse_known_args(arguments)
-    start = starting_point(known.recipe, known.config)
-    default = Train(**vars(start), config=known.config)
-    flags: Train = _parse(Train, arguments, "train", default)
-    config = Config(**{field.name: getattr(flags, field.name) for field in fields(Config)})
-    if not config.unmask:
-        raise InputError(
-            "--unmask: expected one or more strings such as 0011 (see --help), got none"
-        )
+    _, config = _training_flags(Train, "train", arguments)
     from lmsl.run import train_runs
 
     # Each Labeler is dropped at once: the next run needs the memory.
     deque(train_runs(config), maxlen=0)
     return 0
+
+
+def _sweep(arguments: list[str]) -> int:
+    flags, config = _training_flags(Sweep, "sweep", arguments)
+    from lmsl.run import train_runs
+
+    deque(train_runs(config, stack=flags.stack, prune=flags.prune), maxlen=0)
+    return 0
+
+
+def _training_flags(kind: type[Flags], name: str, arguments: list[str]) -> tuple[Flags, Config]:
+    """The flags of a training command, and what they say of its runs."""
+    # Recipe and file decide the defaults that the flags are read against.
+    early = argparse.ArgumentParser(prog=f"lmsl {name}", add_help=False, allow_abbrev=False)
+    early.add_argument("--recipe")
+    early.add_argument("--config", type=Path)
+    known, _ = early.parse_known_args(arguments)
+    start = starting_point(known.recipe, known.config)
+    default = kind(**vars(start), config=known.config)
+    flags: Flags = _parse(kind, arguments, name, default)
+    config = Config(**{field.name: getattr(flags, field.name) for field in fields(Config)})
+    if not config.unmask:
+        raise InputError(
+            "--unmask: expected one or more strings such as 0011 (see --help), got none"
+        )
+    return flags, config
 
 
 def _predict(arguments: list[str]) -> int:

@@ -24,9 +24,9 @@ class Config(Columns):
     # What is trained.
     unmask: tuple[str, ...] = ()
     """One or more unmask strings: a bit for each layer group, the leftmost nearest the input, 1 =
-    bidirectional; or causal, full, middle, grid."""
+    bidirectional; or causal, full, middle, grid, random:N (N different strings)."""
     groups: int = 4
-    """Layer groups that `grid` enumerates."""
+    """Layer groups that `grid` and `random:N` are made of."""
     model: str = "tiny"
     """Hub id or folder of a decoder, or `tiny`, the small one inside this package."""
     revision: str | None = None
@@ -63,11 +63,11 @@ class Config(Columns):
     """How raw text is split into words."""
 
     # How it is trained.
-    epochs: int = 5
+    epochs: int = 4
     """Passes over the training data."""
     max_steps: int | None = None
     """Stop after this many updates."""
-    batch_size: int = 16
+    batch_size: int = 8
     """Sentences of one update."""
     tokens_per_batch: int = 8192
     """Cap on the tokens of one packed micro-batch inside an update."""
@@ -77,7 +77,7 @@ class Config(Columns):
     """Peak learning rate; by default chosen by the width of the model, and printed."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the rate falls after warm-up."""
-    warmup: float = 0.05
+    warmup: float = 0.1
     """Share of the updates over which the rate rises."""
     optimizer: Literal["auto", "adamw", "adamw8bit"] = "adamw"
     """Fused AdamW or the 8-bit one of bitsandbytes; `auto` takes the latter on CUDA."""
@@ -85,7 +85,7 @@ class Config(Columns):
     """Decay of AdamW's second moment; the first is 0.9."""
     epsilon: float = 1e-8
     """AdamW's epsilon."""
-    weight_decay: float = 0.01
+    weight_decay: float = 0.1
     """Of adapter and head matrices."""
     max_grad_norm: float = 1.0
     """Gradients of a run are clipped to this norm."""
@@ -93,10 +93,11 @@ class Config(Columns):
     """Inner size of the adapters."""
     lora_alpha: float = 32.0
     """Adapters are scaled by alpha / rank."""
-    lora_dropout: float = 0.05
+    lora_dropout: float = 0.1
     """Dropout of the adapters' input."""
-    lora_targets: tuple[str, ...] = ()
-    """Names of the adapted layers, or `all-linear`; by default attention's query and value."""
+    lora_targets: tuple[str, ...] = ("attention",)
+    """Names of the adapted layers, or a word for many: `query-value`, `attention` (with key and
+    output), `all-linear`."""
     head_dropout: float = 0.1
     """Dropout of the classifier's input."""
     loss: Literal["ce", "focal"] = "ce"

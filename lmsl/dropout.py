@@ -13,8 +13,9 @@ the rounded probability, so that the expectation is exact.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +56,11 @@ class DropoutClock:
         """Move to a micro-batch of update ``step``; offsets count real tokens, not filling."""
         assert step >= 0 and len(token_offset) == len(word_offset) == len(self.seeds)
         self.step, self.token_offset, self.word_offset = step, token_offset, word_offset
+
+    def keep(self, runs: Sequence[int]) -> None:
+        """Leave only these runs of the stack; to be set again before the next micro-batch."""
+        self.seeds = tuple(self.seeds[run] for run in runs)
+        self.step, self.token_offset, self.word_offset = -1, (), ()
 
     def first(self, run: int, unit: Unit) -> int:
         """The place, in the update of ``run``, of the first row of the current micro-batch."""
@@ -107,36 +113,43 @@ def dropout_mask(
         unit: whether the rows are tokens or words.
 
     Returns:
-        ``[runs, tokens, features]`` float32 on ``device``: 0 or ``1 / (1 - p)``.
+        ``[runs, tokens, features]`` float32 on ``device``: 0 or ``1 / (1 - p)``. To be read only:
+        runs of the same seed are drawn once, and may share memory.
     """
     threshold = round(p * _LEVELS)
     scale = np.float32(_LEVELS / (_LEVELS - threshold))
-    shape = (len(clock.seeds), tokens, features)
-    if device.type == "cpu":
-        factors = np.empty(shape, dtype=np.float32)
-        for run in range(shape[0]):
-            np.multiply(_keep(clock, site, run, shape, threshold, unit), scale, out=factors[run])
-        return torch.from_numpy(factors)
-    keep = np.empty(shape, dtype=np.bool_)
-    for run in range(shape[0]):
-        keep[run] = _keep(clock, site, run, shape, threshold, unit)
-    return torch.from_numpy(keep).to(device).float().mul_(float(scale))
+    # Runs of one seed see the same sentences: they are at the same place of the same stream.
+    streams = [(seed, clock.first(run, unit)) for run, seed in enumerate(clock.seeds)]
+    distinct = list(dict.fromkeys(streams))
+    shape = (len(distinct), tokens, features)
+    keep: npt.NDArray[Any] = np.empty(
+        shape, dtype=np.float32 if device.type == "cpu" else np.bool_
+    )
+    for own, (seed, first) in zip(keep, distinct, strict=True):
+        kept = _keep(seed, first, clock.step, site, shape, threshold)
+        if device.type == "cpu":
+            np.multiply(kept, scale, out=own)
+        else:
+            own[...] = kept
+    factors = torch.from_numpy(keep)
+    if device.type != "cpu":
+        factors = factors.to(device).float().mul_(float(scale))
+    if len(distinct) == 1:
+        return factors.expand(len(streams), -1, -1)
+    if len(distinct) == len(streams):
+        return factors
+    return factors[[distinct.index(stream) for stream in streams]]
 
 
 def _keep(
-    clock: DropoutClock,
-    site: int,
-    run: int,
-    shape: tuple[int, int, int],
-    threshold: int,
-    unit: Unit,
+    seed: int, first: int, step: int, site: int, shape: tuple[int, int, int], threshold: int
 ) -> npt.NDArray[np.bool_]:
-    """Which elements of one run stay: ``[tokens, features]`` bool."""
+    """Which elements of a run stay, from row ``first`` of its update: ``[tokens, features]``."""
     _, tokens, features = shape
     blocks = -(-features // _ELEMENTS_PER_BLOCK)
-    counter = (clock.first(run, unit) * blocks, clock.step, site, 0)
+    counter = (first * blocks, step, site, 0)
     philox = np.random.Philox(
-        key=np.array((clock.seeds[run] % _WORD, 0), dtype=np.uint64),
+        key=np.array((seed % _WORD, 0), dtype=np.uint64),
         counter=np.array(counter, dtype=np.uint64),
     )
     words = philox.random_raw(tokens * blocks * (_ELEMENTS_PER_BLOCK // 4))

@@ -89,13 +89,27 @@ def _joined(layers: Sequence[NF4Linear | nn.Linear]) -> Tensor | None:
     parts = [weight for weight in map(_in_memory, layers) if weight is not None]
     if len(parts) < len(layers) or len({(part.dtype, part.device) for part in parts}) > 1:
         return None
-    joint = torch.cat(parts)
+    joint = _neighbours(parts)
+    joint = torch.cat(parts) if joint is None else joint
     for layer, own in zip(layers, joint.split([len(part) for part in parts]), strict=True):
         if isinstance(layer, NF4Linear):
             layer.resident = own
         else:
             layer.weight.data = own
     return joint
+
+
+def _neighbours(parts: Sequence[Tensor]) -> Tensor | None:
+    """One matrix over parts that an earlier group laid side by side, without a copy."""
+    place, width = parts[0].data_ptr(), parts[0].shape[1]
+    for part in parts:
+        if part.data_ptr() != place or not part.is_contiguous():
+            return None
+        place += part.nbytes
+    if len({part.untyped_storage().data_ptr() for part in parts}) > 1:
+        return None
+    rows = sum(len(part) for part in parts)
+    return parts[0].as_strided((rows, width), (width, 1))
 
 
 def _in_memory(layer: NF4Linear | nn.Linear) -> Tensor | None:

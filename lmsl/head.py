@@ -20,6 +20,7 @@ from lmsl.dropout import (
     site_number,
 )
 from lmsl.errors import InputError
+from lmsl.lora import kept_runs
 from lmsl.tensor_files import read_tensors, write_tensors
 
 HEAD_FILE = "head.safetensors"
@@ -85,6 +86,11 @@ class StackedHead(nn.Module):
             )
         with torch.autocast(rows.device.type, enabled=False):
             return torch.baddbmm(self.bias.unsqueeze(1), rows, self.weight.transpose(1, 2))
+
+    def keep(self, runs: Sequence[int]) -> None:
+        """Leave only these runs of the stack; the parameters are new ones."""
+        self.weight, self.bias = kept_runs(self.weight, runs), kept_runs(self.bias, runs)
+        self.runs = len(runs)
 
     def extra_repr(self) -> str:
         return f"runs={self.runs}, hidden={self.hidden}, classes={self.classes}"

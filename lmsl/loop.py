@@ -6,7 +6,7 @@ divided once by their number, so how the update is cut changes results by roundi
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
 
 import numpy as np
@@ -50,6 +50,18 @@ class Update:
     lr: float
     tokens: int
     """Real tokens, all runs together."""
+    tokens_of: list[int]
+    """Those of each run."""
+
+    def alone(self, run: int) -> "Update":
+        """The part of one run, as if it had been trained alone."""
+        return replace(
+            self,
+            loss=[self.loss[run]],
+            grad_norm=[self.grad_norm[run]],
+            tokens=self.tokens_of[run],
+            tokens_of=[self.tokens_of[run]],
+        )
 
 
 def updates_per_epoch(sentences: int, batch_size: int) -> int:
@@ -102,18 +114,23 @@ def training_updates(
     steps = total_updates(len(task), config)
     per_epoch = updates_per_epoch(len(task), config.batch_size)
     drawn = [draw_updates(len(task), config, seed) for seed in clock.seeds]
+    # Here and after evaluations only: the walk through all modules takes milliseconds.
+    tagger.train()
     for step, sentences in enumerate(islice(zip(*drawn, strict=True), steps)):
         if step < done:
             continue
-        tagger.train()
+        if not tagger.training:
+            tagger.train()
         lr = peak_lr * _lr_factor(step, len(task), config)
         losses, tokens, counts = _gradients(
             tagger, task, sentences, config, clock, step, device, autocast
         )
         parameters.bind_gradients()
-        norms = _clipped(parameters, config.max_grad_norm)
-        for loss, norm, own in zip(losses, norms, sentences, strict=True):
-            _check_finite(step, loss, norm, [task.names[index] for index in own])
+        norms = parameters.clip_gradients(config.max_grad_norm)
+        for run, own in enumerate(sentences):
+            names = [task.names[index] for index in own]
+            which = f" of seed {clock.seeds[run]}" if len(sentences) > 1 else ""
+            _check_finite(f"update {step + 1}{which}", losses[run], norms[run], names)
         _step(optimizers, lr, counts)
         parameters.zero_gradients()
         yield Update(
@@ -123,7 +140,8 @@ def training_updates(
             loss=losses,
             grad_norm=norms,
             lr=lr,
-            tokens=tokens,
+            tokens=sum(tokens),
+            tokens_of=tokens,
         )
 
 
@@ -136,8 +154,8 @@ def _gradients(
     step: int,
     device: torch.device,
     autocast: torch.dtype | None,
-) -> tuple[list[float], int, list[int]]:
-    """Forward and backward over one update: losses, tokens seen, labelled words of each run."""
+) -> tuple[list[float], list[int], list[int]]:
+    """Forward and backward over one update: loss, tokens and labelled words of each run."""
     drawn = [[e for index in own for e in task.examples[index]] for own in sentences]
     counts = [_labelled(own, task.labels) for own in drawn]
     weights = torch.tensor([1.0 / max(1, count) for count in counts], device=device)
@@ -145,7 +163,7 @@ def _gradients(
     losses = torch.zeros(len(drawn), device=device)
     tokens, words = [0] * len(drawn), [0] * len(drawn)
     for group in zip_longest(*budgeted, fillvalue=()):
-        batch = pack(group, [task.labels] * len(group), device)
+        batch = pack(group, [task.labels] * len(group), device, tagger.bits)
         clock.set(step=step, token_offset=tuple(tokens), word_offset=tuple(words))
         with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
             logits = tagger(batch)
@@ -154,7 +172,7 @@ def _gradients(
         losses += loss.detach()
         tokens = [total + new for total, new in zip(tokens, batch.tokens, strict=True)]
         words = [total + new for total, new in zip(words, batch.words, strict=True)]
-    return losses.tolist(), sum(tokens), counts
+    return losses.tolist(), tokens, counts
 
 
 def _lr_factor(step: int, sentences: int, config: Config) -> float:
@@ -170,10 +188,10 @@ def _lr_factor(step: int, sentences: int, config: Config) -> float:
     )
 
 
-def _check_finite(step: int, loss: float, norm: float, names: list[str]) -> None:
+def _check_finite(what: str, loss: float, norm: float, names: list[str]) -> None:
     if not np.isfinite(loss + norm):
         raise TrainingError(
-            f"update {step + 1}: expected finite numbers, got loss {loss} and gradient "
+            f"{what}: expected finite numbers, got loss {loss} and gradient "
             f"norm {norm}; lower --lr, or look at the sentences of this update: {', '.join(names)}"
         )
 
@@ -210,12 +228,3 @@ def _labelled(examples: Sequence[Example], labels: Sequence[Sequence[int]]) -> i
             example.first_word : example.first_word + len(example.starts)
         ]
     )
-
-
-def _clipped(parameters: RunParameters, max_norm: float) -> list[float]:
-    """Clip the gradients of every run on its own; the norms before clipping."""
-    norms = [
-        torch.nn.utils.clip_grad_norm_(list(views.values()), max_norm)
-        for views in parameters.views
-    ]
-    return [float(norm) for norm in norms]

@@ -21,19 +21,9 @@ from lmsl.dropout import (
     site_number,
 )
 from lmsl.errors import InputError
-from lmsl.linears import decoder_matrices, replace_module, short_names
+from lmsl.linears import replace_module
 from lmsl.quantize import NF4Linear
-
-_ATTENTION_TARGETS = (
-    ("q_proj", "v_proj"),
-    ("qkv_proj",),
-    ("query_key_value",),
-    ("c_attn",),
-    ("Wqkv",),
-    ("W_pack",),
-    ("query", "value"),
-    ("wq", "wv"),
-)
+from lmsl.targets import chosen_layers
 
 
 class StackedLoRALinear(nn.Module):
@@ -108,35 +98,19 @@ class StackedLoRALinear(nn.Module):
             device=device,
         )
 
+    def keep(self, runs: Sequence[int]) -> None:
+        """Leave only these runs of the stack; the parameters are new ones."""
+        self.lora_A, self.lora_B = kept_runs(self.lora_A, runs), kept_runs(self.lora_B, runs)
+        self.runs = len(runs)
+
     def extra_repr(self) -> str:
         return f"runs={self.runs}, rank={self.rank}, alpha={self.alpha}, dropout={self.dropout}"
-
-
-def default_targets(model: nn.Module) -> list[str]:
-    """The names of the attention's query and value projections, or of the fused one with both.
-
-    Raises:
-        InputError: none of the known names is in the model.
-    """
-    names = all_linear(model)
-    for candidates in _ATTENTION_TARGETS:
-        if set(candidates) <= set(names):
-            return list(candidates)
-    raise InputError(
-        "targets: expected to find q_proj and v_proj or a fused projection, got a model with "
-        f"{', '.join(names) or 'no linear layers'}; name the targets"
-    )
-
-
-def all_linear(model: nn.Module) -> list[str]:
-    """The short names of all linear layers that LoRA can adapt, in order of appearance."""
-    return short_names(list(_adaptable(model)))
 
 
 def add_lora(
     model: nn.Module,
     *,
-    targets: Sequence[str] | str,
+    targets: Sequence[str],
     rank: int,
     alpha: float,
     dropout: float,
@@ -147,8 +121,7 @@ def add_lora(
 
     Args:
         model: a Hugging Face decoder, quantised or not.
-        targets: module names or their last parts, as in PEFT, or "all-linear". Experts, routers
-            and output heads are never targets.
+        targets: see ``lmsl.targets``.
         rank: inner size of the adapters.
         alpha: adapters are scaled by ``alpha / rank``.
         dropout: probability for the adapters' inputs.
@@ -165,7 +138,8 @@ def add_lora(
     if rank < 1:
         raise InputError(f"rank: expected at least 1, got {rank}")
     check_probability("dropout", dropout)
-    chosen = _choose(_adaptable(model), targets)
+    assert not stacked_layers(model), "the model already has LoRA layers"
+    chosen = chosen_layers(model, targets)
     sites = {name: site_number(_local_name(name)) for name in chosen}
     assert len(set(sites.values())) == len(sites), "two layers share a site number"
     model.requires_grad_(False)
@@ -181,6 +155,11 @@ def add_lora(
         )
         replace_module(model, name, wrapped.train(base.training))
     return list(chosen)
+
+
+def kept_runs(parameter: nn.Parameter, runs: Sequence[int]) -> nn.Parameter:
+    """A parameter of its own with these runs of a stacked one."""
+    return nn.Parameter(parameter.detach()[list(runs)], requires_grad=parameter.requires_grad)
 
 
 def stacked_layers(model: nn.Module) -> dict[str, StackedLoRALinear]:
@@ -221,6 +200,22 @@ class RunParameters:
                 grad = self._parameters[name].grad
                 view.grad = None if grad is None else grad[run]
 
+    def clip_gradients(self, max_norm: float) -> list[float]:
+        """Scale the gradients of every run whose norm is above ``max_norm``; the norms before.
+
+        Run by run it is ``torch.nn.utils.clip_grad_norm_``, computed for all of them at once.
+        """
+        grads = [p.grad for p in self._parameters.values() if p.grad is not None]
+        if not grads:
+            return [0.0] * len(self.views)
+        # Not vector_norm: over a dimension it takes milliseconds on CPU.
+        squares = [grad.flatten(1).square().sum(1) for grad in grads]
+        norm = torch.stack(squares).sum(0).sqrt()
+        factors = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+        for grad in grads:
+            grad.mul_(factors.view(-1, *[1] * (grad.dim() - 1)))
+        return norm.tolist()
+
     def zero_gradients(self) -> None:
         """Forget the gradients of parameters and views."""
         for tensor in (*self._parameters.values(), *(v for d in self.views for v in d.values())):
@@ -234,32 +229,6 @@ def _geometry(base: nn.Module) -> tuple[int, int, torch.device]:
         return (*base.weight.shape, base.weight.device)
     assert isinstance(base, nn.Linear)
     return base.in_features, base.out_features, base.weight.device
-
-
-def _adaptable(model: nn.Module) -> dict[str, nn.Module]:
-    assert not stacked_layers(model), "the model already has LoRA layers"
-    return {
-        name: module
-        for name, module, reason in decoder_matrices(model, NF4Linear)
-        if reason is None and "experts" not in name.split(".")
-    }
-
-
-def _choose(linears: dict[str, nn.Module], targets: Sequence[str] | str) -> dict[str, nn.Module]:
-    if targets == "all-linear":
-        return linears
-    wanted = [targets] if isinstance(targets, str) else list(targets)
-    unknown = [t for t in wanted if not any(_matches(name, t) for name in linears)]
-    if unknown or not wanted:
-        raise InputError(
-            f"targets: expected all-linear or any of {', '.join(short_names(list(linears)))}, "
-            f"got {', '.join(unknown) or 'none'}"
-        )
-    return {n: m for n, m in linears.items() if any(_matches(n, target) for target in wanted)}
-
-
-def _matches(name: str, target: str) -> bool:
-    return name == target or name.endswith(f".{target}")
 
 
 def _local_name(name: str) -> str:

@@ -15,6 +15,7 @@ from lmsl.block import Block
 from lmsl.fused_linear import ReadRows
 from lmsl.head import StackedHead
 from lmsl.packing import Pack
+from lmsl.stack_flags import Bits
 
 LabelAt = Literal["first", "last", "mean"]
 
@@ -27,6 +28,7 @@ class Tagger(nn.Module):
         head: the classifiers of the same runs.
         label_at: which hidden state of a word is read.
         block: a forward of ours over the same decoder; None goes through transformers' own.
+        bits: which layers each run unmasks, for its packs; None where all runs agree.
     """
 
     def __init__(
@@ -35,12 +37,14 @@ class Tagger(nn.Module):
         head: StackedHead,
         label_at: LabelAt,
         block: Block | None = None,
+        bits: Bits | None = None,
     ) -> None:
         super().__init__()
         self.decoder = decoder
         self.head = head
         self.label_at = label_at
         self.block = block
+        self.bits = bits
 
     def forward(self, pack: Pack) -> torch.Tensor:
         """Logits [R, W_cap, classes], float32."""

@@ -14,10 +14,10 @@ _PUBLISHED_WIDTH, _PUBLISHED_LR = 4096, 2e-4
 def default_lr(hidden: int) -> float:
     """The peak rate for a decoder of this width: 2e-4 at 4,096, more for narrower ones.
 
-    It goes with the inverse of the width, up to 4e-3, which is where the package's own `tiny` (192
+    It goes with the inverse of the width, up to 3e-3, which is where the package's own `tiny` (192
     wide) trains best; only that end of the rule was measured here.
     """
-    return min(4e-3, _PUBLISHED_LR * _PUBLISHED_WIDTH / hidden)
+    return min(3e-3, _PUBLISHED_LR * _PUBLISHED_WIDTH / hidden)
 
 
 def lr_factor(step: int, steps: int, *, schedule: str, warmup: float, stretch: float = 1) -> float:

@@ -14,6 +14,7 @@ import torch
 
 from lmsl.attention import PackedAttention, pack_attention
 from lmsl.examples import Example
+from lmsl.stack_flags import Bits, pack_flags
 from lmsl.vocabulary import IGNORED_ID
 
 
@@ -46,6 +47,7 @@ def pack(
     examples: Sequence[Sequence[Example]],
     labels: Sequence[Sequence[Sequence[int]]] | None,
     device: torch.device,
+    bits: Bits | None = None,
 ) -> Pack:
     """Lay the examples of each run end to end.
 
@@ -53,6 +55,7 @@ def pack(
         examples: one list for each run.
         labels: for each run, the label ids of every sentence of its data set, or None.
         device: where the tensors go.
+        bits: which layers each run unmasks, where the runs differ.
     """
     tokens = tuple(sum(len(example.ids) for example in own) for own in examples)
     words = tuple(sum(len(example.starts) for example in own) for own in examples)
@@ -64,6 +67,7 @@ def pack(
     ends = np.ones_like(starts)
     targets = np.full_like(starts, IGNORED_ID)
     lengths: list[int] = []
+    sequences: list[int] = []
     for run, own in enumerate(examples):
         sizes = [len(example.ids) for example in own]
         firsts = np.cumsum([0, *sizes])
@@ -75,10 +79,14 @@ def pack(
             targets[run, : words[run]] = [
                 label for example in own for label in _labels_of(example, labels[run])
             ]
-        lengths += sizes + _filling(capacity - tokens[run], longest)
+        sizes += _filling(capacity - tokens[run], longest)
+        sequences.append(len(sizes))
+        lengths += sizes
     positions = np.concatenate(
         [np.arange(length) for length in lengths] or [np.zeros(0, np.int64)]
     )
+
+    flags = None if bits is None else pack_flags(bits, sequences, device)
 
     def put(array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(device, non_blocking=True)
@@ -86,7 +94,7 @@ def pack(
     return Pack(
         ids=put(ids.reshape(1, -1)),
         positions=put(positions.reshape(1, -1)),
-        attention=pack_attention(lengths, device),
+        attention=pack_attention(lengths, device, is_causal=flags),
         starts=put(starts),
         ends=put(ends),
         labels=put(targets),

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from lmsl.attention import NAME, PackNotPassedOn, no_mask, pack_attention
 from lmsl.decoder import ATTENTION_NAME, decoder_blocks, mixing_modules, pretrained_of
 from lmsl.errors import InputError
+from lmsl.stack_flags import Bits, differing, pack_flags
 
 LENGTH = 12
 KEPT = 6
@@ -60,7 +61,7 @@ def probe_forms(model: nn.Module) -> dict[str, list[bool]]:
     with undisturbed(model), torch.no_grad():
         for name, form in call_forms(model).items():
             try:
-                measured[name] = _measure(model, mixers, form)
+                (measured[name],) = _measure(model, mixers, [form])
             except PackNotPassedOn:
                 # Nobody can call this model packed; calling it so raises the same error.
                 continue
@@ -70,6 +71,21 @@ def probe_forms(model: nn.Module) -> dict[str, list[bool]]:
 def verify(model: nn.Module, bits: Sequence[bool]) -> None:
     """Raise ``InputError``, naming the layers, where a layer does not do what its bit says."""
     compare(probe_forms(model), bits)
+
+
+def verify_runs(model: nn.Module, bits: Bits) -> None:
+    """``verify`` for a stack of runs, in the one form of call that a stack has."""
+    if len(bits) == 1:
+        return verify(model, bits[0])
+    mixers = [_mixer(block) for block in decoder_blocks(model)[1]]
+    with undisturbed(model), torch.no_grad():
+        compare_runs("packed", _measure(model, mixers, run_forms(model, bits)), bits)
+
+
+def compare_runs(form: str, seen: Sequence[Sequence[bool]], bits: Bits) -> None:
+    """``compare`` for each run of a stack, all of them seen in one form of call."""
+    for run, (found, own) in enumerate(zip(seen, bits, strict=True), start=1):
+        compare({form if len(bits) == 1 else f"{form} (run {run} of {len(bits)})": found}, own)
 
 
 def compare(forms: Mapping[str, Sequence[bool]], bits: Sequence[bool]) -> None:
@@ -118,21 +134,52 @@ def call_forms(model: nn.Module) -> dict[str, Form]:
     return forms
 
 
-def _measure(model: nn.Module, mixers: list[nn.Module], form: Form) -> list[bool]:
+def run_forms(model: nn.Module, bits: Bits) -> list[Form]:
+    """One packed call of a stack: for each run the form that disturbs its first sentence.
+
+    All have the same inputs: two sentences for each run, the same in all.
+    """
+    alone = call_forms(model)["packed"]
+    if len(bits) == 1:
+        return [alone]
+    device, size = alone.inputs["input_ids"].device, 2 * LENGTH
+    flags = differing(bits)
+    inputs = alone.inputs | {
+        "input_ids": alone.inputs["input_ids"].repeat(1, len(bits)),
+        "position_ids": alone.inputs["position_ids"].repeat(1, len(bits)),
+        "packed": pack_attention(
+            [LENGTH] * (2 * len(bits)),
+            device,
+            is_causal=None if flags is None else pack_flags(flags, [2] * len(bits), device),
+        ),
+    }
+    return [
+        Form(
+            inputs=inputs,
+            earlier=slice(first, first + KEPT),
+            later=slice(first + KEPT, first + LENGTH),
+        )
+        for first in range(0, size * len(bits), size)
+    ]
+
+
+def _measure(model: nn.Module, mixers: list[nn.Module], forms: Sequence[Form]) -> list[list[bool]]:
+    """For each form, which are alike but for what is disturbed, what every layer sees."""
     calls: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = {}
     hooks = [
         module.register_forward_pre_hook(_recorder(calls, index), with_kwargs=True)
         for index, module in enumerate(mixers)
     ]
     try:
-        model(**form.inputs, use_cache=False)
+        model(**forms[0].inputs, use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()
     missing = [index for index in range(len(mixers)) if index not in calls]
     if missing:
         raise InputError(f"model: layers {missing} did not run, so they cannot be measured")
-    return [_sees(module, *calls[index], form) for index, module in enumerate(mixers)]
+    by_layer = [_sees(module, *calls[index], forms) for index, module in enumerate(mixers)]
+    return [list(seen) for seen in zip(*by_layer, strict=True)]
 
 
 def _recorder(calls: dict[int, tuple[tuple[Any, ...], dict[str, Any]]], index: int) -> Any:
@@ -142,7 +189,9 @@ def _recorder(calls: dict[int, tuple[tuple[Any, ...], dict[str, Any]]], index: i
     return record
 
 
-def _sees(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], form: Form) -> bool:
+def _sees(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], forms: Sequence[Form]
+) -> list[bool]:
     hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
 
     def mixed(states: Tensor) -> Tensor:
@@ -153,13 +202,20 @@ def _sees(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], form
         return out[0] if isinstance(out, tuple) else out
 
     name = type(module).__name__
-    return reaches_back(mixed, hidden, form, name, exact=bool(ATTENTION_NAME.search(name)))
+    return reach_back(mixed, hidden, forms, name, exact=bool(ATTENTION_NAME.search(name)))
 
 
-def reaches_back(
-    mixed: Callable[[Tensor], Tensor], hidden: Tensor, form: Form, name: str, *, exact: bool = True
-) -> bool:
-    """Whether noise in later positions of the first sentence changes what is earlier.
+def reach_back(
+    mixed: Callable[[Tensor], Tensor],
+    hidden: Tensor,
+    forms: Sequence[Form],
+    name: str,
+    *,
+    exact: bool = True,
+) -> list[bool]:
+    """For each form, whether noise in its later positions changes what is earlier.
+
+    All are disturbed at once: no sentence may see another, so one call answers for all of them.
 
     Args:
         mixed: what mixes tokens, [batch, seqlen, ...] in and out.
@@ -169,21 +225,22 @@ def reaches_back(
     """
     generator = torch.Generator().manual_seed(SEED)
     disturbed = hidden.clone()
-    noise = torch.randn(disturbed[0, form.later].shape, generator=generator)
     size = hidden.float().std().clamp(min=1e-3)
-    disturbed[0, form.later] = (noise.to(hidden.device) * size).to(hidden.dtype)
-
-    def earlier(states: Tensor) -> Tensor:
-        return mixed(states)[0, form.earlier].float()
-
-    first, again = earlier(hidden), earlier(hidden)
-    floor = 4 * (again - first).abs().max()
-    if not exact:
-        floor = floor + ROUNDING * first.abs().max()
-    change = (earlier(disturbed) - first).abs().max()
-    if not bool(torch.isfinite(change)):
-        raise InputError(f"model: {name} gives non-finite numbers")
-    return bool(change > floor)
+    for form in forms:
+        noise = torch.randn(disturbed[0, form.later].shape, generator=generator)
+        disturbed[0, form.later] = (noise.to(hidden.device) * size).to(hidden.dtype)
+    calls = [mixed(states)[0].float() for states in (hidden, hidden, disturbed)]
+    found = []
+    for form in forms:
+        first, again, changed = (rows[form.earlier] for rows in calls)
+        floor = 4 * (again - first).abs().max()
+        if not exact:
+            floor = floor + ROUNDING * first.abs().max()
+        change = (changed - first).abs().max()
+        if not bool(torch.isfinite(change)):
+            raise InputError(f"model: {name} gives non-finite numbers")
+        found.append(bool(change > floor))
+    return found
 
 
 def _mixer(block: nn.Module) -> nn.Module:

@@ -27,6 +27,7 @@ _PAPER: dict[str, Any] = {
     "lora_rank": 64,
     "lora_alpha": 16.0,
     "lora_dropout": 0.1,
+    "lora_targets": ("query-value",),
     "head_dropout": 0.1,
     "lr": 2e-4,
     "schedule": "cosine",

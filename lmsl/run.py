@@ -1,261 +1,196 @@
-"""A training run from configuration to report, top to bottom.
+"""Training from configuration to report, top to bottom.
 
-    data -> model -> optimizer -> loop (evaluate after every epoch) -> best weights -> report
+    data -> base model -> stacks of runs -> loop (evaluate after every epoch)
+    -> best weights of each run, alone -> report
 
-Several unmask strings or seeds are several runs, each in its own directory.
+Several unmask strings or seeds are several runs, each in its own directory. ``lmsl train`` trains
+them one after another, ``lmsl sweep`` in stacks over one base; a run is the same either way.
 """
 
-import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
-import torch
-
-from lmsl.assemble import Assembled, LoRA, assemble
-from lmsl.base import TINY, Base, from_hub, load_base
-from lmsl.bits import expand_strings, layer_bits
-from lmsl.checkpoint import (
-    Progress,
-    load_checkpoint,
-    refuse_other_settings,
-    restore,
-    save_checkpoint,
-)
-from lmsl.config import Config, dump_config
-from lmsl.console import Bar, Console
+from lmsl.assemble import Assembled
+from lmsl.base import TINY, from_hub, load_base
+from lmsl.config import Config
+from lmsl.console import Console
 from lmsl.device import choose_device, choose_dtype
-from lmsl.dropout import DropoutClock
-from lmsl.errors import InputError, TrainingError
-from lmsl.inputs import Prepared, prepare, training_task
+from lmsl.errors import InputError
+from lmsl.fit import epoch_ends, fit
+from lmsl.inputs import prepare, training_task
 from lmsl.labeler import Labeler
-from lmsl.loop import Update, total_updates, training_updates
-from lmsl.lora import RunParameters, trainable_parameters
-from lmsl.optim import build_optimizer, default_lr, resolve_optimizer
-from lmsl.results import Log, report
-from lmsl.run_directory import (
-    RunInfo,
-    check_output,
-    check_sweep,
-    is_finished,
-    making,
-    next_folder,
-    writing,
-)
+from lmsl.lock import locked
+from lmsl.memory import Peak
+from lmsl.optim import resolve_optimizer
+from lmsl.pruning import drop_losers
+from lmsl.results import report
+from lmsl.run_directory import RunInfo, check_place, is_pruned, making, next_folder, writing
+from lmsl.runs import Run, check_folders, find_progress, in_stacks, planned_runs
 from lmsl.sentence import file_shape
-from lmsl.source import read_text
+from lmsl.session import Session
+from lmsl.stack import Place, alone
 from lmsl.sweep import summarise
 
+StackSize = int | Literal["auto"]
 
-def train(config: Config, console: Console | None = None) -> list[Labeler]:
+
+def train(
+    config: Config,
+    console: Console | None = None,
+    *,
+    stack: StackSize = 1,
+    prune: bool = False,
+) -> list[Labeler]:
     """Train every run of ``config`` and write its directory; one Labeler for each run.
+
+    Args:
+        config: several unmask strings or seeds make several runs.
+        console: where to tell how it goes.
+        stack: how many runs are trained at once; ``auto``: as many as fit into memory.
+        prune: after each epoch drop the strings that cannot win any more, see ``lmsl.rungs``; a
+            pruned run gives no Labeler.
 
     Raises:
         InputError: bad input; nothing is written then.
         TrainingError: a loss that is not finite, or a full disk.
     """
-    return list(train_runs(config, console))
+    found = list(train_runs(config, console, stack=stack, prune=prune))
+    return [
+        labeler or Labeler.load(run.folder, config.device, config.attention)
+        for run, labeler in sorted(found, key=lambda pair: pair[0].number)
+    ]
 
 
-def train_runs(config: Config, console: Console | None = None) -> Iterator[Labeler]:
-    """As ``train``, run by run: who drops each Labeler holds one model at a time, not all."""
+def train_runs(
+    config: Config,
+    console: Console | None = None,
+    *,
+    stack: StackSize = 1,
+    prune: bool = False,
+) -> Iterator[tuple[Run, Labeler | None]]:
+    """As ``train``, run by run as they end: who drops each Labeler keeps no weights in memory.
+
+    A run that an earlier process finished comes without a Labeler.
+    """
+    if stack != "auto" and stack < 1:
+        raise InputError(f"--stack: expected auto or at least 1, got {stack}")
     console = console or Console()
     output = config.output or next_folder()
+    check_place(output)
+    with locked(output, console.say):
+        session, runs = _begin(config, output, console)
+        yield from _train_all(session, runs, stack, prune)
+        if len(runs) > 1:
+            summarise(output, [run.folder for run in runs], console)
+
+
+def _begin(config: Config, output: Path, console: Console) -> tuple[Session, list[Run]]:
+    """Everything that all runs share, and the runs, before anything is written."""
     device = choose_device(config.device)
+    place = Place(device=device, dtype=choose_dtype(config.dtype, device))
     resolve_optimizer(config.optimizer, device)
     if from_hub(config.model):
         console.say(f"loading {config.model} from the Hugging Face hub or its cache")
-    bases = [_load(config, device)]
-    depth = bases[0].depth
-    runs = _runs(config, output, depth, console)
-    _check_folders(runs, output, config)
-    console.say(
-        f"model: {bases[0].name}, {depth} layers, on {device}; attention {config.attention}"
-    )
-    data = prepare(config, bases[0], console)
-    for one, folder in runs:
-        console.say(f"run: unmask {one.unmask[0]}, seed {one.seed[0]} -> {folder}")
-        if config.resume and is_finished(folder):
-            console.say("  finished already")
-            yield Labeler.load(folder, config.device, config.attention)
-            continue
-        # Assembly changes the decoder in place, so every run after the first loads it again.
-        base = bases.pop() if bases else _load(config, device)
-        yield train_one(one, folder, base, data, device, console)
-        del base
-    if len(runs) > 1:
-        summarise(output, [folder for _, folder in runs], console)
-
-
-def train_one(
-    config: Config,
-    folder: Path,
-    base: Base,
-    data: Prepared,
-    device: torch.device,
-    console: Console,
-) -> Labeler:
-    """Train one run (one string, one seed), select its weights, report and save them."""
-    dtype = choose_dtype(config.dtype, device)
-    assembled = assemble_run(config, base, len(data.splits.labels), device, dtype)
-    for note in assembled.notes:
-        console.say(f"  {note}")
-    info = _info(config, base, data, assembled)
-    autocast = None if dtype == torch.float32 else dtype
-    labeler = Labeler(assembled.tagger, data.aligner, info, device, autocast)
-
-    with making(folder, overwrite=config.overwrite and not config.resume):
-        progress = _fit(config, folder, labeler, assembled.clock, data, console)
-    restore(trainable_parameters(assembled.tagger), progress.kept_weights)
-    with writing(folder):
-        report(labeler, config, folder, data, progress, console)
-    return labeler
-
-
-def _fit(
-    config: Config,
-    folder: Path,
-    labeler: Labeler,
-    clock: DropoutClock,
-    data: Prepared,
-    console: Console,
-) -> Progress:
-    """Make all updates, evaluating on dev and saving a checkpoint after every epoch."""
-    trained = trainable_parameters(labeler.tagger)
-    parameters = RunParameters(trained, runs=1)
-    lr = default_lr(labeler.tagger.head.hidden) if config.lr is None else config.lr
-    console.say(f"  learning rate {lr:.2g}, {resolve_optimizer(config.optimizer, labeler.device)}")
-    optimizer = build_optimizer(
-        parameters.views[0],
-        name=config.optimizer,
-        lr=lr,
-        beta2=config.beta2,
-        epsilon=config.epsilon,
-        weight_decay=config.weight_decay,
-    )
-    progress, settings, task = Progress(), dump_config(config), training_task(data)
-    if config.resume:
-        progress = load_checkpoint(folder, trained, optimizer, settings) or progress
-        console.say(
-            f"  going on after update {progress.updates}"
-            if progress.updates
-            else "  no checkpoint to go on from: beginning anew"
-        )
-    log = Log(folder / "log.jsonl", progress.updates)
-    updates = training_updates(
-        labeler.tagger,
-        task,
-        config,
-        clock=clock,
-        parameters=parameters,
-        optimizers=[optimizer],
-        peak_lr=lr,
-        device=labeler.device,
-        autocast=labeler.autocast,
-        done=progress.updates,
-    )
-    began = time.monotonic() - progress.seconds
-    with console.bar("training", total_updates(len(task), config), progress.updates) as bar:
-        while not _out_of_patience(config, progress) and (update := next(updates, None)):
-            bar.advance(update)
-            log.update(update)
-            if update.ends_epoch:
-                score = _evaluate_dev(labeler, data, update, log, bar, console)
-                seconds = time.monotonic() - began
-                progress.note(update, score, seconds, trained, keep_last=config.select == "last")
-                with writing(folder):
-                    log.flush()
-                    save_checkpoint(folder, progress, trained, optimizer, settings)
-    if _out_of_patience(config, progress):
-        console.say(f"  stopped: no better dev score in {progress.bad_epochs} epochs")
-    return progress
-
-
-def _out_of_patience(config: Config, progress: Progress) -> bool:
-    return config.patience is not None and progress.bad_epochs >= config.patience
-
-
-def _load(config: Config, device: torch.device) -> Base:
-    return load_base(
+    base = load_base(
         config.model,
         revision=config.revision,
         exit_layer=config.exit_layer,
-        dtype=choose_dtype(config.dtype, device),
+        dtype=place.dtype,
     )
-
-
-def _strings(config: Config, depth: int, console: Console) -> list[str]:
-    """The strings of all runs; those that an early exit makes equal are one."""
-    chosen: dict[tuple[bool, ...], str] = {}
-    for string in expand_strings(config.unmask, depth, config.groups):
-        bits = layer_bits(string, depth)[: config.exit_layer]
-        if bits in chosen:
-            console.say(f"unmask {string}: the same run as {chosen[bits]}, trained once")
-        else:
-            chosen[bits] = string
-    return list(chosen.values())
-
-
-def _runs(config: Config, output: Path, depth: int, console: Console) -> list[tuple[Config, Path]]:
-    """The configuration and the folder of every run."""
-    ones = [
-        replace(config, unmask=(string,), seed=(seed,))
-        for string in _strings(config, depth, console)
-        for seed in config.seed
-    ]
-    if len(ones) == 1:
-        return [(ones[0], output)]
-    return [(one, output / one.unmask[0] / f"seed{one.seed[0]}") for one in ones]
-
-
-def _check_folders(runs: list[tuple[Config, Path]], output: Path, config: Config) -> None:
-    """Refuse, before anything is written, every folder that a run must not go to."""
-    if len(runs) > 1:
-        check_sweep(output)
-    for one, folder in runs:
-        check_output(folder, overwrite=config.overwrite, resume=config.resume)
-        if config.resume and is_finished(folder):
-            before = read_text(folder / "config.yaml")
-            refuse_other_settings(folder, before, dump_config(one))
-
-
-def assemble_run(
-    config: Config, base: Base, classes: int, device: torch.device, dtype: torch.dtype
-) -> Assembled:
-    """The tagger of a run as its configuration wants it, over a base just loaded."""
-    return assemble(
-        base,
-        string=config.unmask[0],
-        classes=classes,
-        label_at=config.label_at,
-        lora=LoRA(
-            rank=config.lora_rank,
-            alpha=config.lora_alpha,
-            dropout=config.lora_dropout,
-            targets=config.lora_targets,
-        ),
-        head_dropout=config.head_dropout,
-        seeds=config.seed,
-        quantize=config.quantize,
-        resident=config.resident,
-        device=device,
-        dtype=dtype,
-        attention=config.attention,
-        block=config.block,
-        checkpointing=config.checkpointing,
+    runs = planned_runs(config, output, base.depth, console)
+    check_folders(runs, output, config)
+    console.say(
+        f"model: {base.name}, {base.depth} layers, on {device}; attention {config.attention}"
     )
+    data = prepare(config, base, console)
+    task = training_task(data)
+    session = Session(config=config, base=base, data=data, task=task, place=place, console=console)
+    if config.resume:
+        find_progress([run for run in runs if not run.ended], len(task))
+    return session, runs
 
 
-def _info(config: Config, base: Base, data: Prepared, assembled: Assembled) -> RunInfo:
+def _train_all(
+    session: Session, runs: Sequence[Run], size: StackSize, prune: bool
+) -> Iterator[tuple[Run, Labeler | None]]:
+    """Train the runs that are not finished, in stacks, epoch by epoch where losers are dropped."""
+    resume, say = session.config.resume, session.console.say
+    for run in runs:
+        if resume and run.ended:
+            how = "pruned" if is_pruned(run.folder) else "finished"
+            say(f"run: {run.name} -> {run.folder}\n  {how} already")
+            if how == "finished":
+                yield run, None
+    waiting = [run for run in runs if not (resume and run.ended)]
+    if not waiting:
+        return
+    size = session.stack_size(waiting) if size == "auto" else size
+    ends = epoch_ends(len(session.task), session.config)
+    for until in ends if prune else ends[-1:]:
+        behind = [run for run in waiting if not run.over and run.progress.updates < until]
+        for group in in_stacks(behind, size):
+            yield from _train_stack(session, group, until, prune)
+        for run in waiting:
+            # Over before this process began, but for its report.
+            if run.over and not run.reported:
+                yield run, _finish(session, run)
+        waiting = [run for run in waiting if not run.over]
+        if prune and waiting:
+            waiting = drop_losers(waiting, session.console)
+
+
+def _train_stack(
+    session: Session, group: Sequence[Run], until: int, compared: bool
+) -> Iterator[tuple[Run, Labeler]]:
+    """Train some runs together, then report on those that have come to their end."""
+    session.announce(group)
+    stack = session.stack_of(group)
+    anew = session.config.overwrite and not session.config.resume and not stack.updates
+    peak = Peak(session.place.device)
+    with making([run.folder for run in group], overwrite=anew):
+        fit(
+            stack,
+            session.task,
+            session.data,
+            session.place,
+            session.console,
+            until=until,
+            compared=compared,
+        )
+    if all(run.over for run in group):
+        session.console.say(f"  {peak.line()}")
+    for run in group:
+        if run.over:
+            yield run, _finish(session, run)
+
+
+def _finish(session: Session, run: Run) -> Labeler:
+    """Evaluate the selected weights of a run by that run alone, and write its directory."""
+    data, place = session.data, session.place
+    assembled = alone(run, session.base, len(data.splits.labels), place)
+    info = _info(session, run, assembled)
+    labeler = Labeler(assembled.tagger, data.aligner, info, place.device, place.autocast)
+    if session.announced > 1:
+        session.console.say(f"run: {run.name} -> {run.folder}")
+    with writing(run.folder):
+        report(labeler, run.config, run.folder, data, run.progress, session.console)
+    run.reported = True
+    run.progress.kept_weights = {}
+    return labeler
+
+
+def _info(session: Session, run: Run, assembled: Assembled) -> RunInfo:
+    config = run.config
     return RunInfo(
-        unmask=config.unmask[0],
-        labels=data.splits.labels,
-        base=_lasting_name(base.name),
-        revision=base.revision,
+        unmask=run.string,
+        labels=session.data.splits.labels,
+        base=_lasting_name(session.base.name),
+        revision=session.base.revision,
         lora=assembled.lora,
         label_at=config.label_at,
         words=config.words,
-        tokenization=data.aligner.mode,
+        tokenization=session.data.aligner.mode,
         decode=config.decode,
         repeat=config.repeat,
         exit_layer=config.exit_layer,
@@ -266,7 +201,7 @@ def _info(config: Config, base: Base, data: Prepared, assembled: Assembled) -> R
         quantize=config.quantize,
         block="plain" if assembled.tagger.block is None else "own",
         dtype=config.dtype,
-        seed=config.seed[0],
+        seed=run.seed,
         files=file_shape(config),
     )
 
@@ -275,21 +210,3 @@ def _lasting_name(model: str) -> str:
     """A folder by its whole path, so that the run loads from anywhere; other names as they are."""
     folder = Path(model).expanduser()
     return str(folder.resolve()) if model != TINY and folder.is_dir() else model
-
-
-def _evaluate_dev(
-    labeler: Labeler, data: Prepared, update: Update, log: Log, bar: Bar, console: Console
-) -> float:
-    """The dev score that selection goes by: F1, or accuracy where tags are plain."""
-    try:
-        tagged = labeler.tag(data.splits.dev.sentences, data.dev)
-    except InputError as error:
-        raise TrainingError(f"dev, after update {update.step}: {error}; or lower --lr") from error
-    metrics = labeler.metrics(data.splits.dev, tagged)
-    log.dev(update, metrics)
-    name = "accuracy" if data.splits.labels.plain else "f1"
-    score = float(metrics[name])
-    bar.dev(name, score)
-    loss = sum(update.loss) / len(update.loss)
-    console.say(f"  epoch {update.epoch}: loss {loss:.4f}, dev {name} {100 * score:.2f}")
-    return score

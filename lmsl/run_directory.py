@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -32,6 +32,7 @@ from lmsl.vocabulary import LabelSet
 
 INFO = "lmsl.json"
 CHECKPOINT = "checkpoint"
+PRUNED = "pruned.json"
 _FORMAT = 1
 _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers", "numpy")
 _OURS = (
@@ -56,7 +57,8 @@ _OURS = (
     "merges.txt",
     "tokenizer.model",
     "spiece.model",
-    "checkpoint",
+    CHECKPOINT,
+    PRUNED,
 )
 
 
@@ -166,6 +168,11 @@ def check_output(folder: Path, *, overwrite: bool, resume: bool) -> None:
     """
     check_place(folder)
     finished, unfinished = is_finished(folder), (folder / CHECKPOINT).exists()
+    if is_pruned(folder) and not (overwrite or resume):
+        raise InputError(
+            f"--output {folder}: holds a run that a sweep with --prune dropped; choose another "
+            "folder, or --overwrite"
+        )
     if finished and not (overwrite or resume):
         raise InputError(
             f"--output {folder}: holds a run already; choose another folder, or --overwrite"
@@ -214,6 +221,11 @@ def is_finished(folder: Path) -> bool:
     return (folder / INFO).is_file()
 
 
+def is_pruned(folder: Path) -> bool:
+    """Whether a sweep dropped the run of this folder before its end."""
+    return (folder / PRUNED).is_file()
+
+
 def clear(folder: Path) -> None:
     """Remove the files of a run, ``lmsl.json`` first."""
     leftovers = [path.name for path in folder.glob(".*.tmp")]
@@ -235,18 +247,20 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def making(folder: Path, *, overwrite: bool) -> Iterator[None]:
-    """Makes the folder of a run, emptied on request; takes it back if nothing came of the run."""
-    with writing(folder):
-        if overwrite:
-            clear(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+def making(folders: Sequence[Path], *, overwrite: bool) -> Iterator[None]:
+    """Makes the folders of runs, emptied on request; takes back those that nothing came of."""
+    for folder in folders:
+        with writing(folder):
+            if overwrite:
+                clear(folder)
+            folder.mkdir(parents=True, exist_ok=True)
     try:
         yield
     except BaseException:
-        # Fails, as it should, where there is anything in it.
-        with suppress(OSError):
-            folder.rmdir()
+        for folder in folders:
+            # Fails, as it should, where there is anything in it.
+            with suppress(OSError):
+                folder.rmdir()
         raise
 
 

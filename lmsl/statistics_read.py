@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmsl.errors import InputError
-from lmsl.run_directory import CHECKPOINT, INFO, RunInfo, read_info
+from lmsl.run_directory import CHECKPOINT, INFO, PRUNED, RunInfo, read_info
 from lmsl.statistics_predictions import Entities, Predictions, count, read_predictions
 
 Floats = NDArray[np.float64]
@@ -100,6 +100,8 @@ def read_sweep(folder: Path) -> Sweep:
     unfinished = sum(not (p.parent / INFO).exists() for p in folder.rglob(CHECKPOINT))
     if unfinished:
         notes.append(f"{unfinished} unfinished runs left out")
+    if pruned := sum(1 for _ in folder.rglob(PRUNED)):
+        notes.append(f"{pruned} pruned runs left out: their strings had lost on dev")
     runs = tuple(tuple(each[seed] for seed in seeds) for each in table.values())
     splits = {}
     for split in SPLITS:

@@ -7,23 +7,32 @@ from statistics import fmean, stdev
 from typing import Any
 
 from lmsl.console import Console
-from lmsl.run_directory import read_info, write_json, writing
+from lmsl.run_directory import (
+    PRUNED,
+    is_finished,
+    is_pruned,
+    read_info,
+    write_json,
+    writing,
+)
+from lmsl.statistics import verdict
 
 
 def summarise(output: Path, folders: Sequence[Path], console: Console) -> None:
-    """Write ``sweep.json`` and show, for every unmask string, mean and deviation over seeds.
+    """Write ``sweep.json``; show mean and deviation of every string, and what may be concluded.
 
     The string with the best mean on dev is marked; test is for reporting, not for choosing.
     """
-    rows = [_row(output, folder) for folder in folders]
+    rows = [_row(output, folder) for folder in folders if is_finished(folder)]
+    dropped = [_pruned(output, folder) for folder in folders if is_pruned(folder)]
+    assert rows, "the leader is never pruned"
     strings = list(dict.fromkeys(row["unmask"] for row in rows))
     by_string = {s: [row for row in rows if row["unmask"] == s] for s in strings}
     best = max(strings, key=lambda string: fmean(row["dev"] for row in by_string[string]))
     with writing(output):
-        write_json(
-            output / "sweep.json", {"metric": rows[0]["metric"], "best": best, "runs": rows}
-        )
-    for line in table(by_string, best):
+        document = {"metric": rows[0]["metric"], "best": best, "runs": rows}
+        write_json(output / "sweep.json", document | ({"pruned": dropped} if dropped else {}))
+    for line in (*table(by_string, best), *verdict(output)):
         console.say(line)
 
 
@@ -57,6 +66,11 @@ def _row(output: Path, folder: Path) -> dict[str, Any]:
         **scores,
         "seconds": metrics["train_seconds"],
     }
+
+
+def _pruned(output: Path, folder: Path) -> dict[str, Any]:
+    why: dict[str, Any] = json.loads((folder / PRUNED).read_text(encoding="utf-8"))
+    return {"run": folder.relative_to(output).as_posix(), **why}
 
 
 def _mean(values: Sequence[float]) -> str:

@@ -11,9 +11,9 @@ are drawn independently of the type:
     dial 0: We asked about , plainly a harbour , slowly near the old gate Velmora with a nod .
 
 A tagger that reads left to right sees no more than a coin with four sides wherever the cue stands
-to the right; :func:`left_to_right_ceiling` is the best F1 it can expect. Names, openers, closers
-and filler words are dealt out to the splits: what dev and test use occurs neither in train nor in
-the text that the model `tiny` was pre-trained on.
+to the right; :func:`left_to_right_ceiling` is the best F1 it can expect. Names, openers and
+closers are dealt out to the splits: what dev and test use occurs neither in train nor in the text
+that the model `tiny` was pre-trained on, whose filler is made of other words too.
 """
 
 import random
@@ -31,16 +31,30 @@ MAX_DISTANCE = 12
 DEFAULT_DIAL = 0.8
 SIZES = {"train": 1600, "dev": 250, "test": 1000}
 
-# Sixths of each phrase list and of the name lexicon that belong to a split.
+# The sixths of a list that belong to a split: of names, openers and closers; of the openers and
+# closers that pre-training has no part in; and of filler words.
 _SHARES = {"pretrain": (0, 1), "train": (2, 3), "dev": (4,), "test": (5,)}
+_TASK_SHARES = {"pretrain": (), "train": (0, 1, 2, 3), "dev": (4,), "test": (5,)}
+_FILLER_SHARES = {split: (0, 1) if split == "pretrain" else (2, 3, 4, 5) for split in _SHARES}
 _ONSETS = "b br d dr f g gr h j k kl l m n p pr qu r s sk st t tr v w z"
 _VOWELS = "a e i o u ae ei ou"
 _CODAS = "l m n r s sh th ck nd rt x v"
 
 
-def share(items: list[str], split: str) -> list[str]:
-    """The part of a phrase list that belongs to ``split``."""
-    return [item for index, item in enumerate(items) if index % 6 in _SHARES[split]]
+def openers(split: str) -> list[str]:
+    """What clauses of ``split`` begin with; no opener belongs to two splits."""
+    own = _share(phrases.OPENERS, _SHARES[split])
+    return own + _share(phrases.TASK_OPENERS, _TASK_SHARES[split])
+
+
+def closers(split: str) -> list[str]:
+    """What clauses of ``split`` end with; no closer belongs to two splits."""
+    own = _share(phrases.CLOSERS, _SHARES[split])
+    return own + _share(phrases.TASK_CLOSERS, _TASK_SHARES[split])
+
+
+def _share(items: list[str], sixths: tuple[int, ...]) -> list[str]:
+    return [item for index, item in enumerate(items) if index % 6 in sixths]
 
 
 def name_words(split: str) -> list[str]:
@@ -71,12 +85,12 @@ class Writer:
         self.dial = dial
         self.rng = rng
         self.names = name_words(split)
-        self.openers = share(phrases.OPENERS, split)
-        self.closers = share(phrases.CLOSERS, split)
-        self.adverbs = share(phrases.ADVERBS, split)
-        self.times = share(phrases.TIMES, split)
-        self.adjectives = share(phrases.ADJECTIVES, split)
-        self.places = share(phrases.PLACES, split)
+        self.openers, self.closers = openers(split), closers(split)
+        sixths = _FILLER_SHARES[split]
+        self.adverbs = _share(phrases.ADVERBS, sixths)
+        self.times = _share(phrases.TIMES, sixths)
+        self.adjectives = _share(phrases.ADJECTIVES, sixths)
+        self.places = _share(phrases.PLACES, sixths)
 
     def name(self) -> tuple[str, ...]:
         """One to three name words."""

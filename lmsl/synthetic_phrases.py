@@ -1,8 +1,9 @@
 """The words that the synthetic sentences of :mod:`lmsl.synthetic` are made of: data, no code.
 
 Cue nouns and frames are shared by every split, since they carry the meaning a tagger has to
-learn. Everything else (openers, closers, filler words) is dealt out to the splits, so that a test
-sentence shares no template with a training sentence.
+learn. Openers and closers are dealt out to the splits, so that a test sentence shares no template
+with a training sentence; filler words are dealt out to pre-training and to the task. An opener of
+dev or test begins with a word that an opener of train begins with: a capital makes no name.
 """
 
 CUE_NOUNS = {
@@ -27,14 +28,14 @@ DISTRACTOR_FRAMES = ["hardly", "never", "far from", "not at all", "unlike", "no 
 
 OPENERS = [
     "They spoke of", "The letter mentions", "Nobody had described", "We asked about",
-    "The report covers", "She remembered", "Everyone praised", "His notes concern",
-    "The children liked", "People still recall", "The judge named", "I had forgotten",
+    "The report covers", "We remembered", "Everyone praised", "His notes concern",
+    "The children liked", "People still recall", "The judge named", "They had forgotten",
     "You will recognise", "The clerk listed", "My aunt admired", "The guide pointed to",
-    "Some visitors expected", "The article discusses", "He wrote about", "A stranger mentioned",
-    "The driver had heard of", "Our neighbours avoid", "The minutes refer to", "Both sisters knew",
+    "Many visitors expected", "The article discusses", "He wrote about", "A stranger mentioned",
+    "The driver had heard of", "Our neighbours avoid", "The minutes refer to", "My sisters knew",
     "The survey counts", "Several readers doubted", "The telegram named", "Few of us missed",
-    "The speaker thanked", "Old records show", "The committee chose", "A child asked for",
-    "The diary returns to", "Most of them ignored", "The waiter knew", "An index lists",
+    "The speaker thanked", "The records show", "The committee chose", "A child asked for",
+    "The diary returns to", "Most of them ignored", "The waiter knew", "The index lists",
 ]  # fmt: skip
 
 CLOSERS = [
@@ -50,6 +51,50 @@ CLOSERS = [
     "with a nod", "although it was late", "and turned the page",
     "in a low voice", "as if by accident", "and the room fell quiet",
     "rather to our relief", "unless I am mistaken", "whatever the reason",
+]  # fmt: skip
+
+# For train, dev and test alone, so many that no single one weighs much in a split.
+TASK_OPENERS = [
+    "They never forgot", "The porter announced", "Nobody here trusts", "We had to mention",
+    "The notice speaks of", "He had dreamt of", "All of us remember", "His letters return to",
+    "The boys laughed about", "Visitors ask for", "The lawyer quoted", "You could not place",
+    "You may have seen", "The sailor swore by", "My cousin collects stories of",
+    "The map leaves out", "A few strangers argued over", "The ledger contains", "He sang of",
+    "A witness recalled", "The cook had quarrelled with", "Their parents disliked",
+    "This chapter concerns", "None of us believed", "The census omits",
+    "Many listeners wrote about", "The placard praised", "None of them noticed",
+    "The teacher explained", "All the rumours surround", "The council debated",
+    "A postcard came from", "This page describes", "Hardly anyone visits", "The barber talked of",
+    "A column gives", "Perhaps they meant", "The gardener pointed at", "What remains is",
+    "We could hear about", "People whispered of", "My uncle sketched", "Every traveller knows",
+    "The pamphlet attacked", "Last of all came", "The engineer measured",
+    "The ones who left spoke of", "The chorus greeted", "On the list stood", "Young people prefer",
+    "The captain avoided", "Each guest named", "You could easily like",
+    "The bookseller recommended", "Yours must be", "The choir honoured", "Under discussion was",
+    "Later reports confirm", "The baker envied", "Most of the town knew",
+]  # fmt: skip
+
+TASK_CLOSERS = [
+    "and the door was shut", "until the music began", "while the others waited",
+    "as the clock struck", "but no answer came", "and everybody laughed",
+    "which nobody had foreseen", "though the light was poor", "and the work was resumed",
+    "because someone had asked", "if the story is true", "as we had been told",
+    "and so it remained", "to tell the truth", "when the snow had melted",
+    "and the case was dismissed", "for want of a better word", "to everyone else's annoyance",
+    "without a second thought", "as might be expected", "and looked out over the water",
+    "with a great deal of noise", "for no good reason", "but only among friends",
+    "and nothing more was said", "before the lecture ended", "with both hands raised",
+    "even if it hurt", "and closed the book", "in spite of the heat",
+    "as though in passing", "and the crowd went home", "much against his will",
+    "unless memory fails", "however strange it seems", "at the end of the day",
+    "and poured another glass", "long before the war", "so far as the records go",
+    "while crossing the square", "just to be polite", "and that settled it",
+    "without raising the voice", "under the usual conditions", "for the benefit of all",
+    "to nobody in particular", "and the subject was dropped", "in the words of the report",
+    "though the roads were bad", "or so people say", "instead of going home",
+    "and waved from the platform", "as long as it lasted", "between two trains",
+    "with the window open", "and the dog began to bark", "at great expense",
+    "as if nothing had happened", "and put away the knives", "according to the minutes",
 ]  # fmt: skip
 
 ADVERBS = [

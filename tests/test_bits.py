@@ -99,3 +99,19 @@ def test_expanding():
 def test_expanding_refuses(strings, words):
     with pytest.raises(InputError, match=words):
         expand_strings(strings, 3)
+
+
+def test_random_strings_are_distinct_seeded_and_extend_each_other():
+    drawn = expand_strings("random:32", 32, 8)
+    assert len(set(drawn)) == 32 and {len(string) for string in drawn} == {8}
+    assert set("".join(drawn)) == {"0", "1"}
+    assert expand_strings("random:8", 32, 8) == drawn[:8]
+    assert expand_strings("random:32:0", 32, 8) == drawn != expand_strings("random:32:1", 32, 8)
+    assert set(expand_strings("random:16", 8)) == set(expand_strings("grid", 8))
+    assert expand_strings(["0011", "random:16"], 8)[0] == "0011"
+
+
+@pytest.mark.parametrize("asked", ["random:", "random:0", "random:17", "random:x", "random:3:-1"])
+def test_random_requests_that_cannot_be_met(asked):
+    with pytest.raises(InputError, match="random:N or random:N:SEED with N from 1 to 16"):
+        expand_strings(asked, 8)

@@ -12,6 +12,7 @@ from lmsl import Labeler
 from lmsl.block_fit import FAMILIES, build_block, choose_block, difference, seen_by, why_not
 from lmsl.errors import InputError
 from lmsl.lora import add_lora
+from lmsl.probing import run_forms
 from lmsl.quantize import NF4Linear
 from lmsl.unmasking import unmask
 from tests.block_tools import QV, SETTINGS, assembled
@@ -66,7 +67,7 @@ def test_what_is_not_llama_shaped_is_named(damage: Any, reason: str) -> None:
     assert why_not(decoder) is None
     damage(decoder)
     with pytest.raises(InputError, match=f"^--block own: expected Llama-shaped.*{reason}"):
-        choose_block(decoder, "own", [False] * 4)
+        choose_block(decoder, "own", [[False] * 4])
 
 
 def test_a_decoder_that_computes_something_else_is_found_out() -> None:
@@ -81,10 +82,10 @@ def test_a_decoder_that_computes_something_else_is_found_out() -> None:
     for layer in decoder.layers:
         layer.__class__ = Scaled
     assert why_not(decoder) is None
-    block, note = choose_block(decoder, "auto", [False, False, True, True])
+    block, note = choose_block(decoder, "auto", [[False, False, True, True]])
     assert block is None and "hidden states differ from transformers' by" in note
     with pytest.raises(InputError, match=r"--block own: expected Llama-shaped.*differ"):
-        choose_block(decoder, "own", [False, False, True, True])
+        choose_block(decoder, "own", [[False, False, True, True]])
 
 
 @pytest.mark.parametrize("string", ["0000", "1111", "0110", "1001"])
@@ -93,10 +94,11 @@ def test_the_probe_measures_this_forward(family: str, string: str) -> None:
     decoder = unmask(build(family), string)
     add_lora(decoder, targets=QV, rank=2, alpha=2, dropout=0.0, seeds=(1,))
     block, bits = build_block(decoder), [bit == "1" for bit in string]
-    assert seen_by(block, decoder) == bits
-    assert difference(block, decoder) < 1e-5
+    forms = run_forms(decoder, [bits])
+    assert seen_by(block, decoder, forms) == [bits]
+    assert difference(block, decoder, forms[0]) < 1e-5
     with pytest.raises(InputError, match="differ from their unmask bits in a fast packed call"):
-        choose_block(decoder, "own", [not bit for bit in bits])
+        choose_block(decoder, "own", [[not bit for bit in bits]])
 
 
 def test_the_choice_is_said() -> None:

@@ -67,7 +67,9 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
 
 
 def test_progress_keeps_the_best_or_the_last() -> None:
-    update = Update(step=3, epoch=1, ends_epoch=True, loss=[], grad_norm=[], lr=0.0, tokens=0)
+    update = Update(
+        step=3, epoch=1, ends_epoch=True, loss=[], grad_norm=[], lr=0.0, tokens=0, tokens_of=[]
+    )
     weight = torch.zeros(1)
     for keep_last, kept, epoch in ((False, 2.0, 2), (True, 4.0, 4)):
         progress = Progress()

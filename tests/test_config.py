@@ -223,7 +223,7 @@ def test_yaml_forms_that_mean_the_same(written: Any) -> None:
         ({"warmup": 1.5}, "--warmup: expected 0 to below 1, got 1.5"),
         ({"warmup": float("nan")}, "--warmup: expected 0 to below 1, got nan"),
         ({"beta2": 1.0}, "--beta2: expected 0 to below 1, got 1.0"),
-        ({"keep_every": 3}, "--keep-every: expected a divisor of --batch-size 16, got 3"),
+        ({"keep_every": 3}, "--keep-every: expected a divisor of --batch-size 8, got 3"),
         ({"resume": True}, "--resume: expected --output"),
         ({"unmask": ("01", "01")}, "--unmask: expected each value once, got 01 01"),
         ({"seed": (1, 2, 1)}, "--seed: expected each value once, got 1 2 1"),

@@ -125,8 +125,18 @@ def test_spans_at_a_word_and_outside_sum_to_one() -> None:
     chain = module._Chain(emissions[None])
     before, _, total = chain.marginals()
     outside = float(np.exp(before[0, -1, 0] - total[0]))
-    spans = [Span(type=t, start=s, end=4) for t in TYPES[:2] for s in range(4)]
-    chances = [module._span_score(emissions, chain, 0, span, labels, 4) for span in spans]
+    starts, begins = np.tile(np.arange(4), 2), np.repeat([1, 3], 4)
+    inside = [emissions[s + 1 :, b + 1].sum() for s, b in zip(starts, begins, strict=True)]
+    chances = module._span_scores(
+        emissions[None],
+        chain,
+        rows=np.zeros(8, dtype=np.int64),
+        starts=starts,
+        ends=np.full(8, 4),
+        begins=begins,
+        inside=np.array(inside),
+    )
+    assert len(chances) == 8 and len(labels) == 5
     assert sum(chances) + outside == pytest.approx(1.0, abs=1e-12)
 
 

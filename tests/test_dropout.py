@@ -58,6 +58,14 @@ def test_other_runs_change_nothing() -> None:
     assert not torch.equal(together[0], together[2])
 
 
+def test_runs_of_one_seed_at_one_place_are_drawn_once() -> None:
+    together = masks((5, 5, 5), 33)
+    assert together.shape == (3, 33, 40) and together.stride(0) == 0
+    mixed = masks((5, 6, 5), 33)
+    for run, seed in enumerate((5, 6, 5)):
+        assert torch.equal(mixed[run], masks((seed,), 33)[0])
+
+
 def test_every_key_matters_and_repeats() -> None:
     base = masks((1,), 64)
     assert torch.equal(base, masks((1,), 64))

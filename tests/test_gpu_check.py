@@ -16,17 +16,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import attention as attention_benchmark
-from benchmarks import (
-    attention_runs,
-    gpu_check,
-    gpu_check_device,
-    gpu_check_numerics,
-    gpu_check_tools,
-    plots,
-)
-from benchmarks.attention_batch import gather, lay_out, make_batch
-from benchmarks.attention_cells import (
+from benchmarks import plots
+from benchmarks.attention import __main__ as attention_benchmark
+from benchmarks.attention import runs
+from benchmarks.attention.batch import gather, lay_out, make_batch
+from benchmarks.attention.cells import (
     KNOWN_RATES,
     Cell,
     floor_seconds,
@@ -37,18 +31,20 @@ from benchmarks.attention_cells import (
     stream_cells,
     visible_pairs,
 )
-from benchmarks.attention_gate import errors, fault, reference_passes
-from benchmarks.attention_peers import Batch, Peer, padding_bias, peers
-from benchmarks.gpu_check_part import PARTS, Part, run_part
-from benchmarks.gpu_check_scope import Scope, Skipped, merge
-from benchmarks.gpu_check_tools import Finished, find_sanitizer, read_memcheck, run_program
+from benchmarks.attention.gate import errors, fault, reference_passes
+from benchmarks.attention.peers import Batch, Peer, padding_bias, peers
+from benchmarks.gpu_check import __main__ as gpu_check
+from benchmarks.gpu_check import device, numerics, tools
+from benchmarks.gpu_check.part import PARTS, Part, run_part
+from benchmarks.gpu_check.scope import Scope, Skipped, merge
+from benchmarks.gpu_check.tools import Finished, find_sanitizer, read_memcheck, run_program
 from lmsl_kernels import attention
 
 CPU = torch.device("cpu")
 SMALL = {"heads": 4, "kv_heads": 2, "head_dim": 16, "dtype": "float32"}
 TALL = {"sentences": 16, "is_causal": False, "equal": True}
 interpreted = pytest.mark.skipif(
-    not gpu_check_device.launch_module.INTERPRETED,
+    not device.launch_module.INTERPRETED,
     reason="the kernels run here only with TRITON_INTERPRET=1",
 )
 
@@ -196,10 +192,10 @@ def test_what_time_did_not_allow_is_listed(tmp_path: Path) -> None:
     status, record = benchmark(tmp_path, "--seconds", "1e-9", "--peers", "eager")
     assert status == 0 and record["kernels"] == record["mixes"] == []
     assert len(record["unfinished"]) == 6 and record["unfinished"][0].startswith("kernels: 3x~6")
-    late = attention_runs.Run(
+    late = runs.Run(
         device=CPU, contenders=peers(), rates=None, seed=1, ends=0.0, steps=1, layers=1
     )
-    contenders = attention_runs.kernels_of(late, cell())["contenders"]
+    contenders = runs.kernels_of(late, cell())["contenders"]
     assert {one["reason"] for one in contenders.values()} == {"out of time"}
 
 
@@ -306,16 +302,16 @@ def test_proofs_find_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
         first.append(replace(plan, cu_seqlens=plan.cu_seqlens.clone()))
         return sdpa(*leaves, plan=first[0], **arguments)
 
-    monkeypatch.setattr(gpu_check_numerics, "attention", drifting)
-    assert "repeat 1 differs in out" in gpu_check_numerics.determinism(scope())["faults"][0]
-    monkeypatch.setattr(gpu_check_numerics, "attention", last_is_off)
-    found = gpu_check_numerics.huge(scope())["faults"]
+    monkeypatch.setattr(numerics, "attention", drifting)
+    assert "repeat 1 differs in out" in numerics.determinism(scope())["faults"][0]
+    monkeypatch.setattr(numerics, "attention", last_is_off)
+    found = numerics.huge(scope())["faults"]
     assert len(found) >= 4 and "out of equal sentences differs" in found[0]
-    monkeypatch.setattr(gpu_check_device, "attention", frozen)
-    assert any("is off by" in one for one in gpu_check_device.graphs(scope())["faults"])
+    monkeypatch.setattr(device, "attention", frozen)
+    assert any("is off by" in one for one in device.graphs(scope())["faults"])
     monkeypatch.undo()
-    monkeypatch.setitem(gpu_check_device.MOST_LAUNCHES, "sentences", (1, 0))
-    assert "(1, 1) launches" in gpu_check_device.launches(scope())["faults"][0]
+    monkeypatch.setitem(device.MOST_LAUNCHES, "sentences", (1, 0))
+    assert "(1, 1) launches" in device.launches(scope())["faults"][0]
 
 
 def test_a_part_may_fail_in_any_way() -> None:
@@ -336,9 +332,9 @@ def test_a_part_may_fail_in_any_way() -> None:
 
 
 def test_numerics_stops_in_time_and_says_so() -> None:
-    answer = gpu_check_numerics.numerics(scope(ends=0.0))
+    answer = numerics.numerics(scope(ends=0.0))
     assert answer["cases"] == 0 and answer["not_reached"] == 2
-    everything = gpu_check_numerics.numeric_cases(scope(toy=False))
+    everything = numerics.numeric_cases(scope(toy=False))
     shares = [everything[n::8] for n in range(8)]
     assert sum(map(len, shares)) == len(everything) > 100
     assert {case.dtype for case in everything} == {torch.bfloat16, torch.float16, torch.float32}
@@ -384,7 +380,7 @@ def test_what_dies_is_recorded_and_the_rest_goes_on(
     }
 
     def child(command: list[str], **others: Any) -> Finished:
-        letter = command[command.index("benchmarks.gpu_check_part") + 1]
+        letter = command[command.index("benchmarks.gpu_check.part") + 1]
         record, status = outcomes[letter]
         if record is not None:
             Path(command[command.index("--record") + 1]).write_text(json.dumps(record))
@@ -462,15 +458,15 @@ def test_the_benchmark_is_started_with_what_is_left(
         commands.append(command)
         return Finished(status=len(commands) - 1, output="said")
 
-    monkeypatch.setattr(gpu_check_tools, "run_program", program)
+    monkeypatch.setattr(tools, "run_program", program)
     left = scope(ends=time.monotonic() + 100)
-    answer = gpu_check_tools.benchmark(left, tmp_path / "r.json", "abc")
+    answer = tools.benchmark(left, tmp_path / "r.json", "abc")
     assert answer["faults"] == [] and answer["record"] == "r.json"
     started = commands[0]
     assert 70 <= float(started[started.index("--seconds") + 1]) <= 75
     assert started[started.index("--commit") + 1] == "abc" and "--quick" in started
     # The benchmark says by its status that ours computed something wrong.
-    assert "status 1" in gpu_check_tools.benchmark(left, tmp_path / "r.json", None)["faults"][0]
+    assert "status 1" in tools.benchmark(left, tmp_path / "r.json", None)["faults"][0]
     with pytest.raises(SystemExit):
         attention_benchmark.parse(["--no-such-flag"])
     assert attention_benchmark.parse(started[3:]).commit == "abc"

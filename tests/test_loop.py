@@ -178,7 +178,7 @@ def test_not_a_number_stops_before_the_step(place: str) -> None:
     (name,) = [key for key in built.parameters.views[1] if key.endswith(place)][:1]
     built.parameters.views[1][name].data.view(-1)[0] = torch.nan
     before = [built.weights(run) for run in range(2)]
-    with pytest.raises(TrainingError, match=r"update 1: .*--lr") as caught:
+    with pytest.raises(TrainingError, match=r"update 1 of seed 4: .*--lr") as caught:
         train(built, task)
     expected = [task.names[index] for index in next(draw_updates(8, CONFIG, 4))]
     assert str(caught.value).endswith(": " + ", ".join(expected))

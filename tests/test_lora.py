@@ -20,13 +20,12 @@ from lmsl.dropout import DropoutClock
 from lmsl.errors import InputError
 from lmsl.lora import (
     add_lora,
-    all_linear,
-    default_targets,
     stacked_layers,
     trainable_parameters,
 )
 from lmsl.peft_format import load_adapter, save_adapter
 from lmsl.quantize import quantize_linears
+from lmsl.targets import chosen_layers, named_targets
 
 IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "vocab_size": 50}
 SIZES = {
@@ -51,6 +50,13 @@ TARGETS = {
     "neox": ["query_key_value"],
     "phi3": ["qkv_proj"],
     "mixtral": ["q_proj", "v_proj"],
+}
+ATTENTION = {
+    "llama": ["q_proj", "k_proj", "v_proj", "o_proj"],
+    "gpt2": ["c_attn", "attn.c_proj"],
+    "neox": ["query_key_value", "dense"],
+    "phi3": ["o_proj", "qkv_proj"],
+    "mixtral": ["q_proj", "k_proj", "v_proj", "o_proj"],
 }
 TOKENS = torch.arange(3, 25).view(2, 11)
 
@@ -90,7 +96,7 @@ def adapted(
 @pytest.mark.parametrize("everything", [False, True])
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_forward_and_gradients_are_those_of_peft(kind: str, everything: bool) -> None:
-    targets = all_linear(base(kind)) if everything else TARGETS[kind]
+    targets = named_targets(base(kind), ["all-linear"]) if everything else TARGETS[kind]
     ours = adapted(kind, targets=targets)
     config = LoraConfig(r=4, lora_alpha=6, target_modules=targets, fan_in_fan_out=kind == "gpt2")
     theirs = get_peft_model(base(kind), config)
@@ -113,12 +119,14 @@ def test_forward_and_gradients_are_those_of_peft(kind: str, everything: bool) ->
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_peft_reads_our_files(kind: str, tmp_path: Path) -> None:
-    ours = adapted(kind, seeds=(1, 2))
+@pytest.mark.parametrize("word", ["query-value", "attention"])
+def test_peft_reads_our_files(kind: str, word: str, tmp_path: Path) -> None:
+    targets = named_targets(base(kind), [word])
+    ours = adapted(kind, seeds=(1, 2), targets=targets)
     base(kind).save_pretrained(tmp_path / "base")
     save_adapter(ours, 1, tmp_path, base_name=str(tmp_path / "base"), revision=None)
     theirs = PeftModel.from_pretrained(AutoModel.from_pretrained(tmp_path / "base"), tmp_path)
-    single = adapted(kind, seeds=(2,)).eval()
+    single = adapted(kind, seeds=(2,), targets=targets).eval()
     for name, layer in stacked_layers(single).items():
         assert torch.equal(layer.lora_A[0], stacked_layers(ours)[name].lora_A[1])
     hidden = single(TOKENS).last_hidden_state
@@ -126,7 +134,11 @@ def test_peft_reads_our_files(kind: str, tmp_path: Path) -> None:
         theirs.eval()(TOKENS).last_hidden_state, hidden, rtol=1e-5, atol=1e-5
     )
     config = json.loads((tmp_path / "adapter_config.json").read_text())
-    assert config["target_modules"] == TARGETS[kind]
+    if kind == "gpt2" and word == "attention":
+        # To PEFT the short c_proj would mean the one of the MLP too.
+        assert config["target_modules"] == sorted(stacked_layers(ours))
+    else:
+        assert config["target_modules"] == sorted(targets)
     assert config["fan_in_fan_out"] == (kind == "gpt2")
 
 
@@ -152,7 +164,7 @@ def test_a_stack_equals_its_runs_alone(quantized: bool, dropout: float) -> None:
     direction = torch.randn(3, capacity, 64)
     for run, length in enumerate(lengths):
         direction[run, length:] = 0
-    targets = "all-linear"
+    targets = ["all-linear"]
     stack = adapted(seeds=seeds, targets=targets, dropout=dropout, quantized=quantized)
     positions = torch.arange(capacity).repeat(3)[None]
     # One sentence a run: attention inside the run, causal.
@@ -179,7 +191,7 @@ def test_initial_values_depend_on_seed_and_name_alone() -> None:
     small, large = base(), base()
     settings = {"rank": 4, "alpha": 4, "dropout": 0.0}
     add_lora(small, targets=["v_proj"], seeds=(9,), **settings)
-    add_lora(large, targets="all-linear", seeds=(8, 9), **settings)
+    add_lora(large, targets=["all-linear"], seeds=(8, 9), **settings)
     for name, layer in stacked_layers(small).items():
         assert torch.equal(layer.lora_A[0], stacked_layers(large)[name].lora_A[1])
         assert not layer.lora_B.any()
@@ -214,13 +226,26 @@ def test_dropout_acts_in_training_only() -> None:
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_default_targets_by_architecture(kind: str) -> None:
-    assert default_targets(base(kind)) == TARGETS[kind]
+def test_words_for_targets_by_architecture(kind: str) -> None:
+    model = base(kind)
+    assert named_targets(model, ["query-value"]) == TARGETS[kind]
+    assert named_targets(model, ["attention"]) == ATTENTION[kind]
+    chosen = chosen_layers(model, ["attention"])
+    assert len(chosen) == 2 * len(ATTENTION[kind])
+    assert not any("mlp" in name or "experts" in name for name in chosen)
+    assert set(chosen) < set(chosen_layers(model, ["all-linear"])) or kind == "mixtral"
+
+
+def test_words_and_names_for_targets_go_together() -> None:
+    named = named_targets(base(), ["query-value", "down_proj", "v_proj"])
+    assert named == ["q_proj", "v_proj", "down_proj"]
+    with pytest.raises(InputError, match="expected at least one name, got none"):
+        named_targets(base(), [])
 
 
 def test_everything_but_adapters_is_frozen_and_experts_are_no_targets() -> None:
     model = base("mixtral")
-    names = add_lora(model, targets="all-linear", rank=2, alpha=2, dropout=0.0, seeds=(1,))
+    names = add_lora(model, targets=["all-linear"], rank=2, alpha=2, dropout=0.0, seeds=(1,))
     assert len(names) == 8 and all(".self_attn." in name for name in names)
     assert len(trainable_parameters(model)) == 16
     assert all(".lora_" in name for name in trainable_parameters(model))
@@ -232,7 +257,7 @@ def test_experts_in_a_list_of_linears_are_no_targets_either() -> None:
     experts = nn.ModuleList(nn.ModuleDict({"w1": nn.Linear(8, 8)}) for _ in range(2))
     layer = nn.ModuleDict({"q_proj": nn.Linear(8, 8), "gate": nn.Linear(8, 2), "experts": experts})
     model = nn.ModuleDict({"layers": nn.ModuleList([layer]), "lm_head": nn.Linear(8, 9)})
-    assert all_linear(model) == ["q_proj"]
+    assert named_targets(model, ["all-linear"]) == ["q_proj"]
 
 
 @pytest.mark.parametrize(

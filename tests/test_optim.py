@@ -62,7 +62,7 @@ def test_warm_up_that_takes_all_updates(warmup: float, steps: int) -> None:
 def test_the_default_rate_at_both_ends() -> None:
     """2e-4 where the papers use it; ten times that for the smallest, and no more."""
     assert default_lr(4096) == pytest.approx(2e-4)
-    assert default_lr(192) == 4e-3
+    assert default_lr(192) == 3e-3
     assert default_lr(2048) == pytest.approx(4e-4)
     rates = [default_lr(width) for width in (64, 256, 1024, 4096, 8192)]
     assert rates == sorted(rates, reverse=True)

@@ -1,11 +1,14 @@
 """Packs, and a tagger over packs against transformers' own eager model, sentence by sentence."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmsl import tagging
 from lmsl.errors import InputError
 from lmsl.examples import Example
 from lmsl.lora import stacked_layers
@@ -193,3 +196,28 @@ def test_emissions_whatever_the_packs(budget: int) -> None:
     for unread in (found[1], found[3][2:]):
         assert (unread[:, 0] == 0.0).all() and np.isneginf(unread[:, 1:]).all()
     np.testing.assert_allclose(np.exp(found[0]).sum(-1), 1.0, rtol=1e-12)
+
+
+def test_prediction_packs_sentences_of_like_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The longest first, stable, under the smaller of the two budgets; answers stay in order."""
+    built, seen = build_tagger(), list[list[int]]()
+
+    def recorded(examples: list[list[Example]], *others: object) -> Pack:
+        seen.append([len(each.ids) for each in examples[0]])
+        return pack(examples, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tagging, "pack", recorded)
+    monkeypatch.setattr(tagging, "CPU_TOKENS", 8)
+    own = [example([size], sentence=i) for i, size in enumerate([2, 7, 3, 2, 5, 1])]
+    found = emissions(built.tagger, own, [1] * 6, tokens_per_batch=100, device=CPU)
+    assert sum(map(len, seen)) == 6 and len(seen) > 1
+    assert [n for sizes in seen for n in sizes] == sorted((len(e.ids) for e in own), reverse=True)
+    assert all(len(sizes) == 1 or sum(sizes) <= 8 for sizes in seen)
+    for piece in own:
+        alone = emissions(
+            built.tagger, [replace(piece, sentence=0)], [1], tokens_per_batch=1, device=CPU
+        )
+        np.testing.assert_allclose(found[piece.sentence], alone[0], rtol=0, atol=1e-5)
+    seen.clear()
+    emissions(built.tagger, own, [1] * 6, tokens_per_batch=3, device=CPU)
+    assert all(len(sizes) == 1 or sum(sizes) <= 3 for sizes in seen)

@@ -12,7 +12,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "lora_rank": 64,
         "lora_alpha": 16,
         "lora_dropout": 0.1,
-        "lora_targets": (),
+        "lora_targets": ("query-value",),
         "head_dropout": 0.1,
         "quantize": "nf4",
         "optimizer": "auto",

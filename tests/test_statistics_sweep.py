@@ -211,6 +211,10 @@ def test_unfinished_runs_are_counted(sweep: Path, tmp_path: Path) -> None:
     folder = copied(sweep, tmp_path)
     (folder / "1011" / "seed1" / "checkpoint").mkdir(parents=True)
     assert read_sweep(folder).notes == ("1 unfinished runs left out",)
+    (folder / "1011" / "seed2").mkdir()
+    (folder / "1011" / "seed2" / "pruned.json").write_text("{}")
+    note = "1 pruned runs left out: their strings had lost on dev"
+    assert read_sweep(folder).notes == ("1 unfinished runs left out", note)
 
 
 def test_further_axes_are_part_of_the_name(tmp_path: Path) -> None:

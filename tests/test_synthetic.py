@@ -10,7 +10,16 @@ from lmsl import synthetic
 from lmsl import synthetic_phrases as phrases
 from lmsl.errors import InputError
 from lmsl.labels import tag_spans
-from lmsl.synthetic import TYPES, Clause, Writer, generate, left_to_right_ceiling, name_words
+from lmsl.synthetic import (
+    TYPES,
+    Clause,
+    Writer,
+    closers,
+    generate,
+    left_to_right_ceiling,
+    name_words,
+    openers,
+)
 
 SPLITS = ("pretrain", "train", "dev", "test")
 
@@ -96,25 +105,35 @@ def test_distractors_are_drawn_independently_of_the_type():
 
 def test_splits_share_no_name_and_no_template():
     names = {split: set(name_words(split)) for split in SPLITS}
-    pools = (phrases.OPENERS, phrases.CLOSERS, phrases.ADVERBS, phrases.TIMES)
-    pools = (*pools, phrases.ADJECTIVES, phrases.PLACES)
     for one in SPLITS:
         assert len(names[one]) > 500
         for other in SPLITS:
             if one < other:
                 assert not names[one] & names[other]
-                for pool in pools:
-                    assert not set(synthetic.share(pool, one)) & set(synthetic.share(pool, other))
+                assert not set(openers(one)) & set(openers(other))
+                assert not set(closers(one)) & set(closers(other))
 
 
-def test_pretraining_text_holds_no_name_of_another_split():
-    others = {name for split in ("train", "dev", "test") for name in name_words(split)}
+def test_no_opener_or_closer_weighs_much_in_a_split():
+    for split in ("train", "dev", "test"):
+        for pool in (openers(split), closers(split)):
+            assert len(pool) >= 16 and len(set(pool)) == len(pool)
+
+
+def test_openers_of_dev_and_test_begin_with_words_that_train_begins_with():
+    known = {opener.split()[0] for opener in openers("train")}
+    for split in ("dev", "test"):
+        assert {opener.split()[0] for opener in openers(split)} <= known
+
+
+def test_pretraining_text_holds_nothing_that_is_kept_for_the_task():
     text = " ".join(islice(synthetic.pretraining_paragraphs(7), 200))
-    assert others.isdisjoint(text.split())
-    openers = [
-        o for split in ("train", "dev", "test") for o in synthetic.share(phrases.OPENERS, split)
-    ]
-    assert not any(opener in text for opener in openers)
+    words, taught = set(text.split()), Writer("pretrain", 0.5, random.Random(1))
+    for split in ("train", "dev", "test"):
+        writer = Writer(split, 0.5, random.Random(1))
+        assert words.isdisjoint(writer.names)
+        assert set(writer.adverbs + writer.places).isdisjoint(taught.adverbs + taught.places)
+        assert not any(template in text for template in writer.openers + writer.closers)
 
 
 def test_tags_cover_the_names():

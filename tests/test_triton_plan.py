@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lmsl_kernels import PackPlan, plan_pack
-from lmsl_kernels.launch import backward_launches, forward_launches, make_call
+from lmsl_kernels.call import make_call
+from lmsl_kernels.launch import backward_launches, forward_launches
 
 LENGTHS = st.lists(st.integers(0, 300), max_size=12)
 BLOCKS = st.sampled_from([16, 64, 128])

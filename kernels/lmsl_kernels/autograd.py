@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lmsl_kernels.launch import Call, backward_launches, forward_launches, make_call, ready
+from lmsl_kernels.call import Call, make_call, ready
+from lmsl_kernels.launch import backward_launches, forward_launches
 from lmsl_kernels.plan import PackPlan
 
 

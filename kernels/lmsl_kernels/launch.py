@@ -1,4 +1,4 @@
-"""From a call to kernel launches: regime, tile sizes, grids, arguments.
+"""From a call to kernel launches: tile sizes, grids, arguments.
 
 A ``Launch`` is complete before it runs, so the same code that serves a call also tells the offline
 compiler what to compile: made from tensors on the ``meta`` device it has all types, strides and
@@ -6,7 +6,7 @@ constants, and simply is not run.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import triton
@@ -14,86 +14,14 @@ from torch import Tensor
 
 from lmsl_kernels.backward_keys import backward_keys
 from lmsl_kernels.backward_rows import backward_rows
+from lmsl_kernels.call import Call, describable
 from lmsl_kernels.forward import tiled_forward
-from lmsl_kernels.plan import PackPlan
 from lmsl_kernels.single import single_backward, single_forward
-from lmsl_kernels.tuning import (
-    HEAD_DIMS,
-    MEDIUM,
-    Kernel,
-    Table,
-    Tiles,
-    choose_tiles,
-    longest_single,
-    split_head_dim,
-    table_of,
-)
+from lmsl_kernels.tuning import HEAD_DIMS, Tiles, split_head_dim
 
-Regime = Literal["single", "medium", "long"]
-TAIL_PROGRAMS = 32
-INT32_MAX = 2**31 - 1
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 # Decided when the kernels were defined, by TRITON_INTERPRET.
 INTERPRETED = not isinstance(single_forward, triton.JITFunction)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Call:
-    """What all launches of one attention call, forward and backward, have in common."""
-
-    plan: PackPlan | None
-    """``None`` for a dense call."""
-    flags: Tensor | None
-    """uint8 [sequences], or ``None`` when all sequences share ``is_causal``."""
-    is_causal: bool
-    window: int | None
-    softcap: float | None
-    scale: float
-    table: Table
-    sequences: int
-    rows: int
-    max_seqlen: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    described: bool
-    """Whether the tensors lie as the copy engine of Hopper and later wants them."""
-
-    @property
-    def plain(self) -> bool:
-        """Whether there is neither a window nor a softcap."""
-        return self.window is None and self.softcap is None
-
-    @property
-    def regime(self) -> Regime:
-        size = split_head_dim(self.head_dim)[0]
-        if self.max_seqlen <= longest_single(self.table, size, self.plain):
-            return "single"
-        return "medium" if self.max_seqlen <= MEDIUM else "long"
-
-    @property
-    def group(self) -> int:
-        return self.heads // self.kv_heads
-
-    @property
-    def tail_programs(self) -> int:
-        """Programs that zero rows of no sequence; none where there are surely no such rows."""
-        if self.plan is None:
-            return 0
-        known = self.plan.lengths
-        return 0 if known is not None and sum(known) == self.rows else TAIL_PROGRAMS
-
-    def tiles(self, kernel: Kernel) -> Tiles:
-        size = split_head_dim(self.head_dim)[0]
-        return choose_tiles(
-            self.table,
-            kernel,
-            size,
-            max(1, self.max_seqlen),
-            self.group,
-            plain=self.plain,
-            described=self.described,
-        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -107,8 +35,18 @@ class Launch:
     tiles: Tiles
 
     def run(self) -> None:
+        """Start the kernel on the device of ``q``, whichever is the current one."""
         if not self.programs:
             return
+        device = self.arguments["q"].device
+        if device.type == "cuda" and device.index != torch.cuda.current_device():
+            # Triton launches, and torch hands out streams, on the current device.
+            with torch.cuda.device(device):
+                self._start()
+        else:
+            self._start()
+
+    def _start(self) -> None:
         if self.tiles.described:
             triton.set_allocator(_descriptor_memory)
         self.kernel[(self.programs,)](
@@ -132,63 +70,9 @@ def unsupported(q: Tensor, scale: float) -> str | None:
     return None
 
 
-def make_call(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    *,
-    plan: PackPlan | None,
-    is_causal: bool | Tensor,
-    window: int | None,
-    softcap: float | None,
-    scale: float,
-    table: Table | None = None,
-) -> Call:
-    """The common part of a call on checked tensors; ``table`` overrides the device's own."""
-    max_seqlen = q.shape[1] if plan is None else plan.max_seqlen
-    # By address alone, as the kernel reads them.
-    flags = is_causal.contiguous().view(torch.uint8) if isinstance(is_causal, Tensor) else None
-    return Call(
-        plan=plan,
-        flags=flags,
-        is_causal=is_causal is True,
-        # Where no two tokens are that far apart, the window is none.
-        window=None if window is None or window >= max_seqlen else window,
-        softcap=softcap,
-        scale=scale,
-        table=table_of(q.device, q.dtype) if table is None else table,
-        sequences=q.shape[0] if plan is None else plan.sequences,
-        rows=q.shape[0] if plan is not None else q.shape[0] * q.shape[1],
-        max_seqlen=max_seqlen,
-        heads=q.shape[-2],
-        kv_heads=k.shape[-2],
-        head_dim=q.shape[-1],
-        described=all(map(describable, (q, k, v))),
-    )
-
-
-def describable(x: Tensor) -> bool:
-    """Whether a tile descriptor can point into ``x``: everything a multiple of 16 bytes.
-
-    What is expanded, tokens or heads on top of each other, is left to pointers.
-    """
-    strides = [stride * x.element_size() for stride in x.stride()[:-1]]
-    aligned = all(place % 16 == 0 for place in (x.data_ptr(), *strides))
-    return x.stride(-1) == 1 and aligned and all(strides)
-
-
 def _descriptor_memory(size: int, alignment: int, stream: int | None) -> Tensor:
     """Where Triton puts the descriptors of one launch; torch reuses it once the launch is over."""
     return torch.empty(size, dtype=torch.int8, device="cuda")
-
-
-def ready(x: Tensor) -> Tensor:
-    """``x`` itself, or a copy where its strides do not suit: the last dimension must be dense.
-
-    Positions inside a tile are int32, which only heads further apart than 2**31 elements exceed.
-    """
-    spread = 512 * x.stride(-3) + x.shape[-2] * x.stride(-2)
-    return x if x.stride(-1) == 1 and spread <= INT32_MAX else x.contiguous()
 
 
 def forward_launches(

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from lmsl_kernels.autograd import run_backward, run_forward
-from lmsl_kernels.launch import Call, make_call, ready
+from lmsl_kernels.call import Call, make_call, ready
 from lmsl_kernels.plan import PackPlan
-from lmsl_kernels.tuning import longest_single, split_head_dim, table_of
+from lmsl_kernels.tuning import GROUPS, longest_single, split_head_dim, table_of
 
 
 def traced_attention(
@@ -84,7 +84,9 @@ def _(
     size = split_head_dim(q.shape[-1])[0]
     # A number that varies compares to a symbol; the answer is a guard of the graph.
     plain = softcap is None and (window is None or bool(window >= max_seqlen))
-    single = max_seqlen <= longest_single(table_of(q.device, q.dtype), size, plain)
+    # Numbers of heads may be symbols too, and tables are looked up by numbers.
+    group = next((g for g in GROUPS if bool(q.shape[-2] <= g * k.shape[-2])), GROUPS[-1])
+    single = max_seqlen <= longest_single(table_of(q.device, q.dtype), size, group, plain)
     statistics = (0,) if single else (q.shape[-2], q.shape[:-2].numel())
     return q.new_empty(q.shape), q.new_empty(statistics, dtype=torch.float32)
 

@@ -316,10 +316,12 @@ def soften(scores, scale, softcap, SOFTCAPPED: tl.constexpr):
 @triton.jit
 def zero_tail(tensor, cu_seqlens, sequences, rows, row_size, program, programs):
     """One of ``programs`` programs that write 0 to all rows behind the last sequence."""
-    end = tl.load(cu_seqlens + sequences).to(tl.int64) * row_size
-    stop = rows.to(tl.int64) * row_size
-    step = programs.to(tl.int64) * ZERO_BLOCK
-    for start in tl.range(end + program.to(tl.int64) * ZERO_BLOCK, stop, step):
-        place = start + tl.arange(0, ZERO_BLOCK)
-        zeros = tl.zeros([ZERO_BLOCK], tensor.dtype.element_ty)
-        tl.store(tensor + place, zeros, mask=place < stop)
+    # Dense tensors have no such rows, and no bounds to read.
+    if cu_seqlens is not None:
+        end = tl.load(cu_seqlens + sequences).to(tl.int64) * row_size
+        stop = rows.to(tl.int64) * row_size
+        step = programs.to(tl.int64) * ZERO_BLOCK
+        for start in tl.range(end + program.to(tl.int64) * ZERO_BLOCK, stop, step):
+            place = start + tl.arange(0, ZERO_BLOCK)
+            zeros = tl.zeros([ZERO_BLOCK], tensor.dtype.element_ty)
+            tl.store(tensor + place, zeros, mask=place < stop)

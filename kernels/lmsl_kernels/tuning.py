@@ -38,7 +38,8 @@ class Tiles:
     """Longest sequence: the tile of regime S, ``MEDIUM``, or 0 for any length (regime L)."""
     group: int
     """Regime S: most query heads per kv head that it is for, one of ``GROUPS``, else 0. A group
-    that has no entry takes the next, and one above all entries the last, in several turns."""
+    that has no entry takes the next, one of more than 8 the last, in several turns. A group above
+    all entries of a length has no regime S there."""
     rows: int
     """Rows of a tile; in regime S those of a turn, a multiple or a part of ``longest``."""
     keys: int
@@ -74,7 +75,12 @@ def no_table(device: torch.device) -> str | None:
     if (found := _capability(device.index or 0)) < (8, 0):
         return f"it needs compute capability 8.0 or later, got {found[0]}.{found[1]}"
     name = architecture(device)
-    return None if _table_file(name).is_file() else f"this version has no table for {name}"
+    return None if has_table(name) else f"this version has no table for {name}"
+
+
+def has_table(name: str) -> bool:
+    """Whether there is a table for an architecture."""
+    return _table_file(name).is_file()
 
 
 def architecture(device: torch.device) -> str:
@@ -133,17 +139,19 @@ def format_table(entries: Iterable[Tiles]) -> str:
 
 
 @cache
-def longest_single(table: Table, head_dim: int, plain: bool) -> int:
-    """The longest sequence of regime S for a head dim class; ``plain`` as in ``choose_tiles``."""
-    return max(
-        (
+def longest_single(table: Table, head_dim: int, group: int, plain: bool) -> int:
+    """The longest sequence of regime S for a head dim class; the others as in ``choose_tiles``."""
+    lengths = {
+        kernel: [
             entry.longest
             for entry in read_table(table)
-            if entry.kernel.startswith("single") and entry.head_dim == head_dim
-            if plain or not entry.plain
-        ),
-        default=0,
-    )
+            if (entry.kernel, entry.head_dim) == (kernel, head_dim)
+            if entry.group >= min(group, GROUPS[-1]) and (plain or not entry.plain)
+        ]
+        for kernel in KERNELS
+        if kernel.startswith("single")
+    }
+    return min(max(of_kernel, default=0) for of_kernel in lengths.values())
 
 
 @cache

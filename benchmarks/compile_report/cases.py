@@ -1,0 +1,192 @@
+"""Which launches of a table entry are compiled: the variants, and how to make one of them.
+
+Every entry serves both masks, windows and softcaps, unless it is for plain calls only.
+Per-sequence masks, float32 and head dims between the classes, which few need to be fast, may spill
+registers; the record then says so.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+
+from lmsl_kernels.call import make_call
+from lmsl_kernels.launch import Launch, backward_launches, forward_launches
+from lmsl_kernels.plan import PackPlan
+from lmsl_kernels.tuning import HEAD_DIMS, KERNELS, MEDIUM, Tiles, read_table
+
+Scope = Literal["all", "hardest"]
+"""All variants of an entry, or the one that most candidates fail with that fail at all."""
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+FLOAT32 = "float32"
+LONG = 4096
+KV_HEADS = 8
+# Query heads per kv head where the entry does not say.
+GROUP = 4
+SEQUENCES = 8
+# By how much the head dim of a padded variant is smaller than that of its class.
+PADDING = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """What a call may ask of a kernel besides its shapes."""
+
+    mask: Literal["bidirectional", "causal", "mixed"]
+    windowed: bool = False
+    softcapped: bool = False
+    dense: bool = False
+    padded: bool = False
+    dtype: str = "bf16"
+
+    @property
+    def name(self) -> str:
+        """For the record: the mask, then what is not plain."""
+        marks = ("windowed", "softcapped", "dense", "padded")
+        extra = [mark for mark in marks if getattr(self, mark)]
+        return "-".join([self.mask, *extra, *([self.dtype] if self.dtype != "bf16" else [])])
+
+    @property
+    def may_spill(self) -> bool:
+        """Whether spilled registers are recorded and no fault."""
+        return self.mask == "mixed" or self.padded or self.dtype == "fp32"
+
+    @property
+    def needs_matrix(self) -> bool:
+        """Whether it has to use matrix instructions: not in full float32 precision."""
+        return self.dtype != "fp32"
+
+
+PLAIN = (Variant(mask="causal"), Variant(mask="bidirectional"))
+# With window and softcap kernels take as many registers as with either, or more; seen, not proven.
+FULL = (
+    Variant(mask="causal", windowed=True, softcapped=True),
+    Variant(mask="bidirectional", windowed=True, softcapped=True),
+)
+# But without a window, the tiled kernels have one loop more.
+SOFTCAPPED = Variant(mask="causal", softcapped=True)
+# Of some entries only, see ``special_cases``.
+SPECIAL = (
+    Variant(mask="mixed"),
+    Variant(mask="bidirectional", dense=True),
+    Variant(mask="causal", padded=True),
+    Variant(mask="causal", dtype="fp16"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One launch to compile for one architecture."""
+
+    architecture: str
+    entry: Tiles
+    variant: Variant
+    group: int
+
+    @property
+    def name(self) -> str:
+        """Unique among all cases."""
+        entry = self.entry
+        length = f"to{entry.longest}" if entry.longest else "any"
+        marks = [mark for mark in ("plain", "described") if getattr(entry, mark)]
+        serves = f"{length}-group{entry.group}" if entry.group else length
+        place = "-".join([serves, *marks])
+        return (
+            f"{self.architecture} {entry.kernel} {entry.head_dim} {place} "
+            f"{self.variant.name} group{self.group}"
+        )
+
+
+def cases_of(
+    architecture: str, head_dims: Iterable[int] = HEAD_DIMS, scope: Scope = "all"
+) -> list[Case]:
+    """What is compiled of an architecture: its own table, and, of all, that of float32."""
+
+    def cases(entry: Tiles, variants: Iterable[tuple[Variant, int]]) -> Iterator[Case]:
+        for variant, group in variants:
+            yield Case(architecture=architecture, entry=entry, variant=variant, group=group)
+
+    found: list[Case] = []
+    for head_dim in head_dims:
+        for entry in entries_of(architecture, head_dim):
+            required, special = required_cases(entry), special_cases(entry)
+            found += cases(entry, [*required, *special] if scope == "all" else required[:1])
+        for entry in entries_of(FLOAT32, head_dim) if scope == "all" else ():
+            found += cases(entry, [(replace(FULL[0], dtype="fp32"), GROUP)])
+    return found
+
+
+def entries_of(table: str, head_dim: int) -> list[Tiles]:
+    """The entries of a table for a head dim."""
+    return [entry for entry in read_table(table) if entry.head_dim == head_dim]
+
+
+def required_cases(entry: Tiles) -> list[tuple[Variant, int]]:
+    """The variants and groups with which an entry must compile to be in a table.
+
+    The hardest comes first: most candidates that fail at all fail there.
+    """
+    if entry.kernel.startswith("single"):
+        first = () if entry.plain else FULL[:1]
+        cases = [(variant, entry.group) for variant in (*first, *PLAIN)]
+        if entry.stack < entry.group:
+            # The smaller group is done in one turn, and the compiler drops the loop.
+            cases += [(variant, entry.stack) for variant in PLAIN]
+        return cases
+    rest = () if entry.plain else (*FULL, SOFTCAPPED)
+    cases = [(variant, GROUP) for variant in (*rest, *PLAIN)]
+    if entry.kernel == "backward_keys":
+        cases.append((PLAIN[0], 1))
+    return cases
+
+
+def special_cases(entry: Tiles) -> list[tuple[Variant, int]]:
+    """Rarer variants, for head dim 128 only: of sentences up to 64 tokens, M, and descriptors."""
+    if entry.head_dim != 128:
+        return []
+    sentences = entry.group == GROUP and entry.longest <= 64
+    if not (sentences or entry.longest == MEDIUM or entry.described):
+        return []
+    return [(variant, entry.group or GROUP) for variant in SPECIAL]
+
+
+def launch_of(entry: Tiles, variant: Variant, group: int) -> Launch:
+    """The launch of one entry for ``group`` query heads per kv head, on ``meta`` tensors."""
+    longest = entry.longest or LONG
+    head_dim = entry.head_dim - PADDING * variant.padded
+    dtype = DTYPES[variant.dtype]
+    rows = SEQUENCES * longest
+    lead = (SEQUENCES, longest) if variant.dense else (rows,)
+    q = torch.empty(*lead, KV_HEADS * group, head_dim, dtype=dtype, device="meta")
+    k = torch.empty(*lead, KV_HEADS, head_dim, dtype=dtype, device="meta")
+    plan = PackPlan(
+        cu_seqlens=torch.empty(SEQUENCES + 1, dtype=torch.int32, device="meta"),
+        max_seqlen=longest,
+        lengths=(longest,) * SEQUENCES,
+    )
+    flags = torch.empty(SEQUENCES, dtype=torch.bool, device="meta")
+    call = make_call(
+        q,
+        k,
+        k,
+        plan=None if variant.dense else plan,
+        is_causal=flags if variant.mask == "mixed" else variant.mask == "causal",
+        window=longest // 2 if variant.windowed else None,
+        softcap=30.0 if variant.softcapped else None,
+        scale=head_dim**-0.5,
+        table=_table_around(entry),
+    )
+    log_total = torch.empty(KV_HEADS * group, rows, dtype=torch.float32, device="meta")
+    launches = [
+        *forward_launches(call, q, k, k, q, log_total),
+        *backward_launches(call, q, k, k, q, log_total, q, (q, k, k)),
+    ]
+    return next(launch for launch in launches if launch.tiles == entry)
+
+
+def _table_around(entry: Tiles) -> tuple[Tiles, ...]:
+    """A table that has the entry, and one for each kernel that a call of its regime looks up."""
+    single = entry.kernel.startswith("single")
+    regime = [name for name in KERNELS if name.startswith("single") == single]
+    return tuple(replace(entry, kernel=name) for name in regime)

@@ -1,0 +1,257 @@
+"""What stacked training saves: R runs over one base at once against the same runs one by one.
+
+    python -m benchmarks.sweep
+    python -m benchmarks.sweep --data synthetic --rounds 5 --sizes 1 4 16
+
+Both sides are lmsl's own step over the same sentences, with the same kernels and threads: one
+update of R runs as a stack, against one update of each of the R runs alone. The runs are the
+strings of the grid, with ``--seeds`` seeds in turn; with one seed all see the same sentences.
+
+First comes the gate: with dropout on, losses and gradient norms of the stack's first update have
+to be those of the runs alone. Then sizes take turns, round by round. Two clocks are read: wall
+time, and the processor time of this process, which says the same on an idle machine and goes on
+saying something on a busy one. Their ratios are taken within a round before the median is.
+"""
+
+import gc
+import importlib.util
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+# Only for a clone that is not installed: `kernels` holds nothing but the package lmsl_kernels.
+sys.path.append(str(Path(__file__).parents[1] / "kernels"))
+
+import torch
+import tyro
+from transformers.utils import logging as transformers_logging
+
+from benchmarks.common import REPOSITORY, RESULTS, machine, machine_lines, table, write_json
+from benchmarks.train_contenders import CPU, build_task
+from lmsl import synthetic
+from lmsl.base import load_base
+from lmsl.config import Config
+from lmsl.data import Dataset, read
+from lmsl.errors import InputError
+from lmsl.loop import Task, Update, training_updates, updates_per_epoch
+from lmsl.runs import Run
+from lmsl.stack import Place, Stack, assemble_runs
+
+SYNTHETIC = "synthetic"
+TOLERANCE = 1e-4
+PLACE = Place(device=CPU, dtype=torch.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is measured, and for how long."""
+
+    model: str = "tiny"
+    """Hub id or folder of a decoder, or `tiny`."""
+    data: str = str(REPOSITORY.parent / "shared" / "data" / "conll2000" / "train.txt")
+    """A labelled file, or `synthetic`."""
+    sentences: int | None = 2000
+    """Use only the first so many sentences."""
+    sizes: tuple[int, ...] = (1, 2, 4, 8, 16)
+    """Runs of the stacks that are compared."""
+    seeds: int = 1
+    """How many different seeds the runs have, in turn."""
+    batch_size: int = 16
+    """Sentences of one update of a run."""
+    rounds: int = 7
+    """How often all take their turn."""
+    threads: int | None = None
+    """Threads of torch; by default what torch takes."""
+    output: Path = RESULTS / "sweep_cpu.json"
+    """Where the record is written."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Gate, measurement, table, record and picture; 1 for a red gate, 2 for bad input."""
+    try:
+        return run(tyro.cli(Settings, args=argv, prog="python -m benchmarks.sweep"))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def run(settings: Settings) -> int:
+    """Measure and report; the exit status."""
+    if min(settings.sizes, default=0) < 1 or max(settings.sizes) > 16:
+        raise InputError("--sizes: expected numbers from 1 to 16, the strings of the grid")
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    found = machine(CPU)
+    print(*machine_lines(found), sep="\n")
+    data = _dataset(settings)
+    config = _config(settings, len(data.sentences))
+    task, classes = build_task(data, config)
+    runs = _runs(config, settings.seeds)[: max(settings.sizes)]
+    difference = gate(runs, task, classes, config)
+    print(f"gate: stacked and alone differ by at most {difference:.1e} of loss or gradient norm")
+    if not difference <= TOLERANCE:
+        print(f"no times: that is more than {TOLERANCE}", file=sys.stderr)
+        return 1
+    figures = measure(settings, runs, task, classes, config)
+    print(_table(figures))
+    record = {
+        "benchmark": "sweep",
+        "machine": found,
+        "settings": {
+            "model": settings.model,
+            "seeds": settings.seeds,
+            "batch_size": settings.batch_size,
+            "rounds": settings.rounds,
+        },
+        "data": {"name": "/".join(Path(data.source).parts[-2:]), "sentences": len(task)},
+        "gate": {"difference": difference, "tolerance": TOLERANCE},
+        "sizes": figures,
+    }
+    write_json(settings.output, record)
+    print(f"written: {settings.output}")
+    if importlib.util.find_spec("matplotlib") is not None:
+        from benchmarks.plots import draw_scaling
+
+        print(f"drawn: {draw_scaling(record, settings.output)}")
+    return 0
+
+
+def gate(runs: Sequence[Run], task: Task, classes: int, config: Config) -> float:
+    """The largest relative difference of losses and norms, stacked against alone."""
+    together = next(_updates(runs, task, classes, config))
+    found = []
+    for place, run in enumerate(runs):
+        single = next(_updates([run], task, classes, config))
+        for ours, its in (
+            (together.loss[place], single.loss[0]),
+            (together.grad_norm[place], single.grad_norm[0]),
+        ):
+            found.append(abs(ours - its) / abs(its))
+    return max(found)
+
+
+def measure(
+    settings: Settings, runs: Sequence[Run], task: Task, classes: int, config: Config
+) -> list[dict[str, Any]]:
+    """The figures of every size: seconds of both clocks for one update of each run."""
+    singles = [_updates([run], task, classes, config) for run in runs]
+    stacks = {size: _updates(runs[:size], task, classes, config) for size in settings.sizes}
+    for updates in (*singles, *stacks.values()):
+        # The first one allocates, and the second one finds out how much it can keep.
+        next(updates)
+        next(updates)
+    times: dict[int, list[tuple[float, ...]]] = {size: [] for size in settings.sizes}
+    for number in range(settings.rounds):
+        order = list(settings.sizes)
+        for size in order[number % len(order) :] + order[: number % len(order)]:
+            alone = _timed(singles[:size])
+            times[size].append((*_timed([stacks[size]]), *alone))
+    return [_figures(size, rows) for size, rows in times.items()]
+
+
+def _timed(updates: Sequence[Iterator[Update]]) -> tuple[float, float]:
+    """Wall and processor seconds of one update of each."""
+    gc.collect()
+    wall, processor = time.perf_counter(), time.process_time()
+    for one in updates:
+        next(one)
+    return time.perf_counter() - wall, time.process_time() - processor
+
+
+def _figures(size: int, rows: Sequence[tuple[float, ...]]) -> dict[str, Any]:
+    wall, processor, wall_alone, processor_alone = zip(*rows, strict=True)
+    ratios = {
+        "wall": [a / b for a, b in zip(wall, wall_alone, strict=True)],
+        "processor": [a / b for a, b in zip(processor, processor_alone, strict=True)],
+    }
+    return {
+        "runs": size,
+        "stacked_ms": 1e3 * median(wall),
+        "serial_ms": 1e3 * median(wall_alone),
+        "stacked_processor_ms": 1e3 * median(processor),
+        "serial_processor_ms": 1e3 * median(processor_alone),
+        "ratio": median(ratios["wall"]),
+        "ratio_lowest": min(ratios["wall"]),
+        "ratio_highest": max(ratios["wall"]),
+        "processor_ratio": median(ratios["processor"]),
+        "processor_ratios": ratios["processor"],
+    }
+
+
+def _updates(runs: Sequence[Run], task: Task, classes: int, config: Config) -> Iterator[Update]:
+    """The training of some runs, as ``lmsl sweep`` does it."""
+    base = load_base(config.model)
+    stack = Stack(runs, assemble_runs(runs, config, base, classes, PLACE), config)
+    return training_updates(
+        stack.tagger,
+        task,
+        config,
+        clock=stack.clock,
+        parameters=stack.parameters,
+        optimizers=stack.optimizers,
+        peak_lr=stack.lr,
+        device=CPU,
+    )
+
+
+def _runs(config: Config, seeds: int) -> list[Run]:
+    """The strings of the grid; none of them has a folder that is there."""
+    return [
+        Run(
+            config=replace(config, unmask=(f"{value:04b}",), seed=(1 + value % seeds,)),
+            folder=Path(f"no-such-folder/{value:04b}"),
+        )
+        for value in range(16)
+    ]
+
+
+def _dataset(settings: Settings) -> Dataset:
+    if settings.data == SYNTHETIC:
+        size = settings.sentences or synthetic.SIZES["train"]
+        return synthetic.generate("train", synthetic.DEFAULT_DIAL, size)
+    if not Path(settings.data).exists():
+        raise InputError(
+            f"--data: expected a labelled file, found none at {settings.data}; name another, or "
+            f"use --data {SYNTHETIC}"
+        )
+    data = read(settings.data)
+    return replace(data, sentences=data.sentences[: settings.sentences])
+
+
+def _config(settings: Settings, sentences: int) -> Config:
+    """The default recipe, long enough for all rounds; weights stay dequantised, as by default."""
+    needed = 4 + len(settings.sizes) * settings.rounds
+    return Config(
+        model=settings.model,
+        batch_size=settings.batch_size,
+        epochs=1 + needed // updates_per_epoch(sentences, settings.batch_size),
+        schedule="constant",
+        warmup=0.0,
+        resident="yes",
+    )
+
+
+def _table(figures: Sequence[dict[str, Any]]) -> str:
+    head = ["runs", "stacked ms", "serial ms", "ratio", "over rounds", "processor ratio"]
+    rows = [
+        [
+            str(one["runs"]),
+            f"{one['stacked_ms']:.0f}",
+            f"{one['serial_ms']:.0f}",
+            f"{one['ratio']:.2f}",
+            f"{one['ratio_lowest']:.2f} to {one['ratio_highest']:.2f}",
+            f"{one['processor_ratio']:.2f}",
+        ]
+        for one in figures
+    ]
+    return table(head, rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""Training a stack from where it is to some update: epochs, dev scores, checkpoints.
+
+At the end of an epoch every run is evaluated, takes note of its weights if they are to be
+selected, and is saved. A run that is out of patience leaves the stack there; the others go on
+without it.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+
+from lmsl.config import Config
+from lmsl.console import Bar, Console
+from lmsl.inputs import Prepared
+from lmsl.loop import Task, Update, total_updates, training_updates
+from lmsl.run_directory import writing
+from lmsl.rungs import sentence_counts
+from lmsl.stack import Place, Stack
+from lmsl.stack_eval import Evaluated, evaluate_runs
+
+
+def fit(
+    stack: Stack,
+    task: Task,
+    data: Prepared,
+    place: Place,
+    console: Console,
+    *,
+    until: int,
+    compared: bool = False,
+) -> None:
+    """Train until ``until`` updates are made, an end of an epoch, or no run has patience left.
+
+    Args:
+        until: see ``epoch_ends``.
+        compared: keep what each run found in each sentence of dev, for comparing runs.
+
+    Raises:
+        TrainingError: a loss or a score is not finite, or the disk is full.
+    """
+    last = total_updates(len(task), stack.config)
+    with console.bar("training", last, stack.updates) as bar:
+        while stack.runs and stack.updates < until:
+            before = time.monotonic()
+            for update in _epoch(stack, task, place):
+                bar.advance(update)
+                for run, log in enumerate(stack.logs):
+                    log.update(update.alone(run))
+            found = evaluate_runs(
+                stack.tagger,
+                data.splits,
+                data.dev,
+                stack.config,
+                place,
+                updates=update.step,
+            )
+            seconds = (time.monotonic() - before) / len(stack.runs)
+            _take_note(stack, update, found, seconds, data, compared)
+            _say(stack, update, found, data, bar, console)
+            with writing(stack.runs[0].folder):
+                stack.save()
+            _dismiss(stack, update.step == last, console)
+
+
+def epoch_ends(sentences: int, config: Config) -> list[int]:
+    """Updates made at the end of each epoch; the last of them is where training ends."""
+    last, whole = total_updates(sentences, config), -(-sentences // config.batch_size)
+    return [*range(whole, last, whole), last]
+
+
+def _epoch(stack: Stack, task: Task, place: Place) -> Iterator[Update]:
+    """The updates from where the stack is to the end of the epoch."""
+    updates = training_updates(
+        stack.tagger,
+        task,
+        stack.config,
+        clock=stack.clock,
+        parameters=stack.parameters,
+        optimizers=stack.optimizers,
+        peak_lr=stack.lr,
+        device=place.device,
+        autocast=place.autocast,
+        done=stack.updates,
+    )
+    for update in updates:
+        yield update
+        if update.ends_epoch:
+            return
+
+
+def _take_note(
+    stack: Stack,
+    update: Update,
+    found: Sequence[Evaluated],
+    seconds: float,
+    data: Prepared,
+    compared: bool,
+) -> None:
+    """Progress and log of every run; time is shared equally."""
+    plain, keep_last = data.splits.labels.plain, stack.config.select == "last"
+    for run, log, views, one in zip(
+        stack.runs, stack.logs, stack.parameters.views, found, strict=True
+    ):
+        log.dev(update, one.metrics)
+        score = float(one.metrics[metric_name(plain)])
+        spent = run.progress.seconds + seconds
+        run.progress.note(update, score, spent, views, keep_last=keep_last)
+        if compared:
+            tags = [decoded.tags for decoded in one.decoded]
+            run.progress.counts = sentence_counts(data.splits.dev.sentences, tags, plain=plain)
+
+
+def metric_name(plain: bool) -> str:
+    """What selection goes by: F1, or accuracy where tags are plain."""
+    return "accuracy" if plain else "f1"
+
+
+def _say(
+    stack: Stack,
+    update: Update,
+    found: Sequence[Evaluated],
+    data: Prepared,
+    bar: Bar,
+    console: Console,
+) -> None:
+    name = metric_name(data.splits.labels.plain)
+    scores = [float(one.metrics[name]) for one in found]
+    best = max(scores)
+    bar.dev(name, best)
+    loss = sum(update.loss) / len(update.loss)
+    line = f"  epoch {update.epoch}: loss {loss:.4f}, dev {name} {100 * best:.2f}"
+    if len(scores) > 1:
+        leader = stack.runs[scores.index(best)]
+        line += f" ({leader.name}), lowest {100 * min(scores):.2f}"
+    console.say(line)
+
+
+def _dismiss(stack: Stack, finished: bool, console: Console) -> None:
+    """Mark the runs that are over; those without patience leave the stack."""
+    patience = stack.config.patience
+    staying = []
+    for number, run in enumerate(stack.runs):
+        tired = patience is not None and run.progress.bad_epochs >= patience
+        run.over = finished or tired
+        if tired:
+            name = f"{run.name}: " if len(stack.runs) > 1 else ""
+            epochs = run.progress.bad_epochs
+            console.say(f"  {name}stopped: no better dev score in {epochs} epochs")
+        if not tired:
+            staying.append(number)
+    if len(staying) < len(stack.runs):
+        stack.keep(staying)

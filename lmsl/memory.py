@@ -1,0 +1,186 @@
+"""What a training takes of the device's memory: told before it begins, measured when it ends.
+
+Weights, adapters, gradients and optimizer follow from shapes. What a forward keeps for its
+backward depends on whose forward it is, on adapters, dropout and attention, so it is counted: one
+forward over a few sentences of the data, every tensor that autograd saves noted once by its
+storage. It grows with the tokens, so the largest micro-batch follows. Not in it: what single
+operations need for a moment, and what the allocator holds back.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lmsl.config import Config
+from lmsl.dropout import DropoutClock
+from lmsl.examples import Example
+from lmsl.loop import Task
+from lmsl.lora import trainable_parameters
+from lmsl.model import Tagger
+from lmsl.optim import resolve_optimizer
+from lmsl.packing import Pack, pack
+
+# Of the forward that is counted: enough that what does not grow with tokens is lost in it.
+_COUNTED_TOKENS = 512
+# bitsandbytes keeps small tensors in 32 bits, and a scale for every block of larger ones.
+_SMALLEST_8BIT, _BLOCK_8BIT = 4096, 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes of each part."""
+
+    weights: int
+    """Everything frozen: codes of NF4, weights kept dequantised, embeddings, norms."""
+    adapters: int
+    """Adapters and heads of all runs; their gradients take as much again."""
+    optimizer: int
+    per_token: float
+    """Kept for the backward."""
+    tokens: int
+    """The most that one micro-batch can hold, all runs together."""
+
+    @property
+    def activations(self) -> int:
+        return round(self.per_token * self.tokens)
+
+    @property
+    def total(self) -> int:
+        return self.weights + 2 * self.adapters + self.optimizer + self.activations
+
+    def line(self) -> str:
+        """For people."""
+        return (
+            f"memory: {mib(self.total)} expected: weights {mib(self.weights)}, adapters with "
+            f"gradients {mib(2 * self.adapters)}, optimizer {mib(self.optimizer)}, activations "
+            f"{mib(self.activations)} ({self.per_token / 1024:,.1f} KiB for each of at most "
+            f"{self.tokens:,} tokens)"
+        )
+
+
+def expected_memory(
+    tagger: Tagger,
+    task: Task,
+    config: Config,
+    *,
+    clock: DropoutClock,
+    device: torch.device,
+    autocast: torch.dtype | None = None,
+) -> Memory:
+    """What ``training_updates`` with the same arguments will take.
+
+    The clock is moved and nothing else changes; the loop sets it before every micro-batch.
+    """
+    trained = trainable_parameters(tagger).values()
+    name = resolve_optimizer(config.optimizer, device)
+    batch = pack([_some(task)] * tagger.head.runs, None, device, tagger.bits)
+    everything = _storages(chain(tagger.parameters(), tagger.buffers()))
+    adapters = _storages(trained)
+    return Memory(
+        weights=sum(everything.values()) - sum(adapters.values()),
+        adapters=sum(adapters.values()),
+        optimizer=sum(tagger.head.runs * _moments(p[0], name) for p in trained),
+        per_token=kept_bytes(tagger, batch, clock, autocast) / batch.ids.shape[1],
+        tokens=tagger.head.runs * most_tokens(task, config),
+    )
+
+
+def kept_bytes(
+    tagger: Tagger, batch: Pack, clock: DropoutClock, autocast: torch.dtype | None = None
+) -> int:
+    """Bytes that a forward in train mode keeps for its backward, parameters aside."""
+    known = _storages(chain(tagger.parameters(), tagger.buffers()))
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        kept.update(_storages([tensor]))
+        return tensor
+
+    nowhere = (0,) * batch.runs
+    clock.set(step=0, token_offset=nowhere, word_offset=nowhere)
+    was_training, kind = tagger.training, batch.ids.device.type
+    tagger.train()
+    with (
+        torch.enable_grad(),
+        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+        torch.autocast(kind, dtype=autocast, enabled=autocast is not None),
+    ):
+        # Held until all is noted, so that no storage is freed and its place counted again.
+        logits = tagger(batch)
+    tagger.train(was_training)
+    del logits
+    return sum(size for place, size in kept.items() if place not in known)
+
+
+def most_tokens(task: Task, config: Config) -> int:
+    """The most tokens that a micro-batch of one run can hold."""
+    sizes = [sum(len(example.ids) for example in own) for own in task.examples]
+    update = sum(sorted(sizes)[-(config.batch_size // config.keep_every) :])
+    longest = max((len(example.ids) for own in task.examples for example in own), default=0)
+    # A single example may be longer than the budget.
+    return max(longest, min(update, config.tokens_per_batch))
+
+
+class Peak:
+    """The most memory in use since this object was made."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._before = _resident("VmRSS")
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def line(self) -> str:
+        """For people: the peak of a GPU, or by how much the process grew."""
+        if self._device.type == "cuda":
+            return f"memory: at most {mib(torch.cuda.max_memory_allocated(self._device))} in use"
+        highest = _resident("VmHWM")
+        if self._before is None or highest is None:
+            return "memory: this system does not tell how much was in use"
+        grown = max(0, highest - self._before)
+        return f"memory: the process grew by at most {mib(grown)}, to {mib(highest)}"
+
+
+def mib(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"
+
+
+def _some(task: Task) -> list[Example]:
+    """Sentences from all over the data, up to a number of tokens."""
+    chosen: list[Example] = []
+    total = 0
+    for own in task.examples[:: max(1, len(task) // 64)]:
+        for example in own:
+            if chosen and total + len(example.ids) > _COUNTED_TOKENS:
+                return chosen
+            chosen.append(example)
+            total += len(example.ids)
+    return chosen
+
+
+def _storages(tensors: Iterable[Tensor]) -> dict[int, int]:
+    """The size of each storage by its place: views of one are one."""
+    found = (tensor.untyped_storage() for tensor in tensors)
+    return {storage.data_ptr(): storage.nbytes() for storage in found}
+
+
+def _moments(parameter: Tensor, optimizer: str) -> int:
+    """Bytes of the two moments of one run's parameter."""
+    count = parameter.numel()
+    if optimizer == "adamw8bit" and count >= _SMALLEST_8BIT:
+        return 2 * (count + 4 * -(-count // _BLOCK_8BIT))
+    return 2 * 4 * count
+
+
+def _resident(name: str) -> int | None:
+    """A size of this process from Linux; None elsewhere."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        (size,) = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
+        return int(size) * 1024
+    except (OSError, ValueError, IndexError):
+        return None

@@ -1,0 +1,52 @@
+"""Dropping the runs of strings that cannot win any more, and saying so in their folders."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from lmsl.checkpoint import remove_checkpoint
+from lmsl.console import Console
+from lmsl.run_directory import PRUNED, write_json, writing
+from lmsl.rungs import losers
+from lmsl.runs import Run
+
+
+def drop_losers(runs: Sequence[Run], console: Console) -> list[Run]:
+    """The runs that stay, after an evaluation of all of them at the same update.
+
+    The folder of a dropped run keeps its log and tells in ``pruned.json`` when it was dropped and
+    by how much; ``--resume`` leaves it alone.
+    """
+    strings = list(dict.fromkeys(run.string for run in runs))
+    counts = {
+        string: [
+            run.progress.counts
+            for run in runs
+            if run.string == string and run.progress.counts is not None
+        ]
+        for string in strings
+    }
+    # Runs saved by a process that did not compare, or ended by patience, leave nothing to compare.
+    if len({len(own) for own in counts.values()}) > 1 or not all(counts.values()):
+        return list(runs)
+    updates = runs[0].progress.updates
+    dropped = losers(counts, seed=updates)
+    for run in runs:
+        if run.string in dropped:
+            why = {
+                "unmask": run.string,
+                "seed": run.seed,
+                "updates": run.progress.updates,
+                "seconds": round(run.progress.seconds, 1),
+                "best_dev": run.progress.best_score,
+                **asdict(dropped[run.string]),
+            }
+            with writing(run.folder):
+                write_json(run.folder / PRUNED, why)
+                remove_checkpoint(run.folder)
+    for string, why_not in dropped.items():
+        low, high = (100 * bound for bound in why_not.interval)
+        console.say(
+            f"pruned after update {updates}: {string}, dev {100 * why_not.score:.2f}; "
+            f"{why_not.leader} is {low:.2f} to {high:.2f} points better"
+        )
+    return [run for run in runs if run.string not in dropped]

@@ -1,0 +1,126 @@
+"""The runs that a configuration asks for: which strings and seeds, where each goes, how far it is.
+
+Several strings or seeds make several runs. Each has a directory of its own and could be trained
+alone; how they are trained together is the business of ``lmsl.run``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+
+from lmsl.bits import RANDOM, expand_strings, layer_bits
+from lmsl.checkpoint import Progress, read_progress, refuse_other_settings
+from lmsl.config import Config, dump_config
+from lmsl.console import Console
+from lmsl.loop import total_updates
+from lmsl.run_directory import check_output, check_sweep, is_finished, is_pruned
+from lmsl.source import read_text
+
+
+@dataclass(eq=False, kw_only=True)
+class Run:
+    """One string and one seed."""
+
+    config: Config
+    """With this string and this seed alone."""
+    folder: Path
+    number: int = 0
+    """Its place among all runs of the command."""
+    progress: Progress = field(default_factory=Progress)
+    over: bool = False
+    """Trained to its end, or stopped by patience."""
+    reported: bool = False
+
+    @property
+    def string(self) -> str:
+        return self.config.unmask[0]
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed[0]
+
+    @property
+    def name(self) -> str:
+        return f"unmask {self.string}, seed {self.seed}"
+
+    @property
+    def settings(self) -> str:
+        """What ``config.yaml`` and the checkpoint say of it."""
+        return dump_config(self.config)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to do according to its folder: finished, or pruned."""
+        return is_finished(self.folder) or is_pruned(self.folder)
+
+
+def planned_runs(config: Config, output: Path, depth: int, console: Console) -> list[Run]:
+    """Every run of a configuration, string by string."""
+    ones = [
+        replace(config, unmask=(string,), seed=(seed,))
+        for string in _strings(config, depth, console)
+        for seed in config.seed
+    ]
+    if len(ones) == 1:
+        return [Run(config=ones[0], folder=output)]
+    return [
+        Run(config=one, folder=output / one.unmask[0] / f"seed{one.seed[0]}", number=number)
+        for number, one in enumerate(ones)
+    ]
+
+
+def check_folders(runs: Sequence[Run], output: Path, config: Config) -> None:
+    """Refuse, before anything is written, every folder that a run must not go to."""
+    if len(runs) > 1:
+        check_sweep(output)
+    for run in runs:
+        check_output(run.folder, overwrite=config.overwrite, resume=config.resume)
+        if config.resume and is_finished(run.folder):
+            before = read_text(run.folder / "config.yaml")
+            refuse_other_settings(run.folder, before, run.settings)
+
+
+def find_progress(runs: Sequence[Run], sentences: int) -> None:
+    """Fill in how far runs are that an earlier process left unfinished.
+
+    Args:
+        sentences: of the training data.
+    """
+    for run in runs:
+        run.progress = read_progress(run.folder, run.settings) or Progress()
+        last, patience = total_updates(sentences, run.config), run.config.patience
+        tired = patience is not None and run.progress.bad_epochs >= patience
+        run.over = tired or run.progress.updates >= last
+
+
+def in_stacks(runs: Sequence[Run], size: int) -> list[list[Run]]:
+    """Cut runs into stacks of at most ``size``, as equal as possible.
+
+    Only runs that are equally far go together: after a crash between two checkpoints some are an
+    epoch ahead. Runs of one seed are neighbours: they see the same sentences and the same dropout
+    masks, which a stack then makes once.
+    """
+    stacks = []
+    for updates in sorted({run.progress.updates for run in runs}, reverse=True):
+        alike = [run for run in runs if run.progress.updates == updates]
+        alike = alike if size == 1 else sorted(alike, key=lambda run: run.seed)
+        count = -(-len(alike) // size)
+        edges = [round(place * len(alike) / count) for place in range(count + 1)]
+        stacks += [alike[first:last] for first, last in pairwise(edges)]
+    return stacks
+
+
+def _strings(config: Config, depth: int, console: Console) -> list[str]:
+    """The strings of all runs; those that an early exit makes equal are one."""
+    chosen: dict[tuple[bool, ...], str] = {}
+    strings = expand_strings(config.unmask, depth, config.groups)
+    if drawn := [name for name in config.unmask if name.startswith(RANDOM)]:
+        console.say(f"unmask {' '.join(drawn)}: {' '.join(strings)}")
+    for string in strings:
+        bits = layer_bits(string, depth)[: config.exit_layer]
+        if bits in chosen:
+            console.say(f"unmask {string}: the same run as {chosen[bits]}, trained once")
+        else:
+            chosen[bits] = string
+    return list(chosen.values())

@@ -1,0 +1,159 @@
+"""A stack of runs over one frozen base: their tagger, parameters and optimizers.
+
+What a run needs to go on is its own: a checkpoint holds one run, whatever company it was trained
+in, so stacks can be cut again after every interruption and runs can leave one at any time. The
+frozen tensors are in memory once. A run that is over becomes a tagger of its own, a second tree of
+modules over the same tensors.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from lmsl.assemble import Assembled, LoRA, assemble
+from lmsl.base import Base
+from lmsl.checkpoint import load_checkpoint, restore, save_checkpoint
+from lmsl.config import Config
+from lmsl.linears import replace_module
+from lmsl.lora import RunParameters, stacked_layers, trainable_parameters
+from lmsl.optim import build_optimizer, default_lr
+from lmsl.results import Log
+from lmsl.runs import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where and how all runs of a command compute."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        return None if self.dtype == torch.float32 else self.dtype
+
+
+class Stack:
+    """Runs that are trained together; all are equally far.
+
+    Args:
+        runs: those with progress are put back where their checkpoints left them.
+        assembled: a tagger for as many runs, in their order.
+        config: what they have in common.
+    """
+
+    def __init__(self, runs: Sequence[Run], assembled: Assembled, config: Config) -> None:
+        assert len({run.progress.updates for run in runs}) == 1, "runs that are not equally far"
+        self.runs, self.config = list(runs), config
+        self.tagger, self.clock = assembled.tagger, assembled.clock
+        self.notes = assembled.notes
+        self.lr = default_lr(self.tagger.head.hidden) if config.lr is None else config.lr
+        self._bind()
+        if runs[0].progress.updates:
+            for run, views, optimizer in zip(
+                self.runs, self.parameters.views, self.optimizers, strict=True
+            ):
+                found = load_checkpoint(run.folder, views, optimizer, run.settings)
+                assert found is not None
+                run.progress = found
+        self.logs = [Log(run.folder / "log.jsonl", run.progress.updates) for run in self.runs]
+
+    @property
+    def updates(self) -> int:
+        """Made so far."""
+        return self.runs[0].progress.updates
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Leave only these runs; what the others held is freed."""
+        states = [self.optimizers[place].state_dict() for place in places]
+        for layer in stacked_layers(self.tagger.decoder).values():
+            layer.keep(places)
+        self.tagger.head.keep(places)
+        self.clock.keep(places)
+        if self.tagger.bits is not None:
+            # Also where those left agree: the layers' own flags say nothing in this stack.
+            self.tagger.bits = [self.tagger.bits[place] for place in places]
+        self.runs = [self.runs[place] for place in places]
+        self.logs = [self.logs[place] for place in places]
+        self._bind()
+        for optimizer, state in zip(self.optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
+
+    def save(self) -> None:
+        """Write log and checkpoint of every run."""
+        for run, log, views, optimizer in zip(
+            self.runs, self.logs, self.parameters.views, self.optimizers, strict=True
+        ):
+            log.flush()
+            save_checkpoint(run.folder, run.progress, views, optimizer, run.settings)
+
+    def _bind(self) -> None:
+        self.parameters = RunParameters(trainable_parameters(self.tagger), len(self.runs))
+        self.optimizers = [
+            build_optimizer(
+                views,
+                name=self.config.optimizer,
+                lr=self.lr,
+                beta2=self.config.beta2,
+                epsilon=self.config.epsilon,
+                weight_decay=self.config.weight_decay,
+            )
+            for views in self.parameters.views
+        ]
+
+
+def alone(run: Run, base: Base, classes: int, place: Place) -> Assembled:
+    """A run with its selected weights as a tagger of its own, over the same frozen tensors.
+
+    It is assembled and measured like one that is loaded, and stays as it is when the stack trains
+    on or another one takes its place on ``base``.
+    """
+    own = replace(base, decoder=shared_copy(base.decoder))
+    assembled = assemble_runs([run], run.config, own, classes, place)
+    (views,) = RunParameters(trainable_parameters(assembled.tagger), 1).views
+    restore(views, run.progress.kept_weights)
+    return assembled
+
+
+def assemble_runs(
+    runs: Sequence[Run], config: Config, base: Base, classes: int, place: Place
+) -> Assembled:
+    """The tagger of some runs over a base that may have served others before, in place."""
+    strip_lora(base.decoder)
+    return assemble(
+        base,
+        string=[run.string for run in runs],
+        classes=classes,
+        label_at=config.label_at,
+        lora=LoRA(
+            rank=config.lora_rank,
+            alpha=config.lora_alpha,
+            dropout=config.lora_dropout,
+            targets=config.lora_targets,
+        ),
+        head_dropout=config.head_dropout,
+        seeds=[run.seed for run in runs],
+        quantize=config.quantize,
+        resident=config.resident,
+        device=place.device,
+        dtype=place.dtype,
+        attention=config.attention,
+        block=config.block,
+        checkpointing=config.checkpointing,
+    )
+
+
+def strip_lora(decoder: nn.Module) -> None:
+    """Take the adapters off again, in place: the frozen layers come back to their places."""
+    for name, layer in stacked_layers(decoder).items():
+        replace_module(decoder, name, layer.base)
+
+
+def shared_copy(decoder: Any) -> Any:
+    """A copy of the modules of a decoder that has its tensors in common with it."""
+    memo = {id(tensor): tensor for tensor in (*decoder.parameters(), *decoder.buffers())}
+    return copy.deepcopy(decoder, memo)

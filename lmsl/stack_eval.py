@@ -1,0 +1,89 @@
+"""Dev scores of all runs of a stack by the same forward: they read the same sentences.
+
+The numbers are those of each run alone to rounding, which is enough to choose an epoch by. What a
+run reports in the end is computed by that run alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from lmsl.config import Config
+from lmsl.data import Splits
+from lmsl.decode import Decoded, Floats, decode
+from lmsl.errors import TrainingError
+from lmsl.examples import Examples
+from lmsl.metrics import lost_entities, score
+from lmsl.model import Tagger
+from lmsl.packing import pack, under_budget
+from lmsl.stack import Place
+from lmsl.tagging import by_length, prediction_budget
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """What one run does on dev."""
+
+    decoded: list[Decoded]
+    metrics: dict[str, Any]
+
+
+def evaluate_runs(
+    tagger: Tagger, splits: Splits, dev: Examples, config: Config, place: Place, *, updates: int
+) -> list[Evaluated]:
+    """Tag and score dev with every run of a stack, after so many updates.
+
+    Raises:
+        TrainingError: a run's scores are not finite.
+    """
+    sentences = splits.dev.sentences
+    words = [len(sentence.words) for sentence in sentences]
+    lost = lost_entities(sentences, dev.truncated)
+    found = []
+    for run, emissions in enumerate(run_emissions(tagger, dev, words, config, place), start=1):
+        if any(np.isnan(rows).any() for rows in emissions):
+            which = f" of run {run}" if tagger.head.runs > 1 else ""
+            raise TrainingError(
+                f"dev, after update {updates}: expected finite scores{which}, got NaN; where "
+                "weights are in order this is an overflow: train with --dtype bfloat16 or "
+                "float32; or lower --lr"
+            )
+        decoded = decode(emissions, splits.labels, config.decode)
+        tags = [one.tags for one in decoded]
+        metrics = score(sentences, tags, plain=splits.labels.plain)
+        found.append(Evaluated(decoded=decoded, metrics={**metrics, "lost_to_truncation": lost}))
+    return found
+
+
+@torch.inference_mode()
+def run_emissions(
+    tagger: Tagger, examples: Examples, words: Sequence[int], config: Config, place: Place
+) -> list[list[Floats]]:
+    """For each run, log-probabilities [words, classes] of every sentence.
+
+    A word that no example reads can only be the first label, as in ``lmsl.tagging``.
+    """
+    runs, classes = tagger.head.runs, tagger.head.classes
+    unread = [np.full((count, classes), -np.inf) for count in words]
+    for rows in unread:
+        rows[:, 0] = 0.0
+    found = [[rows.copy() for rows in unread] for _ in range(runs)]
+    tagger.eval()
+    budget = prediction_budget(config.tokens_per_batch, place.device)
+    for group in under_budget(by_length(examples.examples), budget):
+        batch = pack([group] * runs, None, place.device, tagger.bits)
+        on = place.autocast is not None
+        with torch.autocast(place.device.type, dtype=place.autocast, enabled=on):
+            logits = tagger(batch)
+        logs = logits.double().log_softmax(-1).cpu().numpy()
+        first = 0
+        for example in group:
+            last = first + len(example.starts)
+            read = slice(example.first_word, example.first_word + last - first)
+            for own, rows in zip(found, logs, strict=True):
+                own[example.sentence][read] = rows[first:last]
+            first = last
+    return found

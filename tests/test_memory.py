@@ -1,0 +1,174 @@
+"""What is said about memory before a training is what its tensors take."""
+
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lmsl.config import Config
+from lmsl.loop import Task, training_updates
+from lmsl.lora import RunParameters, trainable_parameters
+from lmsl.memory import Memory, Peak, _moments, expected_memory, mib, most_tokens
+from lmsl.optim import build_optimizer
+from lmsl.quantize import NF4Linear
+from tests.block_tools import SETTINGS, assembled
+from tests.tagger_tools import CPU, build_task, example
+
+CONFIG = Config(unmask=("0101",), batch_size=150, tokens_per_batch=10_000, epochs=1)
+
+
+def long_task() -> Task:
+    """Sentences of up to 40 words, more of them than are looked at for the estimate."""
+    examples = [[example([2, 1] * (1 + n % 20), sentence=n)] for n in range(150)]
+    labels = [[n % 3] * len(own[0].starts) for n, own in enumerate(examples)]
+    return Task(examples=examples, labels=labels, names=[str(n) for n in range(150)])
+
+
+def step_bytes(found: Any, task: Task, config: Config) -> int:
+    """Everything that the largest update saves for its backward, in a real training step."""
+    ours = {
+        tensor.untyped_storage().data_ptr()
+        for tensor in chain(found.tagger.parameters(), found.tagger.buffers())
+    }
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage().data_ptr() not in ours:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    parameters = RunParameters(trainable_parameters(found.tagger), runs=found.tagger.head.runs)
+    updates = training_updates(
+        found.tagger,
+        task,
+        config,
+        clock=found.clock,
+        parameters=parameters,
+        optimizers=[],
+        peak_lr=1e-3,
+        device=CPU,
+    )
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        next(updates)
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"block": "plain"},
+        {"label_at": "mean"},
+        {"seeds": (1, 2, 3)},
+        {"lora": replace(SETTINGS["lora"], targets=("all-linear",))},
+        {"family": "qwen3", "quantize": "none"},
+    ],
+    ids=["own", "plain", "mean", "three runs", "all-linear", "qwen3"],
+)
+def test_activations_of_a_real_step(settings: dict[str, Any]) -> None:
+    more = {"family": "llama", "block": "own", **settings}
+    found, task = assembled(more.pop("family"), more.pop("block"), **more), long_task()
+    expected = expected_memory(found.tagger, task, CONFIG, clock=found.clock, device=CPU)
+    real = step_bytes(found, task, CONFIG)
+    runs = found.tagger.head.runs
+    tokens = runs * sum(len(own[0].ids) for own in task.examples)
+    assert expected.tokens == tokens > 5 * runs * 512
+    assert expected.activations == pytest.approx(real, rel=0.1)
+
+
+def test_weights_adapters_and_optimizer_are_counted_once() -> None:
+    """Weights kept dequantised are views of joint matrices, and have codes beside them."""
+    found, task = assembled("llama", "own", quantize="nf4", resident="yes"), long_task()
+    memory = expected_memory(found.tagger, task, CONFIG, clock=found.clock, device=CPU)
+    trained = trainable_parameters(found.tagger)
+    assert memory.adapters == sum(p.nbytes for p in trained.values())
+    optimizer = build_optimizer(
+        RunParameters(trained, 1).views[0],
+        name="adamw",
+        lr=1e-3,
+        beta2=0.9,
+        epsilon=1e-8,
+        weight_decay=0.0,
+    )
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    moments = [
+        value.nbytes
+        for state in optimizer.state.values()
+        for name, value in state.items()
+        if name != "step"
+    ]
+    assert memory.optimizer == sum(moments) > 0
+    frozen = sum(p.nbytes for p in found.tagger.parameters() if not p.requires_grad)
+    layers = [m for m in found.tagger.modules() if isinstance(m, NF4Linear)]
+    frozen += sum(b.nbytes for layer in layers for b in layer.buffers(recurse=False))
+    # Beside them only the table of the rotary embedding.
+    assert memory.weights == pytest.approx(frozen, rel=0.01) and layers
+    lean = assembled("llama", "own", quantize="nf4", resident="no")
+    less = expected_memory(lean.tagger, task, CONFIG, clock=lean.clock, device=CPU)
+    dequantised = sum(4 * layer.in_features * layer.out_features for layer in layers)
+    assert memory.weights - less.weights == dequantised
+
+
+def test_eight_bit_moments() -> None:
+    assert _moments(torch.zeros(64, 64), "adamw8bit") == 2 * (4096 + 4 * 16)
+    assert _moments(torch.zeros(4095), "adamw8bit") == 8 * 4095 == _moments(torch.zeros(4095), "")
+
+
+def test_the_most_tokens_of_a_micro_batch() -> None:
+    task = Task(
+        examples=[[example([n])] for n in (1, 2, 3, 9)] + [[]], labels=[[0]] * 5, names=[""] * 5
+    )
+    assert most_tokens(task, replace(CONFIG, batch_size=2)) == 10 + 4
+    assert most_tokens(task, replace(CONFIG, batch_size=2, tokens_per_batch=12)) == 12
+    assert most_tokens(task, replace(CONFIG, batch_size=2, tokens_per_batch=5)) == 10
+    assert most_tokens(task, replace(CONFIG, batch_size=4, keep_every=4)) == 10
+
+
+def test_looking_changes_no_training() -> None:
+    losses = []
+    for look in (False, True):
+        found, task = assembled("llama", "own"), build_task(12)
+        if look:
+            expected_memory(found.tagger, task, CONFIG, clock=found.clock, device=CPU)
+        updates = training_updates(
+            found.tagger,
+            task,
+            CONFIG,
+            clock=found.clock,
+            parameters=RunParameters(trainable_parameters(found.tagger), runs=1),
+            optimizers=[],
+            peak_lr=1e-3,
+            device=CPU,
+        )
+        # The decoder comes in eval mode; in training there must be dropout everywhere.
+        update = next(updates)
+        assert all(module.training for module in found.tagger.modules())
+        losses.append((update.loss, update.grad_norm))
+    assert losses[0] == losses[1]
+
+
+def test_what_people_read() -> None:
+    memory = Memory(
+        weights=1 << 20, adapters=1 << 19, optimizer=1 << 20, per_token=2048, tokens=512
+    )
+    assert memory.total == 4 << 20 and mib(memory.total) == "4.0 MiB"
+    line = memory.line()
+    assert (
+        line.startswith("memory: 4.0 MiB expected") and "2.0 KiB for each of at most 512" in line
+    )
+
+
+def test_the_growth_of_a_process() -> None:
+    peak = Peak(CPU)
+    ballast = torch.ones(64 << 18)
+    line = peak.line()
+    assert line.startswith("memory: ") and len(ballast)
+    if "grew" in line:
+        grown = float(line.split("at most ")[1].split(" MiB")[0].replace(",", ""))
+        assert grown >= 60

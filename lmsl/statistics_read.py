@@ -1,0 +1,238 @@
+"""A folder of runs as tables of counts: strings by seeds by sentences.
+
+Comparisons are paired. Equal seeds saw equal batches under every string, and all runs were scored
+on the same sentences, so the table is complete: strings that lack a seed are left out of it, or
+the seed is, whichever keeps more runs, and that is said. Units of resampling are documents where
+the files tell them apart, else sentences.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmsl.errors import InputError
+from lmsl.run_directory import CHECKPOINT, INFO, RunInfo, read_info
+from lmsl.statistics_predictions import Entities, Predictions, count, read_predictions
+
+Floats = NDArray[np.float64]
+
+SPLITS = ("dev", "test")
+_SEED = re.compile(r"seed\d+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished run."""
+
+    folder: Path
+    name: str
+    """Its string, with what else the folders say of it (``lr=0.001/0011``)."""
+    info: RunInfo
+    metrics: dict[str, Any]
+
+    @property
+    def causal(self) -> bool:
+        """No layer sees to the right."""
+        return self.info.unmask == "causal" or set(self.info.unmask) == {"0"}
+
+    @property
+    def full(self) -> bool:
+        """Every layer does."""
+        return self.info.unmask == "full" or set(self.info.unmask) == {"1"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """The counts of one split under the compared runs: F1 = sum of hits / sum of sizes."""
+
+    hits: Floats
+    """[strings, seeds, units]: twice the correct entities."""
+    sizes: Floats
+    """[strings, seeds, units]: gold and predicted entities."""
+    beyond: float
+    """Gold entities that no tag shows: they count in every score and cannot be resampled."""
+    unit: str
+    """What is resampled: documents or sentences."""
+    sentences: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """The compared runs and their counts."""
+
+    folder: Path
+    names: tuple[str, ...]
+    seeds: tuple[int, ...]
+    runs: tuple[tuple[Run, ...], ...]
+    """For each string, its runs by seed."""
+    splits: dict[str, Split]
+    plain: bool
+    notes: tuple[str, ...]
+    """Lines for people: what was left out of the comparison, and why."""
+
+    @property
+    def metric(self) -> str:
+        return "accuracy" if self.plain else "F1"
+
+
+def read_sweep(folder: Path) -> Sweep:
+    """Read every finished run below ``folder`` (or the run that it is).
+
+    Raises:
+        InputError: no runs, runs on different sentences, or files that contradict each other.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: expected the folder of a sweep, found no such folder")
+    found = [_run(folder, path.parent) for path in sorted(folder.rglob(INFO))]
+    if not found:
+        raise InputError(
+            f"{folder}: expected finished runs below it, found no {INFO}; train with --output"
+        )
+    if len({run.info.labels.plain for run in found}) > 1:
+        raise InputError(f"{folder}: expected runs of one task, found entities and plain tags")
+    table, seeds, notes = _complete(found)
+    unfinished = sum(not (p.parent / INFO).exists() for p in folder.rglob(CHECKPOINT))
+    if unfinished:
+        notes.append(f"{unfinished} unfinished runs left out")
+    runs = tuple(tuple(each[seed] for seed in seeds) for each in table.values())
+    splits = {}
+    for split in SPLITS:
+        lacking = [r for row in runs for r in row if split not in r.metrics]
+        if not lacking:
+            splits[split] = _split(runs, split)
+        elif split == "dev" or len(lacking) < len(runs) * len(seeds):
+            raise InputError(f"{lacking[0].folder}: expected scores on {split}, found none")
+    return Sweep(
+        folder=folder,
+        names=tuple(table),
+        seeds=tuple(seeds),
+        runs=runs,
+        splits=splits,
+        plain=found[0].info.labels.plain,
+        notes=tuple(notes),
+    )
+
+
+def _run(root: Path, folder: Path) -> Run:
+    info = read_info(folder)
+    parts = list(folder.relative_to(root).parts)
+    if parts and _SEED.fullmatch(parts[-1]):
+        parts.pop()
+    if info.unmask not in parts:
+        parts.append(info.unmask)
+    path = folder / "metrics.json"
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: expected the scores of a run: {error!r:.150}") from error
+    return Run(folder=folder, name="/".join(parts), info=info, metrics=metrics)
+
+
+def _complete(
+    found: Sequence[Run],
+) -> tuple[dict[str, dict[int, Run]], list[int], list[str]]:
+    """The strings and seeds that form the largest table without holes, and what is not in it."""
+    table: dict[str, dict[int, Run]] = {}
+    for run in found:
+        row = table.setdefault(run.name, {})
+        if run.info.seed in row:
+            raise InputError(
+                f"{run.folder}: string {run.name} has seed {run.info.seed} already, in "
+                f"{row[run.info.seed].folder}; report one sweep at a time"
+            )
+        row[run.info.seed] = run
+    candidates = [frozenset(row) for row in table.values()]
+    candidates.append(frozenset.intersection(*candidates))
+    holders = {c: [name for name in table if c <= table[name].keys()] for c in candidates if c}
+    seeds = max(holders, key=lambda c: (len(c) * len(holders[c]), len(holders[c]), sorted(c)))
+    kept = {name: table[name] for name in sorted(holders[seeds], key=_order)}
+    notes = [
+        f"{name} left out of the comparison: it lacks seed "
+        + " ".join(map(str, sorted(seeds - row.keys())))
+        for name, row in table.items()
+        if name not in kept
+    ]
+    if others := sorted(set().union(*(row.keys() for row in kept.values())) - seeds):
+        listed = " ".join(map(str, others))
+        notes.append(f"seed {listed} left out of the comparison: not every string has it")
+    return kept, sorted(seeds), notes
+
+
+def _order(name: str) -> tuple[int, int, str]:
+    """Strings of bits as numbers, shorter ones first; other names behind."""
+    bits = set(name) <= {"0", "1"}
+    return (0, len(name), name) if bits else (1, 0, name)
+
+
+def _split(runs: Sequence[Sequence[Run]], split: str) -> Split:
+    """The counts of all runs on one split, summed over its units."""
+    first: Predictions | None = None
+    counts = []
+    beyond: set[int] = set()
+    entities = Entities(plain=runs[0][0].info.labels.plain)
+    for run in (run for row in runs for run in row):
+        path = run.folder / f"predictions.{split}.conll"
+        predictions = read_predictions(path, run.info.labels)
+        first = first or predictions
+        if not _same_sentences(first, predictions):
+            raise InputError(
+                f"{path}: expected the sentences and gold tags of "
+                f"{runs[0][0].folder / path.name}, found others; report one task at a time"
+            )
+        found = count(predictions, entities)
+        beyond.add(_beyond(path, found.sum(axis=0), run.metrics[split]))
+        counts.append(found)
+    assert first is not None
+    if len(beyond) > 1:
+        raise InputError(
+            f"{runs[0][0].folder.parent}: expected equal numbers of gold entities on {split} in "
+            "every metrics.json, found different ones; report one task at a time"
+        )
+    starts, unit = _units(first)
+    table = np.stack(counts).astype(np.float64)
+    if len(starts):
+        table = np.add.reduceat(table, starts, axis=1)
+    table = table.reshape(len(runs), len(runs[0]), -1, 3)
+    return Split(
+        hits=2 * table[..., 0],
+        sizes=table[..., 1] + table[..., 2],
+        beyond=float(beyond.pop()),
+        unit=unit,
+        sentences=len(first.sentences),
+    )
+
+
+def _same_sentences(first: Predictions, other: Predictions) -> bool:
+    return len(first.sentences) == len(other.sentences) and all(
+        a.words == b.words and a.tags == b.tags
+        for a, b in zip(first.sentences, other.sentences, strict=True)
+    )
+
+
+def _beyond(path: Path, found: NDArray[np.int64], metrics: dict[str, Any]) -> int:
+    """Gold entities that metrics.json counts and the tags do not show."""
+    correct, predicted, gold = map(int, found)
+    known = metrics["correct"], metrics["predicted"], metrics["gold"]
+    if (correct, predicted) != known[:2] or gold > known[2]:
+        raise InputError(
+            f"{path}: expected {known[0]} correct, {known[1]} predicted and {known[2]} gold, as "
+            f"metrics.json says, counted {correct}, {predicted} and {gold}; the two files are not "
+            "of one run"
+        )
+    return int(known[2]) - gold
+
+
+def _units(predictions: Predictions) -> tuple[list[int], str]:
+    """Where each unit of resampling begins, and what it is."""
+    documents = [sentence.document for sentence in predictions.sentences]
+    if len(set(documents)) > 1:
+        # Sentences of one document need not follow each other only where there are no documents.
+        changes = [i for i in range(len(documents)) if i == 0 or documents[i] != documents[i - 1]]
+        return changes, "documents"
+    return list(range(len(documents))), "sentences"

@@ -162,8 +162,8 @@ def _scores(session: Session, run: Run) -> tuple[list[float], RightContext, floa
     began = time.monotonic()
     data, place, base = session.data, session.place, session.base
     tagger = alone(run, base, len(data.splits.labels), place).tagger
-    depth = tagger.decoder.config.get_text_config().num_hidden_layers
-    bits = [layer_bits(string, base.depth)[:depth] for string in run.candidates]
+    kept = run.config.exit_layer
+    bits = [layer_bits(string, base.depth)[:kept] for string in run.candidates]
     # A string that was asked for and one that the right context needs are scored once.
     asked = [tuple(own) for own in (*bits, *probe_bits(bits))]
     scored = list(dict.fromkeys(asked))

@@ -311,24 +311,32 @@ class TestCommand:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        """Once after the first epoch of the one-shot, once after one of the short grid."""
+        """Stopped after the first epoch of the one-shot, and among the runs of the short grid."""
         output, honest = tmp_path / "sweep", stack.save_checkpoint
 
-        def save(*arguments: Any) -> None:
-            honest(*arguments)
-            raise KeyboardInterrupt
+        saved: list[Path] = []
 
+        def save(folder: Path, *arguments: Any) -> None:
+            honest(folder, *arguments)
+            saved.append(folder.relative_to(output))
+            if len(saved) in (1, 3):
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(stack, "save_checkpoint", save)
         flags = ("--top", "0", "--seed", "1", "2", "--short-grid")
-        with monkeypatch.context() as patch:
-            patch.setattr(stack, "save_checkpoint", save)
-            assert main(line(data, output, *flags)) == 130
-            assert (output / "oneshot" / "checkpoint").is_dir()
+        assert main(line(data, output, *flags)) == 130
+        assert (output / "oneshot" / "checkpoint").is_dir()
         refused(capsys, line(data, output, *flags), "holds a one-shot already")
         refused(
             capsys, line(data, output, *flags, "--lr", "1", "--resume"), "other settings", "lr: 1"
         )
-        assert main(line(data, output, *flags, "--resume")) == 0
+        assert main(line(data, output, *flags, "--resume")) == 130
         assert "going on after update 3" in capsys.readouterr().err
+        assert (output / "oneshot" / "oneshot.json").exists()
+        assert main(line(data, output, *flags, "--resume")) == 0
+        assert "predicted already" in capsys.readouterr().err
+        runs = [Path("oneshot"), *(Path("oneshot/short") / string for string in THREE)]
+        assert saved == [runs[0], runs[0], *runs[1:]], "what was over is not trained again"
         assert result(output) == result(predicted)
         logs = [(path / "oneshot" / "log.jsonl").read_bytes() for path in (output, predicted)]
         assert logs[0] == logs[1]

@@ -12,11 +12,12 @@ scores of the grid (the mean over its seeds):
 - right context: what hiding each layer group costs the one-shot (``lmsl.oneshot_right``).
 
 Said are rank correlation, regret (score of the best string minus that of the predicted best, and
-of the best of the first three) and cost as a share of a grid of one seed; beside them what the
-grid says of itself, and what a string picked blindly loses. Scores in percent.
+of the best of the first three) and cost as a share of a grid of one seed: updates; seconds, which
+mean something only where the machine was as busy then; and, by their own clock, seconds with the
+one-shot's training as the price of a run. Beside them stands how the grid's dev scores predict
+test, how far its seeds agree, and what a string picked blindly loses. Scores in percent.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -36,10 +37,10 @@ from lmsl.errors import InputError, TrainingError
 from lmsl.oneshot import OneShot
 from lmsl.oneshot_compare import TOP, split_half, verdict
 from lmsl.oneshot_files import FOLDER, read_result
+from lmsl.oneshot_grid import Grid, read_grid
 from lmsl.run import train_runs
-from lmsl.run_directory import INFO, read_info
-from lmsl.statistics_read import SPLITS, Floats
 
+OWN = "grid on dev"
 PREDICTORS = {"one-shot": "dev", "short grid": "short_grid", "right context": "right_context"}
 
 
@@ -53,22 +54,6 @@ class Settings:
     """Folder with its `oneshot.json`; by default `oneshot` in the first folder."""
     output: Path = RESULTS / "oneshot.json"
     """Where the record is written."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grid:
-    """The truth: finished runs of every string with the same seeds."""
-
-    strings: tuple[str, ...]
-    seeds: tuple[int, ...]
-    scores: dict[str, Floats]
-    """For each split [strings, seeds], in 0-1."""
-    updates: float
-    """Of all strings, for one seed."""
-    seconds: float
-    """Of their training, for one seed."""
-    settings: Path
-    """``config.yaml`` of one of the runs."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -109,39 +94,6 @@ def run(settings: Settings) -> None:
     )
 
 
-def read_grid(folders: Sequence[Path]) -> Grid:
-    """Every finished run below the folders.
-
-    Raises:
-        InputError: fewer than two strings, or strings that lack a seed of the others.
-    """
-    found: dict[str, dict[int, Path]] = {}
-    for path in (path for folder in folders for path in sorted(folder.rglob(INFO))):
-        info = read_info(path.parent)
-        if info.seed in found.setdefault(info.unmask, {}):
-            raise InputError(f"{path.parent}: string {info.unmask} has seed {info.seed} twice")
-        found[info.unmask][info.seed] = path.parent
-    if len(found) < 2 or len({frozenset(own) for own in found.values()}) > 1:
-        have = ", ".join(f"{string}: {len(own)}" for string, own in found.items())
-        raise InputError(
-            "expected finished runs of two or more strings with the same seeds, got "
-            f"{have or 'none'}"
-        )
-    seeds = sorted(next(iter(found.values())))
-    runs = [[found[string][seed] for seed in seeds] for string in found]
-    metrics = [[_json(run / "metrics.json") for run in own] for own in runs]
-    metric = "accuracy" if read_info(runs[0][0]).labels.plain else "f1"
-    splits = [s for s in SPLITS if all(s in one for own in metrics for one in own)]
-    return Grid(
-        strings=tuple(found),
-        seeds=tuple(seeds),
-        scores={s: np.array([[m[s][metric] for m in own] for own in metrics]) for s in splits},
-        updates=sum(_updates(run) for own in runs for run in own) / len(seeds),
-        seconds=sum(m["train_seconds"] for own in metrics for m in own) / len(seeds),
-        settings=runs[0][0] / "config.yaml",
-    )
-
-
 def predict(grid: Grid, output: Path) -> None:
     """Train one-shot and short grid with the settings of the grid, or what is left of it."""
     config = replace(
@@ -170,6 +122,8 @@ def compare(grid: Grid, document: dict[str, Any]) -> dict[str, Any]:
     record: dict[str, Any] = {"costs": _costs(grid, document), "splits": {}}
     for split, scores in grid.scores.items():
         truth, own = scores.mean(1), split_half(scores)
+        if split != "dev":
+            predicted[OWN] = grid.scores["dev"].mean(1)
         record["splits"][split] = {
             "predictors": {
                 name: asdict(verdict(values, truth, np.random.default_rng(0)))
@@ -192,16 +146,23 @@ def _costs(grid: Grid, document: dict[str, Any]) -> dict[str, dict[str, float]]:
     if "short_grid" in document:
         short = document["short_grid"]
         costs["short grid"] = (short["updates"], short["seconds"])
-    return {
-        name: {"updates": updates / grid.updates, "seconds": seconds / max(grid.seconds, 1e-9)}
+    clock = len(grid.strings) * document["train_seconds"]
+    shares = {
+        name: {
+            "updates": updates / grid.updates,
+            "seconds": seconds / max(grid.seconds, 1e-9),
+            "own_seconds": seconds / max(clock, 1e-9),
+        }
         for name, (updates, seconds) in costs.items()
     }
+    return shares | {OWN: {"updates": 1.0, "seconds": 1.0, "own_seconds": 1.0}}
 
 
 def lines(grid: Grid, record: dict[str, Any]) -> list[str]:
     """The record for people."""
     shown = [f"{len(grid.strings)} strings, {len(grid.seeds)} seeds"]
     head = ["", "Spearman", "interval", "Kendall", "regret", f"of top {TOP}", "updates", "seconds"]
+    head.append("own clock")
     for split, found in record["splits"].items():
         rows = []
         for name, judged in found["predictors"].items():
@@ -215,8 +176,7 @@ def lines(grid: Grid, record: dict[str, Any]) -> list[str]:
                     _number(judged["kendall"]),
                     f"{100 * judged['regret']:.2f}",
                     f"{100 * judged['regret_of_top']:.2f}",
-                    f"{100 * cost['updates']:.1f} %",
-                    f"{100 * cost['seconds']:.1f} %",
+                    *(f"{100 * share:.1f} %" for share in cost.values()),
                 ]
             )
         shown += ["", f"against the grid's {split} scores", table(head, rows)]
@@ -233,20 +193,6 @@ def lines(grid: Grid, record: dict[str, Any]) -> list[str]:
 
 def _number(value: float | None) -> str:
     return "none" if value is None else f"{value:.2f}"
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: expected the scores of a run: {error!r:.150}") from error
-    return document
-
-
-def _updates(run: Path) -> int:
-    """Updates that a run made, by its log."""
-    last = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1]
-    return int(json.loads(last)["step"])
 
 
 if __name__ == "__main__":

@@ -66,6 +66,12 @@ class Sweep(Train):
     prune: bool = False
     """After each epoch drop the strings whose dev score is in the lower half and below that of
     the leader beyond chance."""
+    mode: Literal["full", "oneshot"] = "full"
+    """`oneshot`: train the strings that one run with a random string a sentence puts first."""
+    top: int | None = None
+    """How many strings `oneshot` trains for real, 3 by default; 0 only predicts."""
+    short_grid: bool = False
+    """In `oneshot`, also rank all strings by runs of a tenth of the updates, for comparison."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,9 +216,11 @@ def _train(arguments: list[str]) -> int:
 
 def _sweep(arguments: list[str]) -> int:
     flags, config = _training_flags(Sweep, "sweep", arguments)
+    from lmsl.oneshot import oneshot_asked
     from lmsl.run import train_runs
 
-    deque(train_runs(config, stack=flags.stack, prune=flags.prune), maxlen=0)
+    oneshot = oneshot_asked(flags.mode, flags.stack, flags.top, flags.short_grid)
+    deque(train_runs(config, stack=flags.stack, prune=flags.prune, oneshot=oneshot), maxlen=0)
     return 0
 
 

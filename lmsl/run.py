@@ -22,6 +22,7 @@ from lmsl.inputs import prepare, training_task
 from lmsl.labeler import Labeler
 from lmsl.lock import locked
 from lmsl.memory import Peak
+from lmsl.oneshot import OneShot, best_by_oneshot, check_oneshot
 from lmsl.optim import resolve_optimizer
 from lmsl.pruning import drop_losers
 from lmsl.results import report
@@ -75,10 +76,12 @@ def train_runs(
     *,
     stack: StackSize = 1,
     prune: bool = False,
+    oneshot: OneShot | None = None,
 ) -> Iterator[tuple[Run, Labeler | None]]:
     """As ``train``, run by run as they end: who drops each Labeler keeps no weights in memory.
 
-    A run that an earlier process finished comes without a Labeler.
+    A run that an earlier process finished comes without a Labeler. With ``oneshot`` only the runs
+    of the strings that it puts first are trained.
     """
     if stack != "auto" and stack < 1:
         raise InputError(f"--stack: expected auto or at least 1, got {stack}")
@@ -86,13 +89,17 @@ def train_runs(
     output = config.output or next_folder()
     check_place(output)
     with locked(output, console.say):
-        session, runs = _begin(config, output, console)
+        session, runs = _begin(config, output, console, oneshot)
+        if oneshot is not None:
+            runs = best_by_oneshot(session, runs, output, oneshot)
         yield from _train_all(session, runs, stack, prune)
-        if len(runs) > 1:
+        if len(runs) > (1 if oneshot is None else 0):
             summarise(output, [run.folder for run in runs], console)
 
 
-def _begin(config: Config, output: Path, console: Console) -> tuple[Session, list[Run]]:
+def _begin(
+    config: Config, output: Path, console: Console, oneshot: OneShot | None
+) -> tuple[Session, list[Run]]:
     """Everything that all runs share, and the runs, before anything is written."""
     device = choose_device(config.device)
     place = Place(device=device, dtype=choose_dtype(config.dtype, device))
@@ -107,6 +114,8 @@ def _begin(config: Config, output: Path, console: Console) -> tuple[Session, lis
     )
     runs = planned_runs(config, output, base.depth, console)
     check_folders(runs, output, config)
+    if oneshot is not None:
+        check_oneshot(runs, config, output, oneshot)
     console.say(
         f"model: {base.name}, {base.depth} layers, on {device}; attention {config.attention}"
     )

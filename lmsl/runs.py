@@ -31,6 +31,8 @@ class Run:
     over: bool = False
     """Trained to its end, or stopped by patience."""
     reported: bool = False
+    candidates: tuple[str, ...] = ()
+    """Strings of which each sentence draws one in every update: a one-shot run."""
 
     @property
     def string(self) -> str:
@@ -42,6 +44,8 @@ class Run:
 
     @property
     def name(self) -> str:
+        if self.candidates:
+            return f"one-shot over {len(self.candidates)} strings, seed {self.seed}"
         return f"unmask {self.string}, seed {self.seed}"
 
     @property

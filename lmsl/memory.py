@@ -77,7 +77,8 @@ def expected_memory(
     """
     trained = trainable_parameters(tagger).values()
     name = resolve_optimizer(config.optimizer, device)
-    batch = pack([_some(task)] * tagger.head.runs, None, device, tagger.bits)
+    some = [_some(task)] * tagger.head.runs
+    batch = pack(some, None, device, tagger.bits, tagger.drawn(some, step=0))
     everything = _storages(chain(tagger.parameters(), tagger.buffers()))
     adapters = _storages(trained)
     return Memory(

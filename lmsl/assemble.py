@@ -18,6 +18,7 @@ from lmsl.errors import InputError
 from lmsl.head import StackedHead
 from lmsl.lora import add_lora
 from lmsl.model import LabelAt, Tagger
+from lmsl.oneshot_draw import Mixture
 from lmsl.probing import verify_runs
 from lmsl.quantize import NF4Linear, quantize_linears
 from lmsl.stack_flags import Bits, differing, unmask_runs
@@ -63,12 +64,14 @@ def assemble(
     attention: str,
     block: Choice = "auto",
     checkpointing: bool = False,
+    mixed: bool = False,
 ) -> Assembled:
     """Turn a loaded decoder, in place, into a tagger whose layers provably obey ``string``.
 
     Args:
         base: as loaded, or from an earlier assembly with the adapters taken off again.
         string: of all runs of the stack, or one for each of ``seeds``.
+        mixed: the strings are those of which each sentence of the only run draws one.
 
     Raises:
         InputError: the string or the targets do not fit the model, the model cannot be unmasked,
@@ -79,7 +82,7 @@ def assemble(
     kept = decoder.config.get_text_config().num_hidden_layers
     strings = [string] * len(seeds) if isinstance(string, str) else string
     bits = [layer_bits(one, base.depth)[:kept] for one in strings]
-    assert len(bits) == len(seeds), "as many strings as seeds"
+    assert len(seeds) == (1 if mixed else len(bits)), "as many strings as seeds"
     unmask_runs(decoder, bits, attention=attention)
     notes = _quantized(decoder, resident, device, dtype) if quantize == "nf4" else []
     targets = tuple(named_targets(decoder, lora.targets))
@@ -100,12 +103,14 @@ def assemble(
         seeds=seeds,
         clock=clock,
     ).to(device)
-    notes.append(_measured(decoder, bits, attention))
+    notes.append(_measured(decoder, bits, attention, "strings" if mixed else "runs"))
     fast, chosen = choose_block(decoder, block, bits, checkpointing=checkpointing)
     notes.append(chosen)
     if checkpointing and fast is None:
         _recompute_activations(decoder)
-    tagger = Tagger(decoder, head, label_at, fast, differing(bits))
+    mixture = Mixture(bits=bits, seed=seeds[0]) if mixed else None
+    own = None if mixed else differing(bits)
+    tagger = Tagger(decoder, head, label_at, fast, own, mixture)
     trained = sum(p.numel() for p in tagger.parameters() if p.requires_grad)
     notes.append(
         f"LoRA rank {lora.rank} on {len(adapted)} layers ({', '.join(targets)}), "
@@ -140,7 +145,7 @@ def _quantized(
     return [done, *left]
 
 
-def _measured(decoder: torch.nn.Module, bits: Bits, attention: str) -> str:
+def _measured(decoder: torch.nn.Module, bits: Bits, attention: str, ways: str) -> str:
     """Verify every layer; the words for what was found."""
     try:
         verify_runs(decoder, bits)
@@ -151,7 +156,9 @@ def _measured(decoder: torch.nn.Module, bits: Bits, attention: str) -> str:
         raise InputError(f"--attention {attention}: {error}") from error
     depth = len(bits[0])
     if differing(bits):
-        return f"measured: each of {len(bits)} runs sees to the right in its own of {depth} layers"
+        return (
+            f"measured: each of {len(bits)} {ways} sees to the right in its own of {depth} layers"
+        )
     unmasked = [index for index, bit in enumerate(bits[0]) if bit]
     if not unmasked:
         return f"measured: none of the {depth} layers sees to the right"

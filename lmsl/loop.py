@@ -163,7 +163,8 @@ def _gradients(
     losses = torch.zeros(len(drawn), device=device)
     tokens, words = [0] * len(drawn), [0] * len(drawn)
     for group in zip_longest(*budgeted, fillvalue=()):
-        batch = pack(group, [task.labels] * len(group), device, tagger.bits)
+        own = tagger.drawn(group, step)
+        batch = pack(group, [task.labels] * len(group), device, tagger.bits, own)
         clock.set(step=step, token_offset=tuple(tokens), word_offset=tuple(words))
         with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
             logits = tagger(batch)

@@ -5,6 +5,7 @@ the frozen NF4 linears, LoRA, the classifiers and, where the decoder's layers ar
 forward (``lmsl.block``). Hidden states are read at words only.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -12,8 +13,10 @@ from torch import nn
 
 from lmsl.attention import no_mask
 from lmsl.block import Block
+from lmsl.examples import Example
 from lmsl.fused_linear import ReadRows
 from lmsl.head import StackedHead
+from lmsl.oneshot_draw import Mixture
 from lmsl.packing import Pack
 from lmsl.stack_flags import Bits
 
@@ -29,6 +32,7 @@ class Tagger(nn.Module):
         label_at: which hidden state of a word is read.
         block: a forward of ours over the same decoder; None goes through transformers' own.
         bits: which layers each run unmasks, for its packs; None where all runs agree.
+        mixture: the strings of which each sentence of the only run draws one.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class Tagger(nn.Module):
         label_at: LabelAt,
         block: Block | None = None,
         bits: Bits | None = None,
+        mixture: Mixture | None = None,
     ) -> None:
         super().__init__()
         self.decoder = decoder
@@ -45,11 +50,20 @@ class Tagger(nn.Module):
         self.label_at = label_at
         self.block = block
         self.bits = bits
+        self.mixture = mixture
 
     def forward(self, pack: Pack) -> torch.Tensor:
         """Logits [R, W_cap, classes], float32."""
         logits: torch.Tensor = self.head(self._words(pack))
         return logits
+
+    def drawn(self, examples: Sequence[Sequence[Example]], step: int | None) -> Bits | None:
+        """Which layers each example of the only run unmasks; None where strings are not drawn.
+
+        Args:
+            step: of the update, from 0; None is evaluation.
+        """
+        return None if self.mixture is None else self.mixture.of(examples[0], step)
 
     def _words(self, pack: Pack) -> torch.Tensor:
         """The hidden states of all words, [R, W_cap, hidden]."""

@@ -48,6 +48,7 @@ def pack(
     labels: Sequence[Sequence[Sequence[int]]] | None,
     device: torch.device,
     bits: Bits | None = None,
+    drawn: Bits | None = None,
 ) -> Pack:
     """Lay the examples of each run end to end.
 
@@ -56,6 +57,7 @@ def pack(
         labels: for each run, the label ids of every sentence of its data set, or None.
         device: where the tensors go.
         bits: which layers each run unmasks, where the runs differ.
+        drawn: which layers each example of the only run unmasks, where they differ.
     """
     tokens = tuple(sum(len(example.ids) for example in own) for own in examples)
     words = tuple(sum(len(example.starts) for example in own) for own in examples)
@@ -87,6 +89,9 @@ def pack(
     )
 
     flags = None if bits is None else pack_flags(bits, sequences, device)
+    if drawn is not None:
+        assert len(examples) == 1 and bits is None, "only a run alone draws strings"
+        flags = pack_flags(drawn, [1] * len(drawn), device)
 
     def put(array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(device, non_blocking=True)

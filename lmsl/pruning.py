@@ -25,8 +25,10 @@ def drop_losers(runs: Sequence[Run], console: Console) -> list[Run]:
         ]
         for string in strings
     }
-    # Runs saved by a process that did not compare, or ended by patience, leave nothing to compare.
-    if len({len(own) for own in counts.values()}) > 1 or not all(counts.values()):
+    # After an interruption some may be an epoch ahead, or were saved by a process that did not
+    # compare; and patience may have ended one seed of a string.
+    seeds = {len(own) for own in counts.values()}
+    if len(seeds) > 1 or 0 in seeds or len({run.progress.updates for run in runs}) > 1:
         return list(runs)
     updates = runs[0].progress.updates
     dropped = losers(counts, seed=updates)

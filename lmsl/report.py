@@ -98,5 +98,6 @@ def _data_name(run: Path) -> str:
     """What the run was trained on, by the settings it keeps; empty where they do not say."""
     path = run / "config.yaml"
     settings = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    name = settings.get("data") or settings.get("train") or ""
-    return str(name)
+    name = str(settings.get("data") or settings.get("train") or "")
+    # Of a long path the end is enough to know it by.
+    return "/".join(Path(name).parts[-2:]) if len(Path(name).parts) > 2 else name

@@ -46,7 +46,7 @@ def string_table(analysis: Analysis) -> StringTable:
     if reported == "test":
         heads.append(f"test {metric}")
     heads.append(f"95 % interval, {reported}")
-    if analysis.causal is not None and len(names) > 1:
+    if analysis.causal not in (None, analysis.best) and len(names) > 1:
         heads.append(f"against {names[analysis.causal]}")
     if len(names) > 1:
         heads += [f"against {names[analysis.best]}", "may be best on"]
@@ -59,7 +59,8 @@ def _row(analysis: Analysis, index: int) -> StringRow:
     cells = [_score(analysis.results[split], index) for split in analysis.results]
     cells.append(Cell(value=_interval(result, index)))
     if len(sweep.names) > 1:
-        if result.against_causal is not None:
+        # Where the causal string is the best, one column says it.
+        if result.against_causal is not None and analysis.causal != analysis.best:
             cells.append(_difference(result.against_causal[index]))
         cells.append(_difference(result.against_best[index]))
         tied = [split for split, each in analysis.results.items() if each.tied[index]]

@@ -32,7 +32,8 @@ class Log:
         self._lines = [line for line in old if json.loads(line)["step"] <= done]
 
     def update(self, update: Update) -> None:
-        self._lines.append(json.dumps(vars(update)))
+        told = {key: value for key, value in vars(update).items() if key != "tokens_of"}
+        self._lines.append(json.dumps(told))
 
     def dev(self, update: Update, metrics: dict[str, Any]) -> None:
         kept = {key: value for key, value in metrics.items() if key != "per_type"}

@@ -22,11 +22,19 @@ from lmsl.inputs import prepare, training_task
 from lmsl.labeler import Labeler
 from lmsl.lock import locked
 from lmsl.memory import Peak
+from lmsl.oneshot import OneShot, best_by_oneshot, check_oneshot
 from lmsl.optim import resolve_optimizer
 from lmsl.pruning import drop_losers
 from lmsl.results import report
 from lmsl.run_directory import RunInfo, check_place, is_pruned, making, next_folder, writing
-from lmsl.runs import Run, check_folders, find_progress, in_stacks, planned_runs
+from lmsl.runs import (
+    Run,
+    check_folders,
+    find_progress,
+    in_stacks,
+    planned_runs,
+    stacks_line,
+)
 from lmsl.sentence import file_shape
 from lmsl.session import Session
 from lmsl.stack import Place, alone
@@ -68,10 +76,12 @@ def train_runs(
     *,
     stack: StackSize = 1,
     prune: bool = False,
+    oneshot: OneShot | None = None,
 ) -> Iterator[tuple[Run, Labeler | None]]:
     """As ``train``, run by run as they end: who drops each Labeler keeps no weights in memory.
 
-    A run that an earlier process finished comes without a Labeler.
+    A run that an earlier process finished comes without a Labeler. With ``oneshot`` only the runs
+    of the strings that it puts first are trained.
     """
     if stack != "auto" and stack < 1:
         raise InputError(f"--stack: expected auto or at least 1, got {stack}")
@@ -79,13 +89,17 @@ def train_runs(
     output = config.output or next_folder()
     check_place(output)
     with locked(output, console.say):
-        session, runs = _begin(config, output, console)
+        session, runs = _begin(config, output, console, oneshot)
+        if oneshot is not None:
+            runs = best_by_oneshot(session, runs, output, oneshot)
         yield from _train_all(session, runs, stack, prune)
-        if len(runs) > 1:
+        if len(runs) > (1 if oneshot is None else 0):
             summarise(output, [run.folder for run in runs], console)
 
 
-def _begin(config: Config, output: Path, console: Console) -> tuple[Session, list[Run]]:
+def _begin(
+    config: Config, output: Path, console: Console, oneshot: OneShot | None
+) -> tuple[Session, list[Run]]:
     """Everything that all runs share, and the runs, before anything is written."""
     device = choose_device(config.device)
     place = Place(device=device, dtype=choose_dtype(config.dtype, device))
@@ -100,6 +114,8 @@ def _begin(config: Config, output: Path, console: Console) -> tuple[Session, lis
     )
     runs = planned_runs(config, output, base.depth, console)
     check_folders(runs, output, config)
+    if oneshot is not None:
+        check_oneshot(runs, config, output, oneshot)
     console.say(
         f"model: {base.name}, {base.depth} layers, on {device}; attention {config.attention}"
     )
@@ -126,6 +142,8 @@ def _train_all(
     if not waiting:
         return
     size = session.stack_size(waiting) if size == "auto" else size
+    if size > 1 and len(waiting) > 1:
+        say(stacks_line(waiting, size))
     ends = epoch_ends(len(session.task), session.config)
     for until in ends if prune else ends[-1:]:
         behind = [run for run in waiting if not run.over and run.progress.updates < until]
@@ -171,7 +189,7 @@ def _finish(session: Session, run: Run) -> Labeler:
     assembled = alone(run, session.base, len(data.splits.labels), place)
     info = _info(session, run, assembled)
     labeler = Labeler(assembled.tagger, data.aligner, info, place.device, place.autocast)
-    if session.announced > 1:
+    if session.announced != 1:
         session.console.say(f"run: {run.name} -> {run.folder}")
     with writing(run.folder):
         report(labeler, run.config, run.folder, data, run.progress, session.console)

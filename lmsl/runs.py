@@ -31,6 +31,8 @@ class Run:
     over: bool = False
     """Trained to its end, or stopped by patience."""
     reported: bool = False
+    candidates: tuple[str, ...] = ()
+    """Strings of which each sentence draws one in every update: a one-shot run."""
 
     @property
     def string(self) -> str:
@@ -42,6 +44,8 @@ class Run:
 
     @property
     def name(self) -> str:
+        if self.candidates:
+            return f"one-shot over {len(self.candidates)} strings, seed {self.seed}"
         return f"unmask {self.string}, seed {self.seed}"
 
     @property
@@ -109,6 +113,14 @@ def in_stacks(runs: Sequence[Run], size: int) -> list[list[Run]]:
         edges = [round(place * len(alike) / count) for place in range(count + 1)]
         stacks += [alike[first:last] for first, last in pairwise(edges)]
     return stacks
+
+
+def stacks_line(runs: Sequence[Run], size: int) -> str:
+    """How runs are cut, for people."""
+    stacks = in_stacks(runs, size)
+    largest, count = max(map(len, stacks)), len(stacks)
+    even = "" if len(runs) == largest * count else "up to "
+    return f"{len(runs)} runs in {count} stack{'s' * (count > 1)} of {even}{largest}"
 
 
 def _strings(config: Config, depth: int, console: Console) -> list[str]:

@@ -10,7 +10,7 @@ from lmsl.inputs import Prepared
 from lmsl.loop import Task
 from lmsl.memory import expected_memory
 from lmsl.optim import resolve_optimizer
-from lmsl.runs import Run, in_stacks
+from lmsl.runs import Run
 from lmsl.stack import Place, Stack, assemble_runs
 from lmsl.stack_size import stack_fit
 
@@ -78,8 +78,4 @@ class Session:
             return 1
         fit = stack_fit(self.stack_of(runs[:1]), runs, self.task, self.place)
         self.console.say(fit.line(len(runs)))
-        stacks = in_stacks(runs, fit.size)
-        largest = max(map(len, stacks))
-        even = "" if len(runs) == largest * len(stacks) else "up to "
-        self.console.say(f"{len(runs)} runs in {len(stacks)} stacks of {even}{largest}")
         return fit.size

@@ -124,9 +124,10 @@ def assemble_runs(
 ) -> Assembled:
     """The tagger of some runs over a base that may have served others before, in place."""
     strip_lora(base.decoder)
+    candidates = runs[0].candidates
     return assemble(
         base,
-        string=[run.string for run in runs],
+        string=candidates or [run.string for run in runs],
         classes=classes,
         label_at=config.label_at,
         lora=LoRA(
@@ -144,6 +145,7 @@ def assemble_runs(
         attention=config.attention,
         block=config.block,
         checkpointing=config.checkpointing,
+        mixed=bool(candidates),
     )
 
 

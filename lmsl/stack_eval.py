@@ -15,11 +15,12 @@ from lmsl.config import Config
 from lmsl.data import Splits
 from lmsl.decode import Decoded, Floats, decode
 from lmsl.errors import TrainingError
-from lmsl.examples import Examples
+from lmsl.examples import Example, Examples
 from lmsl.metrics import lost_entities, score
 from lmsl.model import Tagger
-from lmsl.packing import pack, under_budget
+from lmsl.packing import Pack, pack, under_budget
 from lmsl.stack import Place
+from lmsl.stack_flags import Bits
 from lmsl.tagging import by_length, prediction_budget
 
 
@@ -32,9 +33,19 @@ class Evaluated:
 
 
 def evaluate_runs(
-    tagger: Tagger, splits: Splits, dev: Examples, config: Config, place: Place, *, updates: int
+    tagger: Tagger,
+    splits: Splits,
+    dev: Examples,
+    config: Config,
+    place: Place,
+    *,
+    updates: int,
+    bits: Bits | None = None,
 ) -> list[Evaluated]:
     """Tag and score dev with every run of a stack, after so many updates.
+
+    Args:
+        bits: instead, the layers of every string under which the only run is scored.
 
     Raises:
         TrainingError: a run's scores are not finite.
@@ -43,7 +54,7 @@ def evaluate_runs(
     words = [len(sentence.words) for sentence in sentences]
     lost = lost_entities(sentences, dev.truncated)
     found = []
-    for run, emissions in enumerate(run_emissions(tagger, dev, words, config, place), start=1):
+    for run, emissions in enumerate(run_emissions(tagger, dev, words, config, place, bits), 1):
         if any(np.isnan(rows).any() for rows in emissions):
             which = f" of run {run}" if tagger.head.runs > 1 else ""
             raise TrainingError(
@@ -60,24 +71,32 @@ def evaluate_runs(
 
 @torch.inference_mode()
 def run_emissions(
-    tagger: Tagger, examples: Examples, words: Sequence[int], config: Config, place: Place
+    tagger: Tagger,
+    examples: Examples,
+    words: Sequence[int],
+    config: Config,
+    place: Place,
+    bits: Bits | None = None,
 ) -> list[list[Floats]]:
-    """For each run, log-probabilities [words, classes] of every sentence.
+    """For each run, or for each of ``bits``, log-probabilities [words, classes] of every sentence.
 
     A word that no example reads can only be the first label, as in ``lmsl.tagging``.
     """
-    runs, classes = tagger.head.runs, tagger.head.classes
+    classes = tagger.head.classes
+    ways = tagger.head.runs if bits is None else len(bits)
     unread = [np.full((count, classes), -np.inf) for count in words]
     for rows in unread:
         rows[:, 0] = 0.0
-    found = [[rows.copy() for rows in unread] for _ in range(runs)]
+    found = [[rows.copy() for rows in unread] for _ in range(ways)]
     tagger.eval()
-    budget = prediction_budget(config.tokens_per_batch, place.device)
-    for group in under_budget(by_length(examples.examples), budget):
-        batch = pack([group] * runs, None, place.device, tagger.bits)
+    # The budget is that of all runs, or all strings, at once here, or evaluation would need more
+    # than training.
+    budget = prediction_budget(config.tokens_per_batch // ways, place.device)
+    for group in under_budget(by_length(examples.examples), max(1, budget)):
+        batch = _pack(tagger, group, place, bits)
         on = place.autocast is not None
         with torch.autocast(place.device.type, dtype=place.autocast, enabled=on):
-            logits = tagger(batch)
+            logits = tagger(batch).reshape(ways, -1, classes)
         logs = logits.double().log_softmax(-1).cpu().numpy()
         first = 0
         for example in group:
@@ -87,3 +106,12 @@ def run_emissions(
                 own[example.sentence][read] = rows[first:last]
             first = last
     return found
+
+
+def _pack(tagger: Tagger, group: Sequence[Example], place: Place, bits: Bits | None) -> Pack:
+    """The same sentences for every run, or under every string for the only one."""
+    if bits is not None:
+        drawn = [own for own in bits for _ in group]
+        return pack([[*group] * len(bits)], None, place.device, None, drawn)
+    runs = [group] * tagger.head.runs
+    return pack(runs, None, place.device, tagger.bits, tagger.drawn(runs, None))

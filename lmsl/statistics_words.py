@@ -45,7 +45,8 @@ def gain_line(analysis: Analysis, gain: Gain) -> str:
     else:
         line = (
             f"Over always {gain.name} ({gain.over}) the choice gains "
-            f"{difference_text(gain.difference)} on test ({p_value(gain.difference.p)})."
+            f"{difference_text(gain.difference)} on test ({p_value(gain.difference.p)}, "
+            "uncorrected)."
         )
     if gain.fresh_seeds is None or (itself and gain.fresh_seeds == 0):
         return line

@@ -16,6 +16,7 @@ from lmsl.report_charts import charts
 from lmsl.report_examples import MOST_SENTENCES, MOST_WORDS, find_examples
 from lmsl.report_figures import PlaneChart
 from lmsl.report_svg import svg, ticks
+from lmsl.report_tables import string_table
 from lmsl.sentence import Sentence
 from lmsl.statistics import analyse
 from lmsl.vocabulary import LabelSet
@@ -142,6 +143,13 @@ def test_sweeps_that_lack_something(
     shares = {string: 0.1 + 0.3 * index for index, string in enumerate(strings)}
     text = Page(page(analyse(write_sweep(tmp_path / "s", shares, seeds, test=test)))).text
     assert expected in " ".join(text.split())
+
+
+def test_a_causal_string_that_wins_is_compared_with_once(tmp_path: Path) -> None:
+    table = string_table(analyse(write_sweep(tmp_path / "s", {"0000": 0.1, "1111": 0.6}, (1, 2))))
+    assert [head for head in table.heads if head.startswith("against")] == ["against 0000"]
+    assert table.rows[0].role == "causal, picked on dev" and table.rows[0].best
+    assert all(len(row.cells) == len(table.heads) for row in table.rows)
 
 
 def test_plain_tags(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from lmsl.config import Config
 from lmsl.loop import draw_updates, total_updates
 from lmsl.memory import kept_bytes
 from lmsl.packing import pack
-from lmsl.runs import Run, in_stacks
+from lmsl.runs import Run, in_stacks, stacks_line
 from lmsl.stack import Place, Stack
 from lmsl.stack_size import largest_pack, run_bytes
 from tests.block_tools import assembled
@@ -40,6 +40,12 @@ def test_stacks_are_as_equal_as_possible(count: int, size: int, expected: list[i
     assert sorted(map(len, stacks)) == sorted(expected)
     assert max(map(len, stacks)) <= size
     assert len({run.folder for own in stacks for run in own}) == count
+
+
+def test_how_runs_are_cut_is_said() -> None:
+    assert stacks_line(runs(16), 8) == "16 runs in 2 stacks of 8"
+    assert stacks_line(runs(17), 9) == "17 runs in 2 stacks of up to 9"
+    assert stacks_line(runs(3), 4) == "3 runs in 1 stack of 3"
 
 
 def test_runs_of_one_seed_are_neighbours() -> None:
@@ -105,4 +111,4 @@ def test_the_choice_is_said(
     assert main([*line, "--output", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().err
     assert "--stack auto: a run needs 0.0" in said and "1 at once" in said
-    assert "2 runs in 2 stacks of 1" in said
+    assert said.count("run: unmask") == 2 and "stack of" not in said

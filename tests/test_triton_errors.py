@@ -40,6 +40,15 @@ def test_refused(tensor, arguments, words):
     assert "\n" not in str(error.value)
 
 
+def test_a_head_dim_that_was_not_tuned(monkeypatch):
+    """A table may hold some head dims only; calls with others are for somebody else."""
+    monkeypatch.setattr("lmsl_kernels.launch.head_dims_of", lambda table: (128,))
+    with pytest.raises(ValueError, match="table for sm_90 has no tiles for head dim 64"):
+        _call(_rows(size=48))
+    assert _call(_rows(size=128)).shape == (5, 2, 128)
+    assert "no tiles for head dim 32" in why_not("triton", _rows(), 1.0)
+
+
 @on_cpu
 def test_the_interpreter_refuses_bfloat16():
     with pytest.raises(ValueError, match="interpreter gets bfloat16 products wrong; use float16"):

@@ -36,7 +36,7 @@ from benchmarks.compile_report.record import (
     record_path,
     write_record,
 )
-from lmsl_kernels.tuning import ARCHITECTURES, HEAD_DIMS, has_table
+from lmsl_kernels.tuning import ARCHITECTURES, HEAD_DIMS, has_table, head_dims_of
 
 HEAD = ("case", "tiles", "warps", "registers", "spills", "stack", "shared", "limit", "matrix")
 # The architecture and head dim that most speak of, and sentences as most models have them.
@@ -169,7 +169,7 @@ def _compile(options: argparse.Namespace, compiler: Compiler) -> int:
         before = compiler.compiled
         scope: Scope = "hardest" if options.hardest else "all"
         results = []
-        for head_dim in options.head_dim or HEAD_DIMS:
+        for head_dim in options.head_dim or head_dims_of(architecture):
             results += compile_head_dim(architecture, head_dim, scope, compiler, record)
             if path:
                 write_record(path, record)

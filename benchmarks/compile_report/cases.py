@@ -14,7 +14,7 @@ import torch
 from lmsl_kernels.call import make_call
 from lmsl_kernels.launch import Launch, backward_launches, forward_launches
 from lmsl_kernels.plan import PackPlan
-from lmsl_kernels.tuning import HEAD_DIMS, KERNELS, MEDIUM, Tiles, read_table
+from lmsl_kernels.tuning import KERNELS, MEDIUM, Tiles, head_dims_of, read_table
 
 Scope = Literal["all", "hardest"]
 """All variants of an entry, or the one that most candidates fail with that fail at all."""
@@ -99,7 +99,7 @@ class Case:
 
 
 def cases_of(
-    architecture: str, head_dims: Iterable[int] = HEAD_DIMS, scope: Scope = "all"
+    architecture: str, head_dims: Iterable[int] | None = None, scope: Scope = "all"
 ) -> list[Case]:
     """What is compiled of an architecture: its own table, and, of all, that of float32."""
 
@@ -108,7 +108,7 @@ def cases_of(
             yield Case(architecture=architecture, entry=entry, variant=variant, group=group)
 
     found: list[Case] = []
-    for head_dim in head_dims:
+    for head_dim in head_dims_of(architecture) if head_dims is None else head_dims:
         for entry in entries_of(architecture, head_dim):
             required, special = required_cases(entry), special_cases(entry)
             found += cases(entry, [*required, *special] if scope == "all" else required[:1])

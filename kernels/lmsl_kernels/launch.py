@@ -17,7 +17,7 @@ from lmsl_kernels.backward_rows import backward_rows
 from lmsl_kernels.call import Call, describable
 from lmsl_kernels.forward import tiled_forward
 from lmsl_kernels.single import single_backward, single_forward
-from lmsl_kernels.tuning import HEAD_DIMS, Tiles, split_head_dim
+from lmsl_kernels.tuning import HEAD_DIMS, Tiles, head_dims_of, split_head_dim, table_of
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 # Decided when the kernels were defined, by TRITON_INTERPRET.
@@ -67,7 +67,16 @@ def unsupported(q: Tensor, scale: float) -> str | None:
         return f"head_dim must be from 1 to {HEAD_DIMS[-1]}, got {q.shape[-1]}"
     if not scale > 0:
         return f"the scale must be positive, got {scale}"
-    return None
+    return _untuned(q.device, q.dtype, split_head_dim(q.shape[-1])[0])
+
+
+# A compiler takes the answer as it is: tables are nothing to trace.
+@torch.compiler.assume_constant_result
+def _untuned(device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
+    table = table_of(device, dtype)
+    if head_dim in head_dims_of(table):
+        return None
+    return f"this version's table for {table} has no tiles for head dim {head_dim}"
 
 
 def _descriptor_memory(size: int, alignment: int, stream: int | None) -> Tensor:

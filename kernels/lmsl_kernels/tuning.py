@@ -122,6 +122,12 @@ def read_table(table: Table) -> tuple[Tiles, ...]:
     return table
 
 
+@cache
+def head_dims_of(table: Table) -> tuple[int, ...]:
+    """The head dims that a table has entries for: all, or those that were tuned."""
+    return tuple(sorted({entry.head_dim for entry in read_table(table)}))
+
+
 def _table_file(name: str) -> Traversable:
     return resources.files("lmsl_kernels") / "tables" / f"{name}.json"
 

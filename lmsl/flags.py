@@ -1,0 +1,129 @@
+"""The flags of every command, one dataclass each; :class:`lmsl.Config` holds those of a training.
+
+Their docstrings are the help texts.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from lmsl.config import Config
+from lmsl.sentence import Columns, Format, WordMode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Config):
+    """Fine-tune a decoder as a sequence labeler; several unmask strings or seeds make several
+    runs. Values not given come from --config, then from --recipe."""
+
+    config: Path | None = None
+    """YAML file of settings by the names of the flags; the config.yaml of a run repeats it."""
+
+    def __post_init__(self) -> None:
+        """Checked later, as a Config: tyro makes a page of any error raised here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep(Train):
+    """Fine-tune many runs, several at once over one base: all unmask strings and seeds given.
+    Each is the run that lmsl train makes of it. Values not given come from --config, then from
+    --recipe."""
+
+    stack: int | Literal["auto"] = "auto"
+    """How many runs are trained at once; `auto`: as many as fit into memory."""
+    prune: bool = False
+    """After each epoch drop the strings whose dev score is in the lower half and below that of
+    the leader beyond chance."""
+    mode: Literal["full", "oneshot"] = "full"
+    """`oneshot`: train the strings that one run with a random string a sentence puts first."""
+    top: int | None = None
+    """How many strings `oneshot` trains for real, 3 by default; 0 only predicts."""
+    short_grid: bool = False
+    """In `oneshot`, also rank all strings by runs of a tenth of the updates, for comparison."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A trained run and how it is loaded."""
+
+    run: tyro.conf.Positional[str]
+    """Run directory or hub id."""
+    device: str = "auto"
+    """`cpu`, `cuda`, ..."""
+    attention: Literal["auto", "triton", "sdpa", "eager"] = "auto"
+    """Who computes attention."""
+    quantize: Literal["nf4", "none"] | None = None
+    """Format of the frozen weights; by default as trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(Loaded):
+    """Label a file, or standard input, with a trained run; write to standard output."""
+
+    source: tyro.conf.Positional[str] = "-"
+    """File to label; - is standard input."""
+    format: Format = "auto"
+    """Format of the input; `auto`: JSON lines, columns by the file's suffix or where every line
+    ends in an IOB tag, else running text."""
+    output: Literal["auto", "json", "columns"] = "auto"
+    """Format of the answer; `auto`: columns for columns, JSON lines for the rest."""
+    token_column: int | None = None
+    """Column of the words, from 1; by default as in training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Columns, Loaded):
+    """Score a trained run on labelled data; write the metrics as JSON to standard output. Format,
+    columns, scheme and ignored tag not given are those the run was trained with."""
+
+    source: tyro.conf.Positional[str]
+    """File or folder with tags."""
+    predictions: Path | None = None
+    """Also write word, gold tag and predicted tag to this file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Compare the runs of a sweep: print which string is best and whether that is more than noise,
+    and write one HTML file that shows it."""
+
+    sweep: tyro.conf.Positional[Path]
+    """Folder of several runs."""
+    output: Path | None = None
+    """The file to write; by default report.html in the folder."""
+    png: Path | None = None
+    """Also write the figures as PNG files to this folder; needs the extra plots."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Columns):
+    """Check files before training on them, or convert them."""
+
+    action: tyro.conf.Positional[Literal["check", "describe", "convert"]]
+    """check: counts, scheme, repairs, lengths, duplicates between files; exit status 1 where
+    something was repaired or lost, is in two files or unknown to train. describe: the same, always
+    0. convert: rewrite."""
+    files: tyro.conf.Positional[tuple[str, ...]]
+    """Files or folders, one a split; a folder of splits counts as its splits."""
+    to: Literal["columns", "json"] = "json"
+    """Format that convert writes."""
+    output: Path | None = None
+    """File that convert writes."""
+    tokenizer: str | None = None
+    """Also report lengths in sub-words of this model's tokenizer: hub id, folder or tiny."""
+    words: WordMode = "unicode"
+    """How raw text is split into words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """Measure, layer by layer, whether attention sees to the right."""
+
+    model: tyro.conf.Positional[str]
+    """Run directory, hub id or folder of a model, or tiny."""
+    unmask: str | None = None
+    """Unmask the model first; a run brings its own string."""
+    device: str = "auto"
+    """`cpu`, `cuda`, ..."""

@@ -1,0 +1,237 @@
+"""``lmsl sweep --mode oneshot``: which strings are worth training, from a single run.
+
+One set of weights is trained with a random candidate string for each sentence and update, as
+networks are in one-shot architecture search (Bender et al. 2018; Guo et al. 2020, arXiv
+1904.00420). It then costs one pass over dev to score a candidate, and the strings that score best
+are trained for real. A score of the shared weights is not that of a string trained alone: only
+their order is of use, and how far it can be trusted is measured by ``benchmarks.oneshot``.
+
+While it trains, dev is scored with one drawn string for each sentence, at the price of an ordinary
+run; its weights are selected by that.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from lmsl.bits import layer_bits
+from lmsl.config import Config
+from lmsl.console import Console
+from lmsl.errors import InputError
+from lmsl.fit import fit, metric_name
+from lmsl.loop import total_updates
+from lmsl.oneshot_files import (
+    FOLDER,
+    SHORT,
+    begin,
+    check_folder,
+    read_result,
+    write_result,
+)
+from lmsl.oneshot_right import RightContext, probe_bits, right_context
+from lmsl.oneshot_short import forget, short_grid
+from lmsl.run_directory import making, writing
+from lmsl.runs import Run, find_progress
+from lmsl.session import Session
+from lmsl.stack import alone
+from lmsl.stack_eval import evaluate_runs
+
+TOP = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneShot:
+    """What is asked of a one-shot."""
+
+    top: int | None = None
+    """Strings to train for real; None is ``TOP``, or all where there are fewer."""
+    short_grid: bool = False
+    """Also train a short grid, for comparison."""
+
+
+def oneshot_asked(
+    mode: Literal["full", "oneshot"], stack: int | str, top: int | None, short_grid: bool
+) -> OneShot | None:
+    """What the flags of ``lmsl sweep`` ask for; InputError where they contradict each other."""
+    if mode == "oneshot" and stack != "auto":
+        raise InputError(f"--stack: expected it left out with --mode oneshot, got {stack}")
+    if mode == "full" and (short_grid or top is not None):
+        name = "--short-grid" if short_grid else "--top"
+        raise InputError(f"{name}: expected it with --mode oneshot only")
+    return OneShot(top=top, short_grid=short_grid) if mode == "oneshot" else None
+
+
+def oneshot_run(config: Config, strings: Sequence[str], output: Path) -> Run:
+    """The run of which each sentence draws one of ``strings``; its seed is the first one given."""
+    own = replace(config, unmask=tuple(strings), seed=config.seed[:1])
+    return Run(config=own, folder=output / FOLDER, candidates=tuple(strings))
+
+
+def check_oneshot(planned: Sequence[Run], config: Config, output: Path, asked: OneShot) -> None:
+    """Refuse, before anything is computed, what cannot be predicted or written.
+
+    Args:
+        planned: the runs of all candidates.
+    """
+    top = asked.top
+    strings = _strings(planned)
+    if len(strings) < 2:
+        raise InputError(
+            "--unmask: expected two or more strings for --mode oneshot, such as grid, got "
+            f"{len(strings)}"
+        )
+    if top is not None and not 0 <= top <= len(strings):
+        raise InputError(f"--top: expected 0 to {len(strings)}, the number of strings, got {top}")
+    run = oneshot_run(config, strings, output)
+    check_folder(run, overwrite=config.overwrite, resume=config.resume)
+
+
+def best_by_oneshot(
+    session: Session,
+    planned: Sequence[Run],
+    output: Path,
+    asked: OneShot,
+) -> list[Run]:
+    """The planned runs of the strings that a one-shot puts first, in the order of ``planned``."""
+    strings = _strings(planned)
+    run = oneshot_run(session.config, strings, output)
+    document = read_result(run.folder) if session.config.resume else None
+    if document is None:
+        document = predict(session, run)
+    else:
+        session.console.say(f"{run.name} -> {run.folder}\n  predicted already")
+    if asked.short_grid and "short_grid" not in document:
+        document = with_short_grid(session, run, document)
+    best = document["ranking"][: TOP if asked.top is None else asked.top]
+    _say(document, best, session.console)
+    return [one for one in planned if one.string in best]
+
+
+def predict(session: Session, run: Run) -> dict[str, Any]:
+    """Train a one-shot run, score its candidates on dev, write ``oneshot.json``; what is in it."""
+    config = session.config
+    if config.overwrite and not config.resume:
+        with writing(run.folder):
+            begin(run.folder)
+    _train(session, run)
+    scores, right, seconds = _scores(session, run)
+    # The next stack needs the memory.
+    session.stack, run.progress.kept_weights = None, {}
+    document = _document(session, run, scores, right, seconds)
+    with writing(run.folder):
+        write_result(run, document)
+    return document
+
+
+def with_short_grid(session: Session, run: Run, document: dict[str, Any]) -> dict[str, Any]:
+    """Train a short grid and add to the document what every string had there."""
+    folder = run.folder / SHORT
+    brief = short_grid(session, run.candidates, run.seed, folder)
+    rows = [{**row, "short_grid": brief.scores[row["unmask"]]} for row in document["candidates"]]
+    whole = len(rows) * total_updates(len(session.task), run.config)
+    grid = len(rows) * document["train_seconds"]
+    more = {
+        "updates": brief.updates,
+        "seconds": round(brief.seconds, 1),
+        "share_of_grid": _shares(brief.updates / whole, brief.seconds, grid),
+    }
+    document = document | {"candidates": rows, "short_grid": more}
+    with writing(run.folder):
+        write_result(run, document)
+        forget(folder)
+    return document
+
+
+def _train(session: Session, run: Run) -> None:
+    sentences = len(session.task)
+    if session.config.resume:
+        find_progress([run], sentences)
+    if run.over:
+        return
+    session.announce([run])
+    stack = session.stack_of([run])
+    last = total_updates(sentences, run.config)
+    with making([run.folder], overwrite=False):
+        fit(stack, session.task, session.data, session.place, session.console, until=last)
+
+
+def _scores(session: Session, run: Run) -> tuple[list[float], RightContext, float]:
+    """Dev scores of the candidates under the selected weights, and the seconds it took."""
+    began = time.monotonic()
+    data, place, base = session.data, session.place, session.base
+    tagger = alone(run, base, len(data.splits.labels), place).tagger
+    kept = run.config.exit_layer
+    bits = [layer_bits(string, base.depth)[:kept] for string in run.candidates]
+    # A string that was asked for and one that the right context needs are scored once.
+    asked = [tuple(own) for own in (*bits, *probe_bits(bits))]
+    scored = list(dict.fromkeys(asked))
+    found = evaluate_runs(
+        tagger,
+        data.splits,
+        data.dev,
+        run.config,
+        place,
+        updates=run.progress.updates,
+        bits=scored,
+    )
+    name = metric_name(data.splits.labels.plain)
+    by_bits = dict(zip(scored, (float(one.metrics[name]) for one in found), strict=True))
+    scores = [by_bits[own] for own in asked]
+    right = right_context(bits, scores[len(bits) :])
+    return scores[: len(bits)], right, time.monotonic() - began
+
+
+def _document(
+    session: Session,
+    run: Run,
+    scores: Sequence[float],
+    right: RightContext,
+    seconds: float,
+) -> dict[str, Any]:
+    """What ``oneshot.json`` says; scores in 0-1."""
+    rows: list[dict[str, Any]] = []
+    depth = session.base.depth
+    for string, score in zip(run.candidates, scores, strict=True):
+        row = {"unmask": string, "dev": score}
+        row["right_context"] = right.predicted(layer_bits(string, depth))
+        rows.append(row)
+    ranked = sorted(rows, key=lambda row: row["dev"], reverse=True)
+    spent, updates = run.progress.seconds + seconds, run.progress.updates
+    whole = len(rows) * total_updates(len(session.task), run.config)
+    return {
+        "metric": metric_name(session.data.splits.labels.plain),
+        "seed": run.seed,
+        "ranking": [row["unmask"] for row in ranked],
+        "candidates": rows,
+        "updates": updates,
+        "selected_epoch": run.progress.kept_epoch,
+        "train_seconds": round(run.progress.seconds, 1),
+        "score_seconds": round(seconds, 1),
+        "seconds": round(spent, 1),
+        "share_of_grid": _shares(updates / whole, spent, len(rows) * run.progress.seconds),
+        "right_context": {**vars(right), "dependency": right.dependency},
+    }
+
+
+def _shares(updates: float, seconds: float, grid: float) -> dict[str, float]:
+    """Of the grid's cost; a run of it takes about as long as the one-shot's own training."""
+    return {"updates": updates, "seconds_estimated": seconds / max(grid, 1e-9)}
+
+
+def _say(document: dict[str, Any], best: Sequence[str], console: Console) -> None:
+    metric = {"f1": "F1"}.get(document["metric"], document["metric"])
+    scores = {row["unmask"]: 100 * row["dev"] for row in document["candidates"]}
+    console.say(f"one-shot dev {metric}, best first; chosen: {' '.join(best) or 'none'}")
+    console.say("  " + ", ".join(f"{s} {scores[s]:.2f}" for s in document["ranking"]))
+    right, share = document["right_context"], document["share_of_grid"]
+    console.say(
+        f"  right context is worth {100 * right['dependency']:.2f} points to it; it took "
+        f"{100 * share['updates']:.1f} % of the updates of all {len(scores)} strings and about "
+        f"{100 * share['seconds_estimated']:.0f} % of their time"
+    )
+
+
+def _strings(planned: Sequence[Run]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(run.string for run in planned))

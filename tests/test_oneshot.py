@@ -1,0 +1,393 @@
+"""One run of random strings: who draws what, what it equals, and the command around it."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lmsl import stack
+from lmsl.alignment import AlignmentNotes
+from lmsl.assemble import LoRA
+from lmsl.cli import main
+from lmsl.config import Config
+from lmsl.examples import ExampleNotes, Examples
+from lmsl.loop import Task
+from lmsl.lora import RunParameters, trainable_parameters
+from lmsl.oneshot_draw import Mixture
+from lmsl.oneshot_right import layer_groups, probe_bits, right_context
+from lmsl.packing import Pack, pack
+from lmsl.stack import Place
+from lmsl.stack_eval import run_emissions
+from tests.block_tools import QV, assembled, sentences
+from tests.small_runs import SHORT, metrics_of, refused, write_data
+from tests.tagger_tools import CPU, Built, build_task
+from tests.training_tools import CONFIG, assert_near, assert_same, train
+
+FOUR = ("0000", "0011", "1101", "1111")
+THREE = ("0000", "0011", "1111")
+LONG = replace(CONFIG, epochs=10, max_steps=20, batch_size=3)
+NOTES = ExampleNotes(
+    alignment=AlignmentNotes(),
+    windowed=0,
+    cut_words=0,
+    truncated_sentences=0,
+    truncated_words=0,
+)
+
+
+def built(
+    strings: Sequence[str], seed: int = 1, block: str = "own", dropout: float = 0.0
+) -> Built:
+    """A one-shot run over the same small decoder, whatever it draws from."""
+    found = assembled(
+        block=block,
+        string=list(strings),
+        seeds=(seed,),
+        lora=LoRA(rank=3, alpha=6.0, dropout=dropout, targets=QV),
+        head_dropout=dropout,
+        mixed=True,
+    )
+    parameters = RunParameters(trainable_parameters(found.tagger), 1)
+    return Built(tagger=found.tagger, clock=found.clock, parameters=parameters)
+
+
+def ordinary(string: str, block: str = "own") -> Built:
+    lora = LoRA(rank=3, alpha=6.0, dropout=0.0, targets=QV)
+    found = assembled(block=block, string=string, lora=lora, head_dropout=0.0)
+    parameters = RunParameters(trainable_parameters(found.tagger), 1)
+    return Built(tagger=found.tagger, clock=found.clock, parameters=parameters)
+
+
+def logits_of(built: Built, batch: Pack) -> torch.Tensor:
+    built.tagger.eval()
+    with torch.no_grad():
+        return built.tagger(batch)[0]
+
+
+def seen_strings(built: Built, task: Task) -> list[dict[int, tuple[bool, ...]]]:
+    """Fills with what attention is told in every forward: for each sentence a bit a layer."""
+    known = {tuple(own[0].ids.tolist()): index for index, own in enumerate(task.examples)}
+    seen: list[dict[int, tuple[bool, ...]]] = []
+
+    def note(module: Any, inputs: tuple[Pack]) -> None:
+        (batch,) = inputs
+        begins = np.flatnonzero(batch.positions[0].numpy() == 0)[1:]
+        flags = batch.attention.is_causal
+        assert flags is not None
+        found = {}
+        for place, piece in enumerate(np.split(batch.ids[0].numpy(), begins)):
+            own = [f if isinstance(f, bool) else bool(f[place]) for f in flags]
+            found[known[tuple(piece.tolist())]] = tuple(not causal for causal in own)
+        seen.append(found)
+
+    built.tagger.register_forward_pre_hook(note)
+    return seen
+
+
+class TestDraws:
+    def test_every_string_has_its_turn(self) -> None:
+        mixture = Mixture(bits=[[False], [True], [True]], seed=7)
+        drawn = Counter(mixture.drawn(s, step) for s in range(60) for step in range(50))
+        assert set(drawn) == {0, 1, 2} and all(900 < count < 1100 for count in drawn.values())
+
+    @pytest.mark.parametrize("other", [(8, 3, 5), (7, 4, 5), (7, 3, 6)], ids=str)
+    def test_seed_sentence_and_update_each_matter(self, other: tuple[int, int, int]) -> None:
+        """A stream that ignored one of them would repeat the same hundred draws."""
+
+        def draws(seed: int, sentence: int, step: int) -> list[int]:
+            mixture = Mixture(bits=[[True]] * 16, seed=seed)
+            return [mixture.drawn(sentence + 10 * n, step + 10 * n) for n in range(100)]
+
+        assert draws(7, 3, 5) == draws(7, 3, 5)
+        same = sum(a == b for a, b in zip(draws(7, 3, 5), draws(*other), strict=True))
+        assert same < 30
+
+    def test_evaluation_is_no_update(self) -> None:
+        mixture = Mixture(bits=[[True]] * 16, seed=1)
+        frozen = [mixture.drawn(s, None) for s in range(50)]
+        assert frozen == [mixture.drawn(s, None) for s in range(50)]
+        assert frozen != [mixture.drawn(s, 0) for s in range(50)]
+
+    @pytest.mark.parametrize("budget", [1000, 20, 1])
+    def test_attention_is_told_what_was_drawn(self, budget: int) -> None:
+        """However an update is cut, and after an interruption too."""
+        task, config = build_task(7), replace(LONG, max_steps=6, tokens_per_batch=budget)
+        run = built(FOUR)
+        seen = seen_strings(run, task)
+        updates = train(run, task, config)
+        (mixture,) = {run.tagger.mixture}
+        assert mixture is not None and len(updates) == 6
+        if budget == 1000:
+            for step, found in enumerate(seen):
+                expected = {s: tuple(mixture.bits[mixture.drawn(s, step)]) for s in found}
+                assert found == expected
+            assert len({bits for found in seen for bits in found.values()}) == 4
+        told = [pair for found in seen for pair in found.items()]
+        again = built(FOUR)
+        seen = seen_strings(again, task)
+        train(again, task, replace(config, tokens_per_batch=1000), done=3)
+        rest = [pair for found in seen for pair in found.items()]
+        assert rest == told[-len(rest) :] and len(rest) >= 7
+
+
+class TestSentences:
+    @pytest.mark.parametrize("block", ["own", "plain"])
+    def test_each_has_the_logits_of_its_own_string(self, block: str) -> None:
+        examples = sentences([5, 3, 6, 4, 5, 2, 7, 3])
+        run = built(FOUR, block=block)
+        drawn = run.tagger.drawn([examples], 4)
+        assert drawn is not None and len({tuple(bits) for bits in drawn}) == 4
+        mixed = logits_of(run, pack([examples], None, CPU, None, drawn))
+        first = 0
+        alone = {tuple(ordinary_bits(s)): ordinary(s, block) for s in FOUR}
+        for example, bits in zip(examples, drawn, strict=True):
+            rows = mixed[first : first + len(example.starts)]
+            expected = logits_of(alone[tuple(bits)], pack([[example]], None, CPU))
+            torch.testing.assert_close(rows, expected, rtol=0, atol=2e-5)
+            first += len(example.starts)
+        assert first == len(mixed)
+
+    def test_a_later_token_is_seen_exactly_where_the_drawn_string_unmasks(self) -> None:
+        examples = sentences([4, 6, 3, 5, 4, 7, 3, 6, 5, 4])
+        run = built(("0000", "0100"))
+        drawn = run.tagger.drawn([examples], 0)
+        assert drawn is not None
+        other = [replace(e, ids=np.append(e.ids[:-1], e.ids[-1] % 50 + 1)) for e in examples]
+        assert all(a.ids[-1] != b.ids[-1] for a, b in zip(examples, other, strict=True))
+        one, two = (
+            logits_of(run, pack([own], None, CPU, None, drawn)) for own in (examples, other)
+        )
+        first, changed = 0, []
+        for example in examples:
+            changed.append(not torch.equal(one[first], two[first]))
+            first += len(example.starts)
+        assert changed == [any(bits) for bits in drawn] and len(set(changed)) == 2
+
+    def test_scores_by_string_are_those_of_the_string_alone(self) -> None:
+        """All strings in one forward, cut small: nothing may be mixed up."""
+        task = build_task(5)
+        listed = [own[0] for own in task.examples]
+        words = [len(own.starts) for own in listed]
+        place = Place(device=CPU, dtype=torch.float32)
+        config = replace(CONFIG, tokens_per_batch=90)
+        data = Examples(examples=listed, truncated=[0] * 5, notes=NOTES)
+        bits = [ordinary_bits(string) for string in FOUR]
+        found = run_emissions(built(FOUR).tagger, data, words, config, place, bits)
+        assert len(found) == 4
+        for string, own in zip(FOUR, found, strict=True):
+            (alone,) = run_emissions(ordinary(string).tagger, data, words, config, place)
+            for mine, its in zip(own, alone, strict=True):
+                np.testing.assert_allclose(mine, its, rtol=0, atol=2e-5)
+
+
+def ordinary_bits(string: str) -> tuple[bool, ...]:
+    """Of a decoder with as many layers as bits."""
+    return tuple(bit == "1" for bit in string)
+
+
+class TestTraining:
+    @pytest.mark.parametrize("block", ["own", "plain"])
+    def test_one_candidate_is_an_ordinary_run(self, block: str) -> None:
+        task = build_task(6)
+        one, other = built(["0011"], block=block), ordinary("0011", block)
+        start = one.weights()
+        mine, its = (train(run, task, LONG, lr=1e-3) for run in (one, other))
+        assert len(mine) == 20
+        assert_near(one.weights(), other.weights(), 1e-5)
+        assert mine[-1].loss == pytest.approx(its[-1].loss, rel=1e-5)
+        moved = [float((one.weights()[n] - weight).abs().max()) for n, weight in start.items()]
+        assert min(moved) > 1e-3, "all weights move further than the tolerance"
+
+    def test_two_candidates_are_not(self) -> None:
+        task = build_task(6)
+        one, other = built(["0011", "0000"]), ordinary("0011")
+        for run in (one, other):
+            train(run, task, LONG, lr=1e-3)
+        largest = max(
+            float((w - other.weights()[n]).abs().max()) for n, w in one.weights().items()
+        )
+        assert largest > 1e-3
+
+    def test_the_seed_decides_everything(self) -> None:
+        task, weights = build_task(6), []
+        for seed in (1, 1, 2):
+            run = built(FOUR, seed, dropout=0.2)
+            train(run, task, LONG, lr=1e-3)
+            weights.append(run.weights())
+        assert_same(weights[0], weights[1])
+        assert any(not torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+
+
+SIX_LAYERS = [ordinary_bits(string) for string in ("000000", "000011", "110011", "110000")]
+
+
+class TestRightContext:
+    def test_groups_are_layers_that_no_candidate_tells_apart(self) -> None:
+        assert layer_groups(SIX_LAYERS) == ((0, 1), (4, 5))
+        hidden = ["110011", "000000", "000011", "110000"]
+        assert probe_bits(SIX_LAYERS) == [list(ordinary_bits(s)) for s in hidden]
+
+    def test_a_layer_that_all_unmask_stays_open(self) -> None:
+        bits = [ordinary_bits("011"), ordinary_bits("010")]
+        hidden = [False, True, False]
+        assert probe_bits(bits) == [[False, True, True], hidden, hidden]
+
+    def test_scores_add_up(self) -> None:
+        found = right_context(SIX_LAYERS, [0.9, 0.3, 0.5, 0.8])
+        assert found.dependency == pytest.approx(0.6)
+        assert found.drops == pytest.approx((0.4, 0.1))
+        scores = [found.predicted(bits) for bits in SIX_LAYERS]
+        assert scores == pytest.approx([0.4, 0.5, 0.9, 0.8])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+def line(data: Path, output: Path, *flags: str, unmask: Sequence[str] = THREE) -> list[str]:
+    torch.set_num_threads(1)
+    named = ("--data", str(data), "--output", str(output), "--mode", "oneshot")
+    return ["sweep", "--unmask", *unmask, *named, *SHORT, *flags]
+
+
+@pytest.fixture(scope="module")
+def predicted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three strings, a short grid, and the best one for two seeds."""
+    output = tmp_path_factory.mktemp("sweeps") / "sweep"
+    assert main(line(data, output, "--top", "1", "--seed", "1", "2", "--short-grid")) == 0
+    return output
+
+
+def result(output: Path) -> dict[str, Any]:
+    """``oneshot.json`` without times."""
+    text = (output / "oneshot" / "oneshot.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    kept = {key: value for key, value in found.items() if "seconds" not in key}
+    kept["share_of_grid"] = found["share_of_grid"]["updates"]
+    kept.pop("short_grid", None)
+    return kept
+
+
+class TestCommand:
+    def test_a_prediction_and_the_runs_it_chose(self, predicted: Path) -> None:
+        document = result(predicted)
+        assert {path.name for path in (predicted / "oneshot").iterdir()} == {
+            *("oneshot.json", "config.yaml", "log.jsonl", "short")
+        }
+        rows = {row["unmask"]: row for row in document["candidates"]}
+        assert tuple(rows) == THREE and set(document["ranking"]) == set(THREE)
+        scores = [rows[string]["dev"] for string in document["ranking"]]
+        assert scores == sorted(scores, reverse=True)
+        assert document["updates"] == 6 and document["share_of_grid"] == pytest.approx(1 / 3)
+        assert document["right_context"]["groups"] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+        assert all(0 <= row["short_grid"] <= 1 for row in rows.values())
+        best = document["ranking"][0]
+        sweep = json.loads((predicted / "sweep.json").read_text())
+        assert [row["run"] for row in sweep["runs"]] == [f"{best}/seed1", f"{best}/seed2"]
+        assert metrics_of(predicted / best / "seed1")["dev"]["gold"] > 0
+        assert not list(predicted.rglob("checkpoint"))
+
+    def test_it_is_not_done_twice(
+        self, predicted: Path, data: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        flags = ("--top", "1", "--seed", "1", "2")
+        refused(capsys, line(data, predicted, *flags), "holds a run already")
+        assert main(line(data, predicted, *flags, "--resume", "--short-grid")) == 0
+        said = capsys.readouterr().err
+        assert "predicted already" in said and "epoch" not in said
+
+    def test_interrupted_it_comes_to_the_same_end(
+        self,
+        predicted: Path,
+        data: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """Stopped after the first epoch of the one-shot, and among the runs of the short grid."""
+        output, honest = tmp_path / "sweep", stack.save_checkpoint
+
+        saved: list[Path] = []
+
+        def save(folder: Path, *arguments: Any) -> None:
+            honest(folder, *arguments)
+            saved.append(folder.relative_to(output))
+            if len(saved) in (1, 3):
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(stack, "save_checkpoint", save)
+        flags = ("--top", "0", "--seed", "1", "2", "--short-grid")
+        assert main(line(data, output, *flags)) == 130
+        assert (output / "oneshot" / "checkpoint").is_dir()
+        refused(capsys, line(data, output, *flags), "holds a one-shot already")
+        refused(
+            capsys, line(data, output, *flags, "--lr", "1", "--resume"), "other settings", "lr: 1"
+        )
+        assert main(line(data, output, *flags, "--resume")) == 130
+        assert "going on after update 3" in capsys.readouterr().err
+        assert (output / "oneshot" / "oneshot.json").exists()
+        assert main(line(data, output, *flags, "--resume")) == 0
+        assert "predicted already" in capsys.readouterr().err
+        runs = [Path("oneshot"), *(Path("oneshot/short") / string for string in THREE)]
+        assert saved == [runs[0], runs[0], *runs[1:]], "what was over is not trained again"
+        assert result(output) == result(predicted)
+        logs = [(path / "oneshot" / "log.jsonl").read_bytes() for path in (output, predicted)]
+        assert logs[0] == logs[1]
+        assert not (output / "sweep.json").exists(), "nothing was trained for real"
+
+    def test_overwritten_it_begins_anew(self, data: Path, tmp_path: Path) -> None:
+        output = tmp_path / "sweep"
+        strings, flags = ("0011", "1111"), ("--top", "0", "--max-steps", "1")
+        assert main(line(data, output, *flags, unmask=strings)) == 0
+        assert main(line(data, output, *flags, "--overwrite", "--seed", "3", unmask=strings)) == 0
+        assert result(output)["seed"] == 3
+
+    @pytest.mark.parametrize(
+        ("flags", "unmask", "expected"),
+        [
+            (("--top", "4"), THREE, "--top: expected 0 to 3, the number of strings, got 4"),
+            (("--top", "-1"), THREE, "--top: expected 0 to 3"),
+            (("--stack", "2"), THREE, "--stack: expected it left out"),
+            ((), ("0011",), "--unmask: expected two or more strings"),
+            (("--exit-layer", "4"), ("0011", "0010"), "got 1"),
+            (("--mode", "full", "--top", "1"), THREE, "--top: expected it with --mode oneshot"),
+            (("--mode", "full", "--short-grid"), THREE, "--short-grid: expected it with"),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+    )
+    def test_bad_input_is_refused_before_anything_is_written(
+        self,
+        flags: tuple[str, ...],
+        unmask: tuple[str, ...],
+        expected: str,
+        data: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        output = tmp_path / "out"
+        refused(capsys, line(data, output, *flags, unmask=unmask), expected)
+        assert not output.exists()
+
+    def test_a_foreign_folder_is_left_alone(
+        self, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        mine = tmp_path / "out" / "oneshot" / "thesis.tex"
+        mine.parent.mkdir(parents=True)
+        mine.write_text("words")
+        refused(capsys, line(data, tmp_path / "out", "--overwrite"), "found thesis.tex")
+        assert mine.read_text() == "words"
+
+
+def test_one_seed_predicts_for_all() -> None:
+    from lmsl.oneshot import oneshot_run
+
+    run = oneshot_run(Config(unmask=("grid",), seed=(5, 6)), THREE, Path("out"))
+    assert run.seed == 5 and run.config.unmask == THREE and run.folder == Path("out/oneshot")
+    assert run.name == "one-shot over 3 strings, seed 5"

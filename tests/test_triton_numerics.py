@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from lmsl_kernels import launch
+from lmsl_kernels import call, launch, operator
+from lmsl_kernels.call import make_call
 from lmsl_kernels.testing import (
     LEVELS,
     Case,
@@ -23,6 +24,7 @@ from lmsl_kernels.testing import (
     measure,
     pairwise_cases,
 )
+from lmsl_kernels.tuning import head_dims_of, split_head_dim
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TABLES = sorted(
@@ -44,20 +46,26 @@ def test_pairwise(case):
 
 
 def _each_table() -> list[Any]:
-    """Every table with every case; one each, in turns, outside of the slow tests."""
-    return [
-        pytest.param(
-            table, case, marks=[] if turn == index % len(TABLE_CASES) else [pytest.mark.slow]
-        )
-        for index, table in enumerate(TABLES)
-        for turn, case in enumerate(TABLE_CASES)
-    ]
+    """Every table with the cases it has tiles for; one each, in turns, outside of slow tests."""
+    found = []
+    for index, table in enumerate(TABLES):
+        sizes = head_dims_of(table)
+        own = [
+            name for name, case in TABLE_CASES.items() if split_head_dim(case.head_dim)[0] in sizes
+        ]
+        assert own, f"no case has a head dim of {table}"
+        found += [
+            pytest.param(table, name, marks=[] if turn == index % len(own) else [pytest.mark.slow])
+            for turn, name in enumerate(own)
+        ]
+    return found
 
 
 @pytest.mark.parametrize(("table", "case"), _each_table())
 def test_tables(table, case, monkeypatch):
     """The tiles of other architectures; what they compute does not depend on where."""
-    monkeypatch.setattr(launch, "table_of", lambda device, dtype: table)
+    for module in (call, launch, operator):
+        monkeypatch.setattr(module, "table_of", lambda device, dtype: table)
     errors = measure(TABLE_CASES[case], DEVICE)
     assert not faults(errors), faults(errors)
 
@@ -88,8 +96,8 @@ def test_every_regime_is_among_the_cases():
     met = set()
     for case in pairwise_cases():
         q, k, v, _ = make_tensors(case)
-        call = launch.make_call(q, k, v, plan=make_plan(case), **case.arguments("cpu"))
-        met.add((call.regime, call.described))
+        made = make_call(q, k, v, plan=make_plan(case), **case.arguments("cpu"))
+        met.add((made.regime, made.described))
     assert met == set(product(("single", "medium", "long"), (False, True)))
 
 

@@ -1,6 +1,7 @@
 """The benchmark of stacks, on next to nothing, and the replay of pruning on curves made up."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ def test_sizes_are_timed_behind_a_gate(
     assert all(one["ratio"] > 0 and one["processor_ratio"] > 0 for one in record["sizes"])
     assert record["gate"]["difference"] < 1e-4
     assert "gate: stacked and alone differ" in capsys.readouterr().out
-    assert output.with_suffix(".png").stat().st_size > 1000
+    # The plot is drawn where the extra `plots` is installed, and nothing is lost without it.
+    assert output.with_suffix(".png").exists() == (find_spec("matplotlib") is not None)
     monkeypatch.setattr(sweep, "gate", lambda *_: float("nan"))
     assert sweep.main([*SMALL, "--sizes", "2", "--output", str(tmp_path / "none.json")]) == 1
     assert not (tmp_path / "none.json").exists(), "no figures behind a red gate"

@@ -27,10 +27,8 @@ sys.path.append(str(Path(__file__).parents[1] / "kernels"))
 
 import torch
 import tyro
-from transformers.utils import logging as transformers_logging
 
 from benchmarks.common import (
-    REPOSITORY,
     RESULTS,
     Contender,
     interleave,
@@ -40,6 +38,7 @@ from benchmarks.common import (
     table,
     write_json,
 )
+from benchmarks.labelled import CONLL2000, SYNTHETIC, labelled, prepare, record_name
 from benchmarks.predict_peers import (
     TOLERANCE,
     agreement,
@@ -48,18 +47,16 @@ from benchmarks.predict_peers import (
     merged_peer,
     padded_loop,
 )
-from lmsl import synthetic
 from lmsl.base import load_base
 from lmsl.config import Config
 from lmsl.console import Console
-from lmsl.data import Dataset, read
+from lmsl.data import Dataset
 from lmsl.errors import InputError
 from lmsl.labeler import Labeler
 from lmsl.run import train
 from lmsl.write import write_columns
 
 BASELINE, LOOP = "pipeline", "padded loop, sorted"
-SYNTHETIC = "synthetic"
 # Sentences that the run is trained on, and those that the gate compares.
 TRAINED, COMPARED = 200, 64
 
@@ -74,7 +71,7 @@ class Settings:
     """Where it runs."""
     model: str = "tiny"
     """Hub id or folder of a decoder, or `tiny`."""
-    data: str = str(REPOSITORY.parent / "shared" / "data" / "conll2000" / "test.txt")
+    data: str = str(CONLL2000 / "test.txt")
     """A labelled file, or `synthetic`."""
     sentences: int = 512
     """Predict the first so many sentences in each round; 0 takes all."""
@@ -106,13 +103,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(settings: Settings) -> int:
     """Measure and report; the exit status."""
     _check(settings)
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
+    prepare(settings.threads)
     found = machine(torch.device("cpu"))
     print(*machine_lines(found), sep="\n")
-    data = _dataset(settings)
+    # A file is read whole: the short training needs sentences even where few are predicted.
+    size = (settings.sentences or None) if settings.data == SYNTHETIC else None
+    data = labelled(settings.data, "test", size)
     labeler = _labeler(settings, data)
     pipe = build_pipeline(
         merged_peer(labeler, settings.model), load_base(settings.model).tokenizer
@@ -128,7 +124,7 @@ def run(settings: Settings) -> int:
     figures = _measure(settings, labeler, pipe, sentences)
     print(_table(figures["contenders"]))
     shown = {k: v for k, v in asdict(settings).items() if k not in ("data", "output")}
-    name = "/".join(Path(data.source).parts[-2:])
+    name = record_name(data)
     record = {
         "benchmark": "predict",
         "machine": found,
@@ -152,17 +148,6 @@ def _check(settings: Settings) -> None:
             raise InputError(f"{flag}: expected at least {smallest}, got {value}")
     if not settings.batch_sizes or min(settings.batch_sizes) < 1:
         raise InputError(f"--batch-sizes: expected sizes from 1, got {settings.batch_sizes}")
-
-
-def _dataset(settings: Settings) -> Dataset:
-    if settings.data == SYNTHETIC:
-        return synthetic.generate("test", synthetic.DEFAULT_DIAL, settings.sentences or 1000)
-    if not Path(settings.data).exists():
-        raise InputError(
-            f"--data: expected a labelled file, found none at {settings.data}; name another, or "
-            f"use --data {SYNTHETIC}"
-        )
-    return read(settings.data)
 
 
 def _labeler(settings: Settings, data: Dataset) -> Labeler:

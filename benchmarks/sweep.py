@@ -28,20 +28,17 @@ sys.path.append(str(Path(__file__).parents[1] / "kernels"))
 
 import torch
 import tyro
-from transformers.utils import logging as transformers_logging
 
-from benchmarks.common import REPOSITORY, RESULTS, machine, machine_lines, table, write_json
+from benchmarks.common import RESULTS, machine, machine_lines, table, write_json
+from benchmarks.labelled import CONLL2000, labelled, prepare, record_name
 from benchmarks.train_contenders import CPU, build_task
-from lmsl import synthetic
 from lmsl.base import load_base
 from lmsl.config import Config
-from lmsl.data import Dataset, read
 from lmsl.errors import InputError
 from lmsl.loop import Task, Update, training_updates, updates_per_epoch
 from lmsl.runs import Run
 from lmsl.stack import Place, Stack, assemble_runs
 
-SYNTHETIC = "synthetic"
 TOLERANCE = 1e-4
 PLACE = Place(device=CPU, dtype=torch.float32)
 
@@ -52,7 +49,7 @@ class Settings:
 
     model: str = "tiny"
     """Hub id or folder of a decoder, or `tiny`."""
-    data: str = str(REPOSITORY.parent / "shared" / "data" / "conll2000" / "train.txt")
+    data: str = str(CONLL2000 / "train.txt")
     """A labelled file, or `synthetic`."""
     sentences: int | None = 2000
     """Use only the first so many sentences."""
@@ -83,13 +80,10 @@ def run(settings: Settings) -> int:
     """Measure and report; the exit status."""
     if min(settings.sizes, default=0) < 1 or max(settings.sizes) > 16:
         raise InputError("--sizes: expected numbers from 1 to 16, the strings of the grid")
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
+    prepare(settings.threads)
     found = machine(CPU)
     print(*machine_lines(found), sep="\n")
-    data = _dataset(settings)
+    data = labelled(settings.data, "train", settings.sentences)
     config = _config(settings, len(data.sentences))
     task, classes = build_task(data, config)
     runs = _runs(config, settings.seeds)[: max(settings.sizes)]
@@ -109,7 +103,7 @@ def run(settings: Settings) -> int:
             "batch_size": settings.batch_size,
             "rounds": settings.rounds,
         },
-        "data": {"name": "/".join(Path(data.source).parts[-2:]), "sentences": len(task)},
+        "data": {"name": record_name(data), "sentences": len(task)},
         "gate": {"difference": difference, "tolerance": TOLERANCE},
         "sizes": figures,
     }
@@ -209,19 +203,6 @@ def _runs(config: Config, seeds: int) -> list[Run]:
         )
         for value in range(16)
     ]
-
-
-def _dataset(settings: Settings) -> Dataset:
-    if settings.data == SYNTHETIC:
-        size = settings.sentences or synthetic.SIZES["train"]
-        return synthetic.generate("train", synthetic.DEFAULT_DIAL, size)
-    if not Path(settings.data).exists():
-        raise InputError(
-            f"--data: expected a labelled file, found none at {settings.data}; name another, or "
-            f"use --data {SYNTHETIC}"
-        )
-    data = read(settings.data)
-    return replace(data, sentences=data.sentences[: settings.sentences])
 
 
 def _config(settings: Settings, sentences: int) -> Config:

@@ -21,12 +21,9 @@ from typing import Any, Literal
 # Only for a clone that is not installed: `kernels` holds nothing but the package lmsl_kernels.
 sys.path.append(str(Path(__file__).parents[1] / "kernels"))
 
-import torch
 import tyro
-from transformers.utils import logging as transformers_logging
 
 from benchmarks.common import (
-    REPOSITORY,
     RESULTS,
     Contender,
     interleave,
@@ -36,6 +33,7 @@ from benchmarks.common import (
     table,
     write_json,
 )
+from benchmarks.labelled import CONLL2000, labelled, prepare, record_name
 from benchmarks.padded_peer import padding_share
 from benchmarks.train_contenders import (
     CPU,
@@ -45,16 +43,13 @@ from benchmarks.train_contenders import (
     our_contender,
     peer_contender,
 )
-from lmsl import synthetic
 from lmsl.base import load_base
 from lmsl.bits import layer_bits
 from lmsl.config import Config
-from lmsl.data import Dataset, read
 from lmsl.errors import InputError
 from lmsl.loop import Task, updates_per_epoch
 
 BASELINE = "peer, NF4"
-SYNTHETIC = "synthetic"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +60,7 @@ class Settings:
     """Where it runs."""
     model: str = "tiny"
     """Hub id or folder of a decoder, or `tiny`."""
-    data: str = str(REPOSITORY.parent / "shared" / "data" / "conll2000" / "train.txt")
+    data: str = str(CONLL2000 / "train.txt")
     """A labelled file, or `synthetic`."""
     sentences: int | None = None
     """Use only the first so many sentences."""
@@ -99,13 +94,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(settings: Settings) -> int:
     """Measure and report; the exit status."""
     _check(settings)
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
+    prepare(settings.threads)
     found = machine(CPU)
     print(*machine_lines(found), sep="\n")
-    data = _dataset(settings)
+    data = labelled(settings.data, "train", settings.sentences)
     config = _config(settings, len(data.sentences))
     task, classes = build_task(data, config)
     print(
@@ -126,7 +118,7 @@ def run(settings: Settings) -> int:
         "machine": found,
         "settings": shown,
         "data": {
-            "name": "/".join(Path(data.source).parts[-2:]),
+            "name": record_name(data),
             "sentences": len(task),
             "classes": classes,
         },
@@ -146,19 +138,6 @@ def _check(settings: Settings) -> None:
             flag = "--" + name.replace("_", "-")
             raise InputError(f"{flag}: expected at least 1, got {value}")
     layer_bits(settings.unmask, load_base(settings.model).depth)
-
-
-def _dataset(settings: Settings) -> Dataset:
-    if settings.data == SYNTHETIC:
-        size = settings.sentences or synthetic.SIZES["train"]
-        return synthetic.generate("train", synthetic.DEFAULT_DIAL, size)
-    if not Path(settings.data).exists():
-        raise InputError(
-            f"--data: expected a labelled file, found none at {settings.data}; name another, or "
-            f"use --data {SYNTHETIC}"
-        )
-    data = read(settings.data)
-    return replace(data, sentences=data.sentences[: settings.sentences])
 
 
 def _config(settings: Settings, sentences: int) -> Config:

@@ -21,7 +21,7 @@ from lmsl.model import Tagger
 from lmsl.packing import Pack, pack, under_budget
 from lmsl.stack import Place
 from lmsl.stack_flags import Bits
-from lmsl.tagging import by_length, prediction_budget
+from lmsl.tagging import by_length, prediction_budget, put, unread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +84,7 @@ def run_emissions(
     """
     classes = tagger.head.classes
     ways = tagger.head.runs if bits is None else len(bits)
-    unread = [np.full((count, classes), -np.inf) for count in words]
-    for rows in unread:
-        rows[:, 0] = 0.0
-    found = [[rows.copy() for rows in unread] for _ in range(ways)]
+    found = [unread(words, classes) for _ in range(ways)]
     tagger.eval()
     # The budget is that of all runs, or all strings, at once here, or evaluation would need more
     # than training.
@@ -98,13 +95,8 @@ def run_emissions(
         with torch.autocast(place.device.type, dtype=place.autocast, enabled=on):
             logits = tagger(batch).reshape(ways, -1, classes)
         logs = logits.double().log_softmax(-1).cpu().numpy()
-        first = 0
-        for example in group:
-            last = first + len(example.starts)
-            read = slice(example.first_word, example.first_word + last - first)
-            for own, rows in zip(found, logs, strict=True):
-                own[example.sentence][read] = rows[first:last]
-            first = last
+        for own, rows in zip(found, logs, strict=True):
+            put(own, group, rows)
     return found
 
 

@@ -38,20 +38,30 @@ def emissions(
     Raises:
         InputError: the model's scores are not finite.
     """
-    classes = tagger.head.classes
+    found = unread(words, tagger.head.classes)
+    for group, logs in _log_probabilities(tagger, examples, tokens_per_batch, device, autocast):
+        put(found, group, logs)
+    return found
+
+
+def unread(words: Sequence[int], classes: int) -> list[Floats]:
+    """[words, classes] of every sentence before any example of it is read: the first label."""
     found = []
     for count in words:
-        unread = np.full((count, classes), -np.inf)
-        unread[:, 0] = 0.0
-        found.append(unread)
-    for group, logs in _log_probabilities(tagger, examples, tokens_per_batch, device, autocast):
-        first = 0
-        for example in group:
-            count = len(example.starts)
-            place = slice(example.first_word, example.first_word + count)
-            found[example.sentence][place] = logs[first : first + count]
-            first += count
+        rows = np.full((count, classes), -np.inf)
+        rows[:, 0] = 0.0
+        found.append(rows)
     return found
+
+
+def put(found: Sequence[Floats], group: Sequence[Example], logs: Floats) -> None:
+    """Write the rows of a pack to the words of the sentences that they were read from."""
+    first = 0
+    for example in group:
+        count = len(example.starts)
+        place = slice(example.first_word, example.first_word + count)
+        found[example.sentence][place] = logs[first : first + count]
+        first += count
 
 
 def _log_probabilities(

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from lmsl.base import Base
 from lmsl.bits import layer_bits
 from lmsl.block_fit import Choice, choose_block
-from lmsl.device import free_memory
+from lmsl.device import free_memory, mib
 from lmsl.dropout import DropoutClock
 from lmsl.errors import InputError
 from lmsl.head import StackedHead
@@ -138,8 +138,8 @@ def _quantized(
     keep, reason = _keep_resident(decoder, resident, device, dtype)
     report = quantize_linears(decoder, resident=keep, dtype=dtype)
     done = (
-        f"NF4: {len(report.quantised)} matrices, {_mib(report.bytes_before)} to "
-        f"{_mib(report.bytes_after)}, {reason}"
+        f"NF4: {len(report.quantised)} matrices, {mib(report.bytes_before)} to "
+        f"{mib(report.bytes_after)}, {reason}"
     )
     left = [f"not quantised: {name} ({why})" for name, why in report.left if "expert" in why]
     return [done, *left]
@@ -174,12 +174,8 @@ def _keep_resident(
     size = sum(p.numel() for p in decoder.parameters()) * dtype.itemsize
     free = free_memory(device)
     if size <= free / 4:
-        return True, f"kept dequantised (--resident auto: {_mib(size)} of {_mib(free)} free)"
-    return False, f"dequantised in every step (--resident auto: {_mib(size)} of {_mib(free)} free)"
-
-
-def _mib(size: int) -> str:
-    return f"{size / 2**20:,.1f} MiB"
+        return True, f"kept dequantised (--resident auto: {mib(size)} of {mib(free)} free)"
+    return False, f"dequantised in every step (--resident auto: {mib(size)} of {mib(free)} free)"
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -43,3 +43,8 @@ def free_memory(device: torch.device) -> int:
     except (OSError, KeyError, ValueError):
         # Where the system does not tell, be modest: two gigabytes.
         return 2 << 30
+
+
+def mib(size: int) -> str:
+    """A number of bytes, for people."""
+    return f"{size / 2**20:,.1f} MiB"

@@ -12,6 +12,7 @@ from lmsl.config import Config
 from lmsl.console import Bar, Console
 from lmsl.inputs import Prepared
 from lmsl.loop import Task, Update, total_updates, training_updates
+from lmsl.metrics import metric_name
 from lmsl.run_directory import writing
 from lmsl.rungs import sentence_counts
 from lmsl.stack import Place, Stack
@@ -107,11 +108,6 @@ def _take_note(
         if compared:
             tags = [decoded.tags for decoded in one.decoded]
             run.progress.counts = sentence_counts(data.splits.dev.sentences, tags, plain=plain)
-
-
-def metric_name(plain: bool) -> str:
-    """What selection goes by: F1, or accuracy where tags are plain."""
-    return "accuracy" if plain else "f1"
 
 
 def _say(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lmsl.config import Config
+from lmsl.device import mib
 from lmsl.dropout import DropoutClock
 from lmsl.examples import Example
 from lmsl.loop import Task
@@ -144,10 +145,6 @@ class Peak:
             return "memory: this system does not tell how much was in use"
         grown = max(0, highest - self._before)
         return f"memory: the process grew by at most {mib(grown)}, to {mib(highest)}"
-
-
-def mib(size: int) -> str:
-    return f"{size / 2**20:,.1f} MiB"
 
 
 def _some(task: Task) -> list[Example]:

@@ -85,3 +85,8 @@ def _rates(gold: int, predicted: int, correct: int) -> dict[str, Any]:
 def _mean(values: Iterable[float]) -> float:
     listed = list(values)
     return sum(listed) / len(listed) if listed else 0.0
+
+
+def metric_name(plain: bool) -> str:
+    """What selection goes by, as ``score`` calls it: F1, or accuracy where tags are plain."""
+    return "accuracy" if plain else "f1"

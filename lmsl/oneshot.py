@@ -20,8 +20,9 @@ from lmsl.bits import layer_bits
 from lmsl.config import Config
 from lmsl.console import Console
 from lmsl.errors import InputError
-from lmsl.fit import fit, metric_name
+from lmsl.fit import fit
 from lmsl.loop import total_updates
+from lmsl.metrics import metric_name
 from lmsl.oneshot_files import (
     FOLDER,
     SHORT,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lmsl.errors import InputError
+from lmsl.metrics import metric_name
 from lmsl.run_directory import INFO, read_info
 from lmsl.statistics_read import SPLITS, Floats
 
@@ -50,7 +51,7 @@ def read_grid(folders: Sequence[Path]) -> Grid:
     seeds = sorted(next(iter(found.values())))
     runs = [[found[string][seed] for seed in seeds] for string in found]
     metrics = [[_json(run / "metrics.json") for run in own] for own in runs]
-    metric = "accuracy" if read_info(runs[0][0]).labels.plain else "f1"
+    metric = metric_name(read_info(runs[0][0]).labels.plain)
     splits = [s for s in SPLITS if all(s in one for own in metrics for one in own)]
     return Grid(
         strings=tuple(found),

@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from lmsl.errors import InputError
+from lmsl.metrics import metric_name
 from lmsl.report_figures import Chart, Line, Mark, PlaneChart, RowChart, Series, Tone, shortened
 from lmsl.statistics import Analysis
 from lmsl.statistics_read import Run
@@ -132,7 +133,7 @@ def _types(analysis: Analysis) -> RowChart | None:
 
 def _curves(analysis: Analysis) -> PlaneChart | None:
     """Dev scores; where no run was scored more than once on dev, the training loss."""
-    metric = "accuracy" if analysis.sweep.plain else "f1"
+    metric = metric_name(analysis.sweep.plain)
     logs = [[_log(run) for run in runs] for runs in analysis.sweep.runs]
     dev = [_mean_curve([_dev_scores(log, metric) for log in each]) for each in logs]
     if max(map(len, dev)) > 1:

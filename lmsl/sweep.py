@@ -7,6 +7,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from lmsl.console import Console
+from lmsl.metrics import metric_name
 from lmsl.run_directory import (
     PRUNED,
     is_finished,
@@ -56,7 +57,7 @@ def table(by_string: Mapping[str, Sequence[Mapping[str, Any]]], best: str) -> li
 def _row(output: Path, folder: Path) -> dict[str, Any]:
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     info = read_info(folder)
-    metric = "accuracy" if info.labels.plain else "f1"
+    metric = metric_name(info.labels.plain)
     scores = {split: metrics[split][metric] for split in ("dev", "test") if split in metrics}
     return {
         "unmask": info.unmask,

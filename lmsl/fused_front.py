@@ -11,12 +11,14 @@ Shapes: N rows, H hidden features.
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from lmsl.fused_linear import FusedLinear
 from lmsl.fused_ops import norm_backward, norm_forward, rotate
+from lmsl.fused_parts import parts, runs_together
 
 
 class Front:
@@ -41,8 +43,15 @@ class Front:
         Args:
             cos, sin: [N, head_dim], of the rotary embedding.
         """
-        factors = self.qkv.factors(hidden)
-        return _Front.apply(hidden, cos, sin, self, factors, *self.qkv.parameters())
+        factors, adapters = self.qkv.factors(hidden), self.qkv.parameters()
+        runs = self.qkv.runs if self.qkv.adapted else len(hidden)
+        together = runs_together(hidden, runs)
+        if together >= runs:
+            return _Front.apply(hidden, cos, sin, self, factors, *adapters)
+        cut = parts((hidden, cos, sin), factors, adapters, runs, together)
+        found = [_Front.apply(*rows, self, own, *ab) for rows, own, ab in cut]
+        queries, keys, values = (torch.cat(states) for states in zip(*found, strict=True))
+        return queries, keys, values
 
     def by_head(self, joined: Tensor) -> tuple[Tensor, ...]:
         """[N, all features] as views of queries, keys and values, [N, heads, head_dim]."""

@@ -69,6 +69,11 @@ class FusedLinear:
         """
         return _FusedLinear.apply(inputs, self, self.factors(inputs, read), *self.parameters())
 
+    @property
+    def runs(self) -> int:
+        """Of the stack that the adapters belong to."""
+        return self.adapted[0].layer.runs
+
     def parameters(self) -> list[Tensor]:
         """A and B of every adapted layer, in the order of the gradients of ``backward``."""
         return [p for one in self.adapted for p in (one.layer.lora_A, one.layer.lora_B)]

@@ -24,8 +24,7 @@ from torch.nn import functional
 from lmsl.fused_frozen import FrozenGroup
 from lmsl.fused_linear import FusedLinear, ReadRows
 from lmsl.fused_ops import norm_backward, norm_forward, swiglu_backward_
-
-_CACHED_ROWS = 800
+from lmsl.fused_parts import parts, runs_together
 
 
 class Tail:
@@ -43,14 +42,14 @@ class Tail:
 
     def __call__(self, context: Tensor, hidden: Tensor, read: ReadRows | None = None) -> Tensor:
         """[N, heads * head_dim] and [N, H] to [N, H]; ``read`` as for ``FusedLinear``."""
-        rows = len(context)
-        if context.device.type == "cpu" and rows > 2 * _CACHED_ROWS and not self.out.adapted:
-            # What the rows of a whole stack of runs pass through would not stay in the cache.
-            # Adapted rows belong to runs and stay together.
-            parts = zip(context.split(_CACHED_ROWS), hidden.split(_CACHED_ROWS), strict=True)
-            return torch.cat([_Tail.apply(*part, self, []) for part in parts])
-        factors = self.out.factors(context, read)
-        return _Tail.apply(context, hidden, self, factors, *self.out.parameters())
+        factors, adapters = self.out.factors(context, read), self.out.parameters()
+        # Without adapters rows belong to nobody: any number of them is a part.
+        runs = self.out.runs if self.out.adapted else len(context)
+        together = runs_together(context, runs)
+        if together >= runs:
+            return _Tail.apply(context, hidden, self, factors, *adapters)
+        cut = parts((context, hidden), factors, adapters, runs, together)
+        return torch.cat([_Tail.apply(*rows, self, own, *ab) for rows, own, ab in cut])
 
 
 class _Tail(Function):

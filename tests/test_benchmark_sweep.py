@@ -19,6 +19,7 @@ def test_sizes_are_timed_behind_a_gate(
     record = json.loads(output.read_text())
     assert [one["runs"] for one in record["sizes"]] == [1, 2]
     assert all(one["ratio"] > 0 and one["processor_ratio"] > 0 for one in record["sizes"])
+    assert all(0 < one["floor_ratio"] < 1.5 for one in record["sizes"])
     assert record["gate"]["difference"] < 1e-4
     assert "gate: stacked and alone differ" in capsys.readouterr().out
     # The plot is drawn where the extra `plots` is installed, and nothing is lost without it.

@@ -8,10 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lmsl import fused_front, fused_parts, fused_tail
 from lmsl.assemble import Assembled
 from lmsl.block_fit import FAMILIES, build_block
 from lmsl.errors import InputError
 from lmsl.fused_linear import ReadRows
+from lmsl.fused_parts import runs_together
 from lmsl.model import LabelAt
 from lmsl.quantize import NF4Linear
 from tests.block_tools import (
@@ -51,6 +53,28 @@ def test_three_runs_with_any_targets(targets: tuple[str, ...], resident: str) ->
     batch = packed(sentences([5, 3], 1), sentences([1], 2), sentences([2, 2, 6], 3))
     lora = replace(SETTINGS["lora"], targets=targets)
     compare(batch, seeds=(4, 5, 6), lora=lora, resident=resident)
+
+
+@pytest.mark.parametrize("targets", [QV, ("k_proj",), ("o_proj",), ("attention",)])
+def test_a_long_stack_goes_through_a_layer_in_parts(
+    targets: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts of two runs, the last of one; where no layer is adapted, of that many rows."""
+    batch = packed(*(sentences([3, 2, 1], run) for run in range(5)))
+    rows = batch.ids.shape[1] // 5
+    monkeypatch.setattr(fused_parts, "CACHED_ROWS", 2 * rows)
+    cuts = []
+
+    def watched(states: torch.Tensor, runs: int) -> int:
+        cuts.append((runs, together := runs_together(states, runs)))
+        return together
+
+    monkeypatch.setattr(fused_front, "runs_together", watched)
+    monkeypatch.setattr(fused_tail, "runs_together", watched)
+    lora = replace(SETTINGS["lora"], targets=targets)
+    compare(batch, seeds=(4, 4, 5, 6, 6), lora=lora)
+    assert (5, 2) in cuts
+    assert ((5 * rows, 2 * rows) in cuts) == (targets != ("attention",))
 
 
 def test_strings_that_differ_within_a_pack() -> None:

@@ -13,7 +13,6 @@ Said are: how often the string that the whole grid would have chosen was still t
 what the choice lost on average, and the share of updates that was trained.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from statistics import fmean
 
 import numpy as np
 import torch
+import tyro
 from numpy.typing import NDArray
 
 from lmsl.errors import InputError
@@ -30,6 +30,18 @@ from lmsl.rungs import losers, mean_score
 
 Curve = list[tuple[int, int, int]]
 """Gold, predicted and correct entities of dev after every epoch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is played again."""
+
+    sweeps: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of sweeps, one seed each."""
+    sentences: int = 300
+    """Of dev."""
+    repeats: int = 100
+    """Dev sets that are drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,24 +57,26 @@ class Outcome:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Replay and report; 2 for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.prune_replay")
-    parser.add_argument("sweeps", type=Path, nargs="+", help="folders of sweeps, one seed each")
-    parser.add_argument("--sentences", type=int, default=300, help="of dev")
-    parser.add_argument("--repeats", type=int, default=100)
-    arguments = parser.parse_args(argv)
     try:
-        curves = read_curves(arguments.sweeps)
+        run(tyro.cli(Settings, args=argv, prog="python -m benchmarks.prune_replay"))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    found = [replay(curves, arguments.sentences, repeat) for repeat in range(arguments.repeats)]
+    return 0
+
+
+def run(settings: Settings) -> None:
+    """Every repeat, and what came of them."""
+    if min(settings.sentences, settings.repeats) < 1:
+        raise InputError("--sentences, --repeats: expected at least 1")
+    curves = read_curves(settings.sweeps)
+    found = [replay(curves, settings.sentences, repeat) for repeat in range(settings.repeats)]
     print(
-        f"{len(curves)} strings, {arguments.repeats} repeats: winner kept in "
+        f"{len(curves)} strings, {settings.repeats} repeats: winner kept in "
         f"{100 * fmean(one.winner_kept for one in found):.0f} %, regret "
         f"{100 * fmean(one.regret for one in found):.2f} points, "
         f"{100 * fmean(one.share for one in found):.0f} % of the updates trained"
     )
-    return 0
 
 
 def read_curves(sweeps: Sequence[Path]) -> dict[str, Curve]:

@@ -69,3 +69,11 @@ def test_curves_that_cannot_be_compared(
     write_curves(tmp_path, {"00": [1, 2], "01": [1, 2, 3]})
     assert prune_replay.main([str(tmp_path)]) == 2
     assert "the same epoch" in capsys.readouterr().err
+    assert prune_replay.main([str(tmp_path), "--repeats", "0"]) == 2
+    assert "at least 1" in capsys.readouterr().err
+
+
+def test_what_a_replay_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_curves(tmp_path, {"00": [40, 50, 60], "01": [300, 360, 390]})
+    assert prune_replay.main([str(tmp_path), "--repeats", "3"]) == 0
+    assert "2 strings, 3 repeats: winner kept in 100 %, regret 0.00" in capsys.readouterr().out

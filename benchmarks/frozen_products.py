@@ -14,11 +14,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lmsl.fused_frozen import FrozenGroup
 from lmsl.fused_linear import frozen_part
 from lmsl.model import Tagger
+from lmsl.quantize import NF4Linear
+from lmsl.stack import Place
+
+CPU_PLACE = Place(device=torch.device("cpu"), dtype=torch.float32)
 
 
 class FrozenProducts:
@@ -26,26 +30,56 @@ class FrozenProducts:
 
     Args:
         tagger: with a forward of ours (``tagger.block``).
+        place: where and in what it computes.
     """
 
-    def __init__(self, tagger: Tagger) -> None:
+    def __init__(self, tagger: Tagger, place: Place = CPU_PLACE) -> None:
         assert tagger.block is not None, "only layers that the own forward knows are taken apart"
         decoder: Any = tagger.decoder
         groups = [_groups(layer) for layer in decoder.layers]
         self._forward = [one for layer in groups[:-1] for one in layer] + groups[-1][:1]
         self._back = self._forward[1:]
+        self._place = place
 
     @torch.no_grad()
     def seconds(self, rows: int) -> tuple[float, float]:
         """Wall and processor seconds of all products of ``rows`` rows."""
-        inputs = [torch.randn(rows, one.weight(torch.float32).shape[1]) for one in self._forward]
-        grads = [torch.randn(rows, sum(one.sizes)) for one in self._back]
+        inputs = [
+            self._rows(rows, one.weight(self._place.dtype).shape[1]) for one in self._forward
+        ]
+        grads = [self._rows(rows, sum(one.sizes)) for one in self._back]
+        _wait(self._place.device)
         wall, processor = time.perf_counter(), time.process_time()
         for one, states in zip(self._forward, inputs, strict=True):
             one.product(states)
         for one, grad in zip(self._back, grads, strict=True):
             one.back(grad)
+        _wait(self._place.device)
         return time.perf_counter() - wall, time.process_time() - processor
+
+    def _rows(self, count: int, features: int) -> Tensor:
+        return torch.randn(count, features, device=self._place.device, dtype=self._place.dtype)
+
+
+def dequantisation_seconds(tagger: Tagger) -> float:
+    """Wall seconds to dequantise every NF4 weight once, the best of three; 0 without any."""
+    layers = [module for module in tagger.modules() if isinstance(module, NF4Linear)]
+    if not layers:
+        return 0.0
+    device, times = layers[0].packed.device, []
+    for _ in range(3):
+        _wait(device)
+        began = time.perf_counter()
+        for layer in layers:
+            layer.dequantize()
+        _wait(device)
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _groups(layer: Any) -> list[FrozenGroup]:

@@ -31,7 +31,7 @@ import numpy as np
 import tyro
 
 from benchmarks.common import RESULTS, machine, machine_lines, table, write_json
-from benchmarks.train_contenders import CPU
+from benchmarks.frozen_products import CPU_PLACE
 from lmsl.config import Config, read_config
 from lmsl.errors import InputError, TrainingError
 from lmsl.oneshot import OneShot
@@ -77,7 +77,7 @@ def run(settings: Settings) -> None:
     if document is None:
         raise InputError(f"--oneshot {folder}: expected a folder with oneshot.json, found none")
     record = compare(grid, document)
-    found = machine(CPU)
+    found = machine(CPU_PLACE.device)
     print(*machine_lines(found), sep="\n")
     print(*lines(grid, record), sep="\n")
     write_json(

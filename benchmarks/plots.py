@@ -1,4 +1,4 @@
-"""Pictures of the attention benchmark's tables, and of what stacks of runs save.
+"""Pictures of the attention benchmark's tables, of what stacks of runs save, and of training.
 
     python -m benchmarks.plots benchmarks/results/attention_nvidia_h200.json
 
@@ -90,6 +90,26 @@ def draw_scaling(record: dict[str, Any], beside: Path) -> Path:
     axes.set_xlabel("runs in a stack")
     axes.set_ylabel("stacked / one after another")
     axes.legend()
+    axes.set_title(_title(record), fontsize=8)
+    path = beside.with_name(f"{beside.stem}.png")
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def draw_speeds(record: dict[str, Any], beside: Path) -> Path:
+    """Speed of all contenders, by benchmarks.train_step; its path."""
+    from matplotlib.figure import Figure
+
+    contenders = record["contenders"]
+    figure = Figure(figsize=(7, 1.2 + 0.35 * len(contenders)), layout="constrained")
+    axes = figure.add_subplot()
+    speeds = [one["tokens_per_second"] for one in contenders.values()]
+    colours = ["tab:blue" if name.startswith("ours") else "tab:gray" for name in contenders]
+    bars = axes.barh(list(contenders), speeds, color=colours)
+    axes.bar_label(bars, [f"{one['ratio']:.2f}" for one in contenders.values()], padding=3)
+    axes.margins(x=0.12)
+    axes.invert_yaxis()
+    axes.set_xlabel("real tokens per second; beside the bars the ratio to the baseline")
     axes.set_title(_title(record), fontsize=8)
     path = beside.with_name(f"{beside.stem}.png")
     figure.savefig(path, dpi=110)

@@ -29,22 +29,20 @@ from typing import Any
 # Only for a clone that is not installed: `kernels` holds nothing but the package lmsl_kernels.
 sys.path.append(str(Path(__file__).parents[1] / "kernels"))
 
-import torch
 import tyro
 
 from benchmarks.common import RESULTS, machine, machine_lines, table, write_json
-from benchmarks.frozen_products import FrozenProducts
+from benchmarks.frozen_products import CPU_PLACE, FrozenProducts
 from benchmarks.labelled import CONLL2000, labelled, prepare, record_name
-from benchmarks.train_contenders import CPU, build_task
+from benchmarks.train_contenders import labelled_work
 from lmsl.base import load_base
 from lmsl.config import Config
 from lmsl.errors import InputError
 from lmsl.loop import Task, Update, training_updates, updates_per_epoch
 from lmsl.runs import Run
-from lmsl.stack import Place, Stack, assemble_runs
+from lmsl.stack import Stack, assemble_runs
 
 TOLERANCE = 1e-4
-PLACE = Place(device=CPU, dtype=torch.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +83,12 @@ def run(settings: Settings) -> int:
     if min(settings.sizes, default=0) < 1 or max(settings.sizes) > 16:
         raise InputError("--sizes: expected numbers from 1 to 16, the strings of the grid")
     prepare(settings.threads)
-    found = machine(CPU)
+    found = machine(CPU_PLACE.device)
     print(*machine_lines(found), sep="\n")
     data = labelled(settings.data, "train", settings.sentences)
     config = _config(settings, len(data.sentences))
-    task, classes = build_task(data, config)
+    work = labelled_work(data, config)
+    task, classes = work.task, work.classes
     runs = _runs(config, settings.seeds)[: max(settings.sizes)]
     difference = gate(runs, task, classes, config)
     print(f"gate: stacked and alone differ by at most {difference:.1e} of loss or gradient norm")
@@ -189,7 +188,7 @@ def _figures(size: int, rows: Sequence[tuple[float, ...]]) -> dict[str, Any]:
 def _updates(runs: Sequence[Run], task: Task, classes: int, config: Config) -> Iterator[Update]:
     """The training of some runs, as ``lmsl sweep`` does it."""
     base = load_base(config.model)
-    stack = Stack(runs, assemble_runs(runs, config, base, classes, PLACE), config)
+    stack = Stack(runs, assemble_runs(runs, config, base, classes, CPU_PLACE), config)
     return training_updates(
         stack.tagger,
         task,
@@ -198,14 +197,14 @@ def _updates(runs: Sequence[Run], task: Task, classes: int, config: Config) -> I
         parameters=stack.parameters,
         optimizers=stack.optimizers,
         peak_lr=stack.lr,
-        device=CPU,
+        device=CPU_PLACE.device,
     )
 
 
 def _products(run: Run, classes: int, config: Config) -> FrozenProducts | None:
     """The products of every update; None where the layers are not of the shape we know."""
     tagger = Stack(
-        [run], assemble_runs([run], config, load_base(config.model), classes, PLACE), config
+        [run], assemble_runs([run], config, load_base(config.model), classes, CPU_PLACE), config
     ).tagger
     return None if tagger.block is None else FrozenProducts(tagger)
 

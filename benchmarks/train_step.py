@@ -1,6 +1,7 @@
 """Training speed: lmsl's packed step against padded transformers + PEFT, in one process.
 
     python -m benchmarks.train_step --device cpu
+    python -m benchmarks.train_step --device cuda --model shape:llama-2-7b --data lengths:conll2003
     python -m benchmarks.train_step --data synthetic --rounds 5
 
 A step is a whole update: collation, forward, loss, backward, clipping and AdamW over the same
@@ -9,12 +10,15 @@ tokens per second; padding does not count. The peer is causal, as it comes; ours
 ``--unmask`` says.
 
 First comes the gate: with dropout off and equal adapters, ours (causal) and the peer have to agree
-in the loss and in the norm of its gradient. Where they do not, no speed is shown.
+in the loss and in the norm of its gradient. Where they do not, no speed is shown. Beside the
+speeds stand the peak of memory on a GPU, the operations that our step spends its time on, and its
+floor: the products with the frozen weights alone and one dequantisation of them.
 """
 
+import importlib.util
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +27,8 @@ sys.path.append(str(Path(__file__).parents[1] / "kernels"))
 
 import tyro
 
+from benchmarks import lengths, shapes
+from benchmarks.attention.flags import slug
 from benchmarks.common import (
     RESULTS,
     Contender,
@@ -34,40 +40,46 @@ from benchmarks.common import (
     write_json,
 )
 from benchmarks.labelled import CONLL2000, labelled, prepare, record_name
-from benchmarks.padded_peer import padding_share
+from benchmarks.peer_steps import padding_share
+from benchmarks.step_cost import Held, holding, operations, peak_bytes
 from benchmarks.train_contenders import (
-    CPU,
-    TOLERANCE,
+    BASELINE,
+    OURS,
+    Work,
     agreements,
-    build_task,
-    our_contender,
-    peer_contender,
+    build,
+    floor_seconds,
+    labelled_work,
+    offered,
 )
-from lmsl.base import load_base
 from lmsl.bits import layer_bits
 from lmsl.config import Config
+from lmsl.device import choose_device, choose_dtype, mib
 from lmsl.errors import InputError
-from lmsl.loop import Task, updates_per_epoch
-
-BASELINE = "peer, NF4"
+from lmsl.loop import updates_per_epoch
+from lmsl.stack import Place
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What is measured, and for how long."""
 
-    device: Literal["cpu"] = "cpu"
-    """Where it runs."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where it runs; in float32 on a CPU, else in bfloat16."""
     model: str = "tiny"
-    """Hub id or folder of a decoder, or `tiny`."""
+    """Hub id or folder of a decoder, `tiny`, or `shape:NAME` for random weights of the shape of
+    llama-2-7b, mistral-7b, qwen3-4b or toy."""
     data: str = str(CONLL2000 / "train.txt")
-    """A labelled file, or `synthetic`."""
+    """A labelled file, `synthetic`, or `lengths:NAME` for random sentences as long as those of
+    conll2003 or conll2000."""
     sentences: int | None = None
     """Use only the first so many sentences."""
     unmask: str = "0011"
     """Unmask string of ours."""
     batch_size: int = 16
     """Sentences of one update."""
+    contenders: tuple[str, ...] = ()
+    """Only these, by their names in the table, and the baseline; by default all that can run."""
     rounds: int = 15
     """How often all contenders take their turn."""
     updates: int = 8
@@ -78,8 +90,8 @@ class Settings:
     """Threads of torch; by default what torch takes."""
     seed: int = 1
     """Of order, initial values and dropout."""
-    output: Path = RESULTS / "train_step_cpu.json"
-    """Where the record is written."""
+    output: Path | None = None
+    """Where the record is written; by default in benchmarks/results, named by the device."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,38 +107,42 @@ def run(settings: Settings) -> int:
     """Measure and report; the exit status."""
     _check(settings)
     prepare(settings.threads)
-    found = machine(CPU)
+    device = choose_device(settings.device)
+    found = machine(device)
     print(*machine_lines(found), sep="\n")
-    data = labelled(settings.data, "train", settings.sentences)
-    config = _config(settings, len(data.sentences))
-    task, classes = build_task(data, config)
+    work, data = _work(settings, Place(device=device, dtype=choose_dtype("auto", device)))
     print(
         f"{settings.model}, ours unmasked {settings.unmask}, {settings.batch_size} sentences an "
-        f"update from the {len(task):,} of {data.source}"
+        f"update from the {len(work.task):,} of {settings.data}"
     )
-    gates = agreements(config, task, classes)
+    wanted = _wanted(settings, work)
+    gates = agreements(work)
     print(*(gate.line() for gate in gates), sep="\n")
     if not all(gate.holds for gate in gates):
-        print(f"no speeds: ours and the peer differ by more than {TOLERANCE}", file=sys.stderr)
+        allowed = gates[0].tolerance
+        print(f"no speeds: ours and the peer differ by more than {allowed}", file=sys.stderr)
         return 1
-    figures = _measure(settings, config, task, classes)
+    figures = _measure(settings, work, wanted)
     print(_table(figures["contenders"]))
-    print(f"padding: {100 * figures['padding']:.0f} % of what the peers compute")
+    print(f"padding: {100 * figures['padding']:.0f} % of what the padded peers compute")
+    print(_floor_line(figures))
     shown = {k: v for k, v in asdict(settings).items() if k not in ("data", "output")}
     record = {
         "benchmark": "train_step",
         "machine": found,
         "settings": shown,
-        "data": {
-            "name": record_name(data),
-            "sentences": len(task),
-            "classes": classes,
-        },
+        "data": {"name": data, "sentences": len(work.task), "classes": work.classes},
         "gate": [gate.record() for gate in gates],
         **figures,
     }
-    write_json(settings.output, record)
-    print(f"written: {settings.output}")
+    name = "cpu" if device.type == "cpu" else slug(found["gpu"]["name"])
+    output = settings.output or RESULTS / f"train_step_{name}.json"
+    write_json(output, record)
+    print(f"written: {output}")
+    if importlib.util.find_spec("matplotlib") is not None:
+        from benchmarks.plots import draw_speeds
+
+        print(f"drawn: {draw_speeds(record, output)}")
     return 0
 
 
@@ -137,12 +153,36 @@ def _check(settings: Settings) -> None:
         if value is not None and value < 1:
             flag = "--" + name.replace("_", "-")
             raise InputError(f"{flag}: expected at least 1, got {value}")
-    layer_bits(settings.unmask, load_base(settings.model).depth)
+    layer_bits(settings.unmask, shapes.depth_of(settings.model))
+    if settings.model.startswith(shapes.PREFIX) and not settings.data.startswith(lengths.PREFIX):
+        raise InputError(
+            f"--model {settings.model}: has no tokenizer; expected --data lengths:NAME beside it"
+        )
+
+
+def _work(settings: Settings, place: Place) -> tuple[Work, str]:
+    """Model and sentences, and what the record calls the data."""
+    if not settings.data.startswith(lengths.PREFIX):
+        data = labelled(settings.data, "train", settings.sentences)
+        config = _config(settings, len(data.sentences))
+        return labelled_work(data, config, place), record_name(data)
+    known, name = lengths.known_lengths(), settings.data.removeprefix(lengths.PREFIX)
+    if name not in known:
+        raise InputError(f"--data {settings.data}: expected one of {', '.join(known)}")
+    count = settings.sentences or known[name].count
+    task = lengths.length_task(
+        known[name],
+        sentences=count,
+        vocabulary=shapes.vocabulary_of(settings.model),
+        seed=settings.seed,
+    )
+    config = _config(settings, count)
+    return Work(config=config, task=task, classes=known[name].classes, place=place), settings.data
 
 
 def _config(settings: Settings, sentences: int) -> Config:
-    """The default recipe, long enough for all rounds."""
-    needed = settings.warmup + settings.rounds * settings.updates
+    """The default recipe, long enough for all rounds and the looks at memory and operations."""
+    needed = settings.warmup + settings.rounds * settings.updates + 3
     return Config(
         unmask=(settings.unmask,),
         model=settings.model,
@@ -154,37 +194,60 @@ def _config(settings: Settings, sentences: int) -> Config:
     )
 
 
-def _measure(settings: Settings, config: Config, task: Task, classes: int) -> dict[str, Any]:
-    """Time all contenders in turns; the figures by name."""
-    steps = {
-        "ours, NF4 resident": our_contender(replace(config, resident="yes"), classes, task),
-        "ours, NF4": our_contender(replace(config, resident="no"), classes, task),
-        # What the fast block is worth: the same without it.
-        "ours, NF4 resident, plain block": our_contender(
-            replace(config, resident="yes", block="plain"), classes, task
-        ),
-        BASELINE: peer_contender(config, classes, task),
-        "peer, dense": peer_contender(replace(config, quantize="none"), classes, task),
-    }
+def _wanted(settings: Settings, work: Work) -> list[str]:
+    """The contenders, those that cannot run here left out with their reason."""
+    known = offered(work)
+    for name, reason in known.items():
+        if reason is not None:
+            print(f"not compared: {name}: {reason}")
+    can = [name for name, reason in known.items() if reason is None]
+    if odd := [name for name in settings.contenders if name not in can]:
+        raise InputError(f"--contenders: expected some of {'; '.join(can)}, got {'; '.join(odd)}")
+    return [
+        name for name in can if name in (*settings.contenders, BASELINE) or not settings.contenders
+    ]
+
+
+def _measure(settings: Settings, work: Work, wanted: Sequence[str]) -> dict[str, Any]:
+    """Time all contenders in turns, then look at what their steps cost; the figures by name."""
+    device, held = work.place.device, dict[str, Held]()
+    contenders = []
+    for name in wanted:
+        with holding(device) as held[name]:
+            contenders.append(Contender(name=name, step=build(name, work)))
     timings = interleave(
-        [Contender(name=name, step=step) for name, step in steps.items()],
-        rounds=settings.rounds,
-        steps=settings.updates,
-        warmup=settings.warmup,
+        contenders, rounds=settings.rounds, steps=settings.updates, warmup=settings.warmup
     )
     drawn = settings.warmup + settings.rounds * settings.updates
+    peaks = {one.name: peak_bytes(one.step, held[one.name], device) for one in contenders}
+    ours = next((one for one in contenders if one.name in OURS), None)
+    tokens = sum(timings[BASELINE].tokens) // (settings.rounds * settings.updates)
+    floor = floor_seconds(work, tokens)
     return {
         "tokens": sum(timings[BASELINE].tokens),
-        "padding": padding_share(task, config, seed=settings.seed, updates=drawn),
+        "padding": padding_share(work.task, work.config, updates=drawn),
+        "floor_ms": None if floor is None else 1e3 * floor,
+        "operations": None if ours is None else operations(ours.step, device),
         "contenders": {
             name: summary(timing, timings[BASELINE], settings.updates)
+            | {"peak_bytes": peaks[name]}
             for name, timing in timings.items()
         },
     }
 
 
+def _floor_line(figures: dict[str, Any]) -> str:
+    if figures["floor_ms"] is None:
+        return "floor: not known for layers of this shape"
+    best = min(one["step_ms"] for name, one in figures["contenders"].items() if name in OURS)
+    return (
+        f"floor, frozen products and one dequantisation: {figures['floor_ms']:.1f} ms, "
+        f"{100 * figures['floor_ms'] / best:.0f} % of our fastest step"
+    )
+
+
 def _table(contenders: dict[str, dict[str, Any]]) -> str:
-    head = ["", "real tokens/s", "ms an update", f"x {BASELINE}", "over rounds"]
+    head = ["", "real tokens/s", "ms an update", f"x {BASELINE}", "over rounds", "peak memory"]
     rows = [
         [
             name,
@@ -192,6 +255,7 @@ def _table(contenders: dict[str, dict[str, Any]]) -> str:
             f"{one['step_ms']:.1f}",
             f"{one['ratio']:.2f}",
             f"{one['ratio_lowest']:.2f} to {one['ratio_highest']:.2f}",
+            "" if one["peak_bytes"] is None else mib(one["peak_bytes"]),
         ]
         for name, one in contenders.items()
     ]

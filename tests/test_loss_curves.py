@@ -9,8 +9,9 @@ from itertools import islice
 
 import pytest
 
-from benchmarks.padded_peer import check_not_repacked, copy_adapters, peer_updates
-from benchmarks.train_contenders import build_ours, build_task, matching_peer, our_updates
+from benchmarks.padded_peer import build_peer, check_not_repacked, copy_adapters
+from benchmarks.peer_steps import peer_updates
+from benchmarks.train_contenders import build_ours, labelled_work, our_updates
 from lmsl import synthetic
 from lmsl.config import Config
 from lmsl.lora import trainable_parameters
@@ -33,9 +34,9 @@ CONFIG = Config(
 def test_ten_updates(quantize: str) -> None:
     config = replace(CONFIG, quantize=quantize)
     data = synthetic.generate("train", synthetic.DEFAULT_DIAL, 6 * STEPS // 2)
-    task, classes = build_task(data, config)
-    ours = build_ours(config, classes)
-    peer = matching_peer(config, ours, classes)
+    work = labelled_work(data, config)
+    ours = build_ours(work)
+    peer = build_peer(work.base(), config, classes=work.classes, place=work.place)
     copy_adapters(ours.tagger, peer)
     optimizer = build_optimizer(
         trainable_parameters(peer),
@@ -45,8 +46,9 @@ def test_ten_updates(quantize: str) -> None:
         epsilon=config.epsilon,
         weight_decay=config.weight_decay,
     )
-    mine = list(islice(our_updates(ours, task, config, train=True), STEPS))
-    its = list(islice(peer_updates(peer, task, config, seed=1, optimizer=optimizer), STEPS))
+    mine = list(islice(our_updates(ours, work, train=True), STEPS))
+    updates = peer_updates(peer, work.task, config, optimizer=optimizer, place=work.place)
+    its = list(islice(updates, STEPS))
     check_not_repacked(peer)
     losses = [update.loss[0] for update in mine]
     assert len(losses) == len(its) == STEPS

@@ -100,7 +100,9 @@ def kept_bytes(
 
     def note(tensor: Tensor) -> Tensor:
         kept.update(_storages([tensor]))
-        return tensor
+        # Not the tensor itself: an operation that keeps its own output would then keep itself,
+        # and the whole forward would stay in memory for good.
+        return tensor.detach()
 
     nowhere = (0,) * batch.runs
     clock.set(step=0, token_offset=nowhere, word_offset=nowhere)

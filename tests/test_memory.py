@@ -1,5 +1,6 @@
 """What is said about memory before a training is what its tensors take."""
 
+import gc
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -151,6 +152,22 @@ def test_looking_changes_no_training() -> None:
         assert all(module.training for module in found.tagger.modules())
         losses.append((update.loss, update.grad_norm))
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("block", ["own", "plain"])
+def test_looking_leaves_nothing_in_memory(block: str) -> None:
+    """Operations that keep their own output once kept the whole forward alive for good."""
+
+    def alive() -> int:
+        gc.collect()
+        return sum(isinstance(one, Tensor) for one in gc.get_objects())
+
+    found, task = assembled("llama", block), build_task(12)
+    # The first look fills what is kept on purpose: tables, and masks by their shape.
+    expected_memory(found.tagger, task, CONFIG, clock=found.clock, device=CPU)
+    before = alive()
+    expected_memory(found.tagger, task, CONFIG, clock=found.clock, device=CPU)
+    assert alive() <= before
 
 
 def test_what_people_read() -> None:

@@ -29,8 +29,9 @@ def svg(chart: Chart) -> Markup:
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Round values (1, 2, 2.5 or 5 times a power of ten) from at or below ``low`` to at or above
-    ``high``."""
-    span = max(high - low, 1e-9)
+    ``high``. A single value begins a scale of one unit."""
+    span = high - low if high - low > 1e-6 else 1.0
+    high = low + span
     power = 10.0 ** math.floor(math.log10(span / most))
     step = next(power * m for m in (1, 2, 2.5, 5, 10, 20) if span / (power * m) <= most - 1)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
@@ -122,8 +123,7 @@ def _plane(chart: PlaneChart) -> tuple[list[Markup], int]:
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    return low, (high if high > low else low + 1)
+    return min(values), max(values)
 
 
 def _path(line: Line, placed: Sequence[tuple[float, float]]) -> Markup:

@@ -232,6 +232,17 @@ def test_pngs_are_written_with_matplotlib_and_refused_without(
     refused(capsys, ["report", str(sweep), "--png", str(png)], "--png: expected matplotlib")
 
 
+def test_runs_that_found_nothing(tmp_path: Path) -> None:
+    """All scores 0, without an interval or a spread to draw."""
+    gold = sentences(5, 1)
+    nothing = [("O",) * len(sentence.words) for sentence in gold]
+    for string in ("0000", "0011"):
+        write_run(tmp_path / string / "seed1", string, 1, {"dev": (gold, nothing)})
+    assert main(["report", str(tmp_path)]) == 0
+    found = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert found.elements["svg"] >= 3 and "nan" not in found.text.lower()
+
+
 def test_places_that_cannot_be_written_to(
     sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -243,11 +254,12 @@ def test_places_that_cannot_be_written_to(
 
 
 @pytest.mark.parametrize(
-    ("low", "high"), [(0, 1), (39.2, 99.8), (99.0, 99.001), (0, 0), (117, 141), (3, 123456)]
+    ("low", "high"),
+    [(0, 1), (39.2, 99.8), (99.0, 99.001), (0, 0), (82.5, 82.5), (117, 141), (3, 123456)],
 )
 def test_ticks_are_few_round_and_enclose(low: float, high: float) -> None:
     found = ticks(low, high)
     assert found[0] <= low + 1e-6 and found[-1] >= high - 1e-6 and 2 <= len(found) <= 7
     steps = {round(b - a, 9) for a, b in pairwise(found)}
-    assert len(steps) == 1
+    assert len(steps) == 1 and min(steps) > 1e-5
     assert re.fullmatch(r"(1|2|2\.5|5)0*", f"{steps.pop():.9e}".split("e")[0].rstrip("0.") or "1")

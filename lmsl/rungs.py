@@ -107,4 +107,5 @@ def _drawn(weights: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.
 
 def _f1(sums: NDArray[np.float64] | NDArray[np.int64]) -> NDArray[np.float64]:
     """[..., 3] to [...]."""
-    return rate(2.0 * sums[..., 2], sums[..., 0] + sums[..., 1])
+    totals = sums.astype(np.float64)
+    return rate(2 * totals[..., 2], totals[..., 0] + totals[..., 1])

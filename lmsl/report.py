@@ -48,9 +48,11 @@ def write_report(
     say(f"{target}: {len(html.encode()) / 1e6:.1f} MB")
     if png is not None:
         with _writing(f"--png {png}"):
-            found, _ = foretold(analysis)
-            more = [found.chart] if found is not None else []
-            paths = write_pngs(charts(analysis)[0] + more, png)
+            drawn, _ = charts(analysis)
+            oneshot, _ = foretold(analysis)
+            if oneshot is not None:
+                drawn.append(oneshot.chart)
+            paths = write_pngs(drawn, png)
         say(f"{png}: {', '.join(path.name for path in paths)}")
     return verdict_lines(analysis)
 

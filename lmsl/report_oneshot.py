@@ -15,7 +15,7 @@ from lmsl.oneshot_compare import TOP, predictions, split_half, verdict
 from lmsl.oneshot_files import FOLDER, RESULT, read_result
 from lmsl.report_figures import Line, PlaneChart
 from lmsl.report_lines import tone
-from lmsl.statistics import Analysis
+from lmsl.statistics import RANKS_SEED, Analysis
 from lmsl.statistics_read import Floats
 from lmsl.statistics_words import correlation_text, percent
 
@@ -81,12 +81,13 @@ def _rows(
     if "short grid" in predicted:
         costs["short grid"] = float(document["short_grid"]["share_of_grid"]["updates"])
     if analysis.reported != "dev":
-        name = "the dev scores of the trained strings"
+        name = "own dev score"
         predicted[name] = analysis.results["dev"].means[places]
         costs[name] = len(places) / len(document["ranking"])
     rows = []
     for name, values in predicted.items():
-        found = verdict(values, truth, np.random.default_rng(0))
+        # The draws by which dev and test are compared elsewhere on the page.
+        found = verdict(values, truth, np.random.default_rng(RANKS_SEED))
         ranked, beyond_top = len(places) >= _FEWEST, len(places) > TOP
         rows.append(
             (

@@ -30,9 +30,9 @@ def line(data: Path, output: Path, *flags: str, unmask: Sequence[str] = THREE) -
 
 @pytest.fixture(scope="module")
 def predicted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three strings, a short grid, and the best one for two seeds."""
+    """Three strings, a short grid, and the best two for two seeds."""
     output = tmp_path_factory.mktemp("sweeps") / "sweep"
-    assert main(line(data, output, "--top", "1", "--seed", "1", "2", "--short-grid")) == 0
+    assert main(line(data, output, "--top", "2", "--seed", "1", "2", "--short-grid")) == 0
     return output
 
 
@@ -59,16 +59,26 @@ class TestCommand:
         assert document["updates"] == 6 and document["share_of_grid"] == pytest.approx(1 / 3)
         assert document["right_context"]["groups"] == [[0, 1, 2, 3], [4, 5, 6, 7]]
         assert all(0 <= row["short_grid"] <= 1 for row in rows.values())
-        best = document["ranking"][0]
+        best = document["ranking"][:2]
         sweep = json.loads((predicted / "sweep.json").read_text())
-        assert [row["run"] for row in sweep["runs"]] == [f"{best}/seed1", f"{best}/seed2"]
-        assert metrics_of(predicted / best / "seed1")["dev"]["gold"] > 0
+        expected = [
+            f"{string}/seed{seed}" for string in THREE if string in best for seed in (1, 2)
+        ]
+        assert [row["run"] for row in sweep["runs"]] == expected
+        assert metrics_of(predicted / best[0] / "seed1")["dev"]["gold"] > 0
         assert not list(predicted.rglob("checkpoint"))
+
+    def test_its_folder_can_be_reported(self, predicted: Path, tmp_path: Path) -> None:
+        target = tmp_path / "report.html"
+        assert main(["report", str(predicted), "--output", str(target)]) == 0
+        text = target.read_text(encoding="utf-8")
+        assert "Of 3 strings 2 were trained." in text and ">short grid</th>" in text
+        assert 'id="influence"' in text and "did not record it" not in text
 
     def test_it_is_not_done_twice(
         self, predicted: Path, data: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        flags = ("--top", "1", "--seed", "1", "2")
+        flags = ("--top", "2", "--seed", "1", "2")
         refused(capsys, line(data, predicted, *flags), "holds a run already")
         assert main(line(data, predicted, *flags, "--resume", "--short-grid")) == 0
         said = capsys.readouterr().err

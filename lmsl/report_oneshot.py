@@ -73,7 +73,7 @@ def _truth(analysis: Analysis, places: list[int]) -> Floats:
 def _rows(
     analysis: Analysis, document: dict[str, Any], places: list[int]
 ) -> tuple[tuple[str, ...], ...]:
-    """A line for each predictor; costs are shares of training every candidate with one seed."""
+    """A line for each predictor; costs are shares of training every candidate once."""
     truth = _truth(analysis, places)
     predicted = predictions(document, [analysis.sweep.names[place] for place in places])
     own = float(document["share_of_grid"]["updates"])
@@ -83,7 +83,7 @@ def _rows(
     if analysis.reported != "dev":
         name = "own dev score"
         predicted[name] = analysis.results["dev"].means[places]
-        costs[name] = len(places) / len(document["ranking"])
+        costs[name] = len(places) / len(document["ranking"]) * len(analysis.sweep.seeds)
     rows = []
     for name, values in predicted.items():
         # The draws by which dev and test are compared elsewhere on the page.

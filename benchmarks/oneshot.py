@@ -35,13 +35,12 @@ from benchmarks.frozen_products import CPU_PLACE
 from lmsl.config import Config, read_config
 from lmsl.errors import InputError, TrainingError
 from lmsl.oneshot import OneShot
-from lmsl.oneshot_compare import TOP, split_half, verdict
+from lmsl.oneshot_compare import TOP, predictions, split_half, verdict
 from lmsl.oneshot_files import FOLDER, read_result
 from lmsl.oneshot_grid import Grid, read_grid
 from lmsl.run import train_runs
 
 OWN = "grid on dev"
-PREDICTORS = {"one-shot": "dev", "short grid": "short_grid", "right context": "right_context"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,16 +108,11 @@ def predict(grid: Grid, output: Path) -> None:
 
 def compare(grid: Grid, document: dict[str, Any]) -> dict[str, Any]:
     """What is recorded: a verdict for each split and predictor, costs, the grid's agreement."""
-    rows = {row["unmask"]: row for row in document["candidates"]}
-    if set(rows) != set(grid.strings):
-        odd = ", ".join(sorted(set(rows) ^ set(grid.strings)))
-        raise InputError(f"oneshot.json: expected the strings of the grid, differs in {odd}")
-    ordered = [rows[string] for string in grid.strings]
-    predicted = {
-        name: np.array([row[key] for row in ordered])
-        for name, key in PREDICTORS.items()
-        if all(key in row for row in ordered)
-    }
+    if odd := sorted(set(document["ranking"]) ^ set(grid.strings)):
+        raise InputError(
+            f"oneshot.json: expected the strings of the grid, differs in {', '.join(odd)}"
+        )
+    predicted = predictions(document, grid.strings)
     record: dict[str, Any] = {"costs": _costs(grid, document), "splits": {}}
     for split, scores in grid.scores.items():
         truth, own = scores.mean(1), split_half(scores)

@@ -9,14 +9,14 @@ one input are one product with their LoRA terms (``fused_linear``), what stands 
 attention is one step each with its own backward (``fused_front``, ``fused_tail``), and behind the
 last layer's attention only the rows that the head reads are computed. Attention is the same call
 as everywhere, with the flag that ``unmask`` wrote on the module. Forward hooks on the decoder's
-inner modules are not run.
+inner modules are not run; who wants to see what layers give out passes ``observe``.
 
 Which decoders have this shape is said by ``block_fit``; all others go through transformers.
 
 Shapes: N rows of a pack, H hidden features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,10 @@ from lmsl.fused_front import Front
 from lmsl.fused_linear import FusedLinear, ReadRows
 from lmsl.fused_ops import rms_norm, swiglu
 from lmsl.fused_tail import Tail
+
+Observe = Callable[[Tensor], None]
+"""Called with the output of each layer in turn, [N, H]; or with its read rows, where only they are
+computed."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -125,6 +129,7 @@ class Block:
         positions: Tensor,
         packed: PackedAttention,
         read: ReadRows | None = None,
+        observe: Observe | None = None,
     ) -> Tensor:
         """The last hidden states of one pack, [N, H]; with ``read`` of its rows only.
 
@@ -142,6 +147,8 @@ class Block:
                 )
             else:
                 hidden = layer(hidden, places, rows)
+            if observe is not None:
+                observe(hidden)
         return _norm(hidden, self._decoder.norm)
 
     def begin(

@@ -197,6 +197,7 @@ def _probe(arguments: list[str]) -> int:
     from lmsl.probe_command import probe_lines
 
     options: Probe = _parse(Probe, arguments, "probe")
-    for line in probe_lines(options.model, options.unmask, options.device):
+    asked = (options.model, options.unmask, options.data, options.save, options.device)
+    for line in probe_lines(*asked):
         print(line)
     return 0

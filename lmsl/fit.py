@@ -8,13 +8,15 @@ without it.
 import time
 from collections.abc import Iterator, Sequence
 
+import torch
+
 from lmsl.config import Config
 from lmsl.console import Bar, Console
+from lmsl.counts import Entities, sentence_counts
 from lmsl.inputs import Prepared
 from lmsl.loop import Task, Update, total_updates, training_updates
 from lmsl.metrics import metric_name
 from lmsl.run_directory import writing
-from lmsl.rungs import sentence_counts
 from lmsl.stack import Place, Stack
 from lmsl.stack_eval import Evaluated, evaluate_runs
 
@@ -107,7 +109,8 @@ def _take_note(
         run.progress.note(update, score, spent, views, keep_last=keep_last)
         if compared:
             tags = [decoded.tags for decoded in one.decoded]
-            run.progress.counts = sentence_counts(data.splits.dev.sentences, tags, plain=plain)
+            counts = sentence_counts(data.splits.dev.sentences, tags, Entities(plain=plain))
+            run.progress.counts = torch.from_numpy(counts)
 
 
 def _say(

@@ -119,11 +119,17 @@ class Data(Columns):
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """Measure, layer by layer, whether attention sees to the right."""
+    """Measure, layer by layer, whether attention sees to the right; and of a run, given data, how
+    far what stands to the right of a word moves what each layer gives out there."""
 
     model: tyro.conf.Positional[str]
     """Run directory, hub id or folder of a model, or tiny."""
     unmask: str | None = None
     """Unmask the model first; a run brings its own string."""
+    data: str | None = None
+    """File or folder, read as those of the training were: measure the influence of the right
+    context on its sentences; for runs only."""
+    save: bool = False
+    """Also write it to influence.json in the run, where lmsl report finds it."""
     device: str = "auto"
     """`cpu`, `cuda`, ..."""

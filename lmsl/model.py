@@ -5,14 +5,16 @@ the frozen NF4 linears, LoRA, the classifiers and, where the decoder's layers ar
 forward (``lmsl.block``). Hidden states are read at words only.
 """
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from lmsl.attention import no_mask
-from lmsl.block import Block
+from lmsl.block import Block, Observe
+from lmsl.decoder import decoder_blocks
 from lmsl.examples import Example
 from lmsl.fused_linear import ReadRows
 from lmsl.head import StackedHead
@@ -52,9 +54,9 @@ class Tagger(nn.Module):
         self.bits = bits
         self.mixture = mixture
 
-    def forward(self, pack: Pack) -> torch.Tensor:
-        """Logits [R, W_cap, classes], float32."""
-        logits: torch.Tensor = self.head(self._words(pack))
+    def forward(self, pack: Pack, observe: Observe | None = None) -> torch.Tensor:
+        """Logits [R, W_cap, classes], float32; ``observe`` sees what each layer gives out."""
+        logits: torch.Tensor = self.head(self._words(pack, observe))
         return logits
 
     def drawn(self, examples: Sequence[Sequence[Example]], step: int | None) -> Bits | None:
@@ -65,14 +67,15 @@ class Tagger(nn.Module):
         """
         return None if self.mixture is None else self.mixture.of(examples[0], step)
 
-    def _words(self, pack: Pack) -> torch.Tensor:
+    def _words(self, pack: Pack, observe: Observe | None) -> torch.Tensor:
         """The hidden states of all words, [R, W_cap, hidden]."""
         read = None
         if self.block is None:
-            hidden = self._hidden(pack)
+            with _observed(self.decoder, observe):
+                hidden = self._hidden(pack)
         else:
             read = read_rows(pack, self.label_at)
-            hidden = self.block(pack.ids, pack.positions, pack.attention, read)
+            hidden = self.block(pack.ids, pack.positions, pack.attention, read, observe)
         rows = hidden.view(pack.runs, hidden.shape[-2] // pack.runs, hidden.shape[-1])
         return read_words(rows, pack, self.label_at) if read is None else rows
 
@@ -86,6 +89,24 @@ class Tagger(nn.Module):
             packed=pack.attention,
         ).last_hidden_state
         return hidden[0]
+
+
+@contextmanager
+def _observed(decoder: nn.Module, observe: Observe | None) -> Iterator[None]:
+    """While transformers' own forward runs, tells ``observe`` what each layer gives out."""
+    if observe is None:
+        yield
+        return
+
+    def tell(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        observe((output[0] if isinstance(output, tuple) else output)[0])
+
+    hooks = [layer.register_forward_hook(tell) for layer in decoder_blocks(decoder)[1]]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def read_rows(pack: Pack, label_at: LabelAt) -> ReadRows | None:

@@ -7,9 +7,10 @@ the rank correlation between means over two halves of the seeds, and from it, by
 means would be expected to correlate with the grid by sqrt(r).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -18,6 +19,9 @@ from lmsl.statistics_ranks import Correlation, correlation, kendall, spearman
 from lmsl.statistics_read import Floats
 
 TOP = 3
+PREDICTORS = {"one-shot": "dev", "short grid": "short_grid", "right context": "right_context"}
+"""What ``oneshot.json`` may say of each string: dev score under the shared weights; dev score
+after a tenth of the updates; what hiding layer groups from the one-shot leaves of its score."""
 _SPLITS = 500
 
 
@@ -43,6 +47,22 @@ class Reliability:
     """Of the mean over all seeds, by Spearman and Brown."""
     ceiling: float
     """Correlation with the grid that a perfect predictor can expect."""
+
+
+def predictions(document: Mapping[str, Any], strings: Sequence[str]) -> dict[str, Floats]:
+    """What each predictor in an ``oneshot.json`` says of these strings, [strings]; those that it
+    does not have are left out.
+
+    Raises:
+        KeyError: a string that is no candidate.
+    """
+    rows = {row["unmask"]: row for row in document["candidates"]}
+    ordered = [rows[string] for string in strings]
+    return {
+        name: np.array([row[key] for row in ordered], dtype=np.float64)
+        for name, key in PREDICTORS.items()
+        if all(key in row for row in ordered)
+    }
 
 
 def verdict(predicted: Floats, truth: Floats, generator: Generator) -> Verdict:

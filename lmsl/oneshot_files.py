@@ -71,8 +71,8 @@ def read_result(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found = {row["unmask"] for row in document["candidates"]}
-        if set(document["ranking"]) != found:
+        found = {row["unmask"]: float(row["dev"]) for row in document["candidates"]}
+        if set(document["ranking"]) != set(found):
             raise InputError(f"{path}: ranking and candidates name different strings")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: expected the result of a one-shot: {error!r:.150}") from error

@@ -1,29 +1,89 @@
 """``lmsl probe``: what each layer of a model or a run really attends to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lmsl.base import load_base
+from lmsl.data import Sentence, read_with
 from lmsl.device import choose_device
 from lmsl.errors import InputError
+from lmsl.examples import build_examples
+from lmsl.influence import Influence, labeler_influence, write_influence
 from lmsl.labeler import Labeler
 from lmsl.probing import probe
-from lmsl.run_directory import INFO
+from lmsl.run_directory import INFO, writing
+from lmsl.sentence import Columns
+from lmsl.statistics_predictions import read_predictions
 from lmsl.unmasking import unmask
 
 
-def probe_lines(name: str, string: str | None, device: str) -> Iterator[str]:
-    """Measure a run directory, or a model, unmasked first if a string is given."""
+def probe_lines(
+    name: str, string: str | None, data: str | None, save: bool, device: str
+) -> Iterator[str]:
+    """Measure a run directory, or a model, unmasked first if a string is given.
+
+    Args:
+        data: also measure the influence of the right context on these sentences, for a run.
+        save: write it to the run; without ``data`` it is that on the run's own dev sentences.
+    """
     if (Path(name) / INFO).is_file():
         if string is not None:
             raise InputError(f"--unmask {string}: {name} is a run, which has a string of its own")
-        labeler = Labeler.load(name, device)
-        decoder = labeler.tagger.decoder
-        yield f"{name}: unmask {labeler.info.unmask}"
-    else:
-        decoder = load_base(name).decoder.to(choose_device(device))
-        if string is not None:
-            unmask(decoder, string)
-        yield f"{name}: " + ("as it comes" if string is None else f"unmask {string}")
+        yield from _run_lines(name, data, save, device)
+        return
+    if data is not None or save:
+        flag = "--save" if data is None else f"--data {data}"
+        raise InputError(f"{flag}: expected a run directory to measure, got {name}")
+    decoder = load_base(name).decoder.to(choose_device(device))
+    if string is not None:
+        unmask(decoder, string)
+    yield f"{name}: " + ("as it comes" if string is None else f"unmask {string}")
     for index, sees in enumerate(probe(decoder)):
-        yield f"layer {index}: {'bidirectional' if sees else 'causal'}"
+        yield _line(index, sees)
+
+
+def _run_lines(name: str, data: str | None, save: bool, device: str) -> Iterator[str]:
+    labeler, folder = Labeler.load(name, device), Path(name)
+    seen = probe(labeler.tagger.decoder)
+    title = f"{name}: unmask {labeler.info.unmask}"
+    if data is None and not save:
+        yield title
+        yield from map(_line, range(len(seen)), seen)
+        return
+    found = _measured(labeler, folder, data)
+    if save:
+        with writing(folder):
+            write_influence(folder, found)
+    yield (
+        f"{title}; influence of the right context on {found.positions} words of "
+        f"{found.sentences} sentences"
+    )
+    for index, (sees, value) in enumerate(zip(seen, found.layers, strict=True)):
+        yield f"{_line(index, sees)}, {value:.4f}"
+
+
+def _measured(labeler: Labeler, folder: Path, data: str | None) -> Influence:
+    source = str(folder / "predictions.dev.conll") if data is None else data
+    sentences: Sequence[Sentence]
+    if data is None:
+        sentences = read_predictions(Path(source), labeler.info.labels).sentences
+    else:
+        options = labeler.read_options(Columns(**vars(labeler.info.files)))
+        sentences = read_with(data, options).sentences
+    info = labeler.info
+    examples = build_examples(
+        sentences,
+        labeler.aligner,
+        max_length=info.max_length,
+        overflow=info.overflow,
+        repeat=info.repeat,
+        context=info.context,
+    )
+    found = labeler_influence(labeler, examples.examples)
+    if found is None:
+        raise InputError(f"{source}: expected a sentence of two or more words, found none")
+    return found
+
+
+def _line(index: int, sees: bool) -> str:
+    return f"layer {index}: {'bidirectional' if sees else 'causal'}"

@@ -12,8 +12,10 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lmsl.errors import InputError
+from lmsl.oneshot_compare import TOP
 from lmsl.report_charts import charts
 from lmsl.report_examples import MOST_WORDS, find_examples
+from lmsl.report_oneshot import foretold
 from lmsl.report_png import check_plots, write_pngs
 from lmsl.report_svg import svg
 from lmsl.report_tables import rank_rows, string_table
@@ -46,7 +48,11 @@ def write_report(
     say(f"{target}: {len(html.encode()) / 1e6:.1f} MB")
     if png is not None:
         with _writing(f"--png {png}"):
-            paths = write_pngs(charts(analysis)[0], png)
+            drawn, _ = charts(analysis)
+            oneshot, _ = foretold(analysis)
+            if oneshot is not None:
+                drawn.append(oneshot.chart)
+            paths = write_pngs(drawn, png)
         say(f"{png}: {', '.join(path.name for path in paths)}")
     return verdict_lines(analysis)
 
@@ -61,6 +67,7 @@ def page(analysis: Analysis) -> str:
         lstrip_blocks=True,
     )
     drawn, missing = charts(analysis)
+    oneshot, unknown = foretold(analysis)
     sweep = analysis.sweep
     return environment.get_template("page.html").render(
         title=sweep.folder.resolve().name,
@@ -78,7 +85,10 @@ def page(analysis: Analysis) -> str:
         table=string_table(analysis),
         ranks=rank_rows(analysis),
         figures=[(chart, svg(chart)) for chart in drawn],
-        missing=missing,
+        oneshot=oneshot,
+        oneshot_drawing=svg(oneshot.chart) if oneshot is not None else None,
+        top=TOP,
+        missing=[*missing, *([unknown] if unknown else [])],
         examples=find_examples(analysis),
         plain=sweep.plain,
         most_words=MOST_WORDS,

@@ -1,19 +1,13 @@
-"""The figures of a sweep: scores, dev against test, types, learning curves, cost."""
+"""The figures of a sweep: scores, dev against test, types, cost, and those of other modules."""
 
-import json
-from collections.abc import Sequence
 from statistics import fmean
-from typing import Any, Literal
 
-from lmsl.errors import InputError
-from lmsl.metrics import metric_name
 from lmsl.report_figures import Chart, Line, Mark, PlaneChart, RowChart, Series, Tone, shortened
+from lmsl.report_lines import influence_lines, learning_curves, tone
 from lmsl.statistics import Analysis
-from lmsl.statistics_read import Run
 
 _MOST_TYPES = 40
 _MOST_NAMES = 6
-_BINS = 30
 
 
 def charts(analysis: Analysis) -> tuple[list[Chart], list[str]]:
@@ -26,19 +20,20 @@ def charts(analysis: Analysis) -> tuple[list[Chart], list[str]]:
         missing.append("Dev against test: the sweep has no test data.")
     if types := _types(analysis):
         drawn.append(types)
-    if curves := _curves(analysis):
+    if curves := learning_curves(analysis):
         drawn.append(curves)
     else:
         missing.append("Learning curves: the runs kept no log of their training.")
+    influence, lacking = influence_lines(analysis)
+    if influence is not None:
+        drawn.append(influence)
+    if lacking:
+        missing.append(
+            f"Right-context influence by layer: {lacking} of the runs did not record it; "
+            "lmsl probe RUN --save adds it to a run."
+        )
     drawn.append(_cost(analysis))
-    missing.append("Right-context influence by layer: these runs did not record it.")
     return drawn, missing
-
-
-def tone(analysis: Analysis, index: int) -> Tone:
-    if index == analysis.best:
-        return "accent"
-    return "ink" if index in (analysis.causal, analysis.full) else "muted"
 
 
 def _scores(analysis: Analysis) -> RowChart:
@@ -129,82 +124,6 @@ def _types(analysis: Analysis) -> RowChart | None:
         series=tuple(series),
         kind="bars",
     )
-
-
-def _curves(analysis: Analysis) -> PlaneChart | None:
-    """Dev scores; where no run was scored more than once on dev, the training loss."""
-    metric = metric_name(analysis.sweep.plain)
-    logs = [[_log(run) for run in runs] for runs in analysis.sweep.runs]
-    dev = [_mean_curve([_dev_scores(log, metric) for log in each]) for each in logs]
-    if max(map(len, dev)) > 1:
-        y_axis = f"dev {analysis.sweep.metric}, %"
-        note = "Dev score at the end of each epoch, means over seeds."
-        curves = dev
-    else:
-        y_axis, note = "training loss", "Training loss, means over seeds and neighbouring updates."
-        curves = [_binned(_mean_curve([_losses(log) for log in each])) for each in logs]
-    lines = [_curve(analysis, i, points) for i, points in enumerate(curves) if points]
-    if max((len(line.points) for line in lines), default=0) < 2:
-        return None
-    # The named ones are drawn last, over the others.
-    lines.sort(key=lambda line: line.named)
-    return PlaneChart(
-        key="curves",
-        title="Learning curves",
-        note=note,
-        x_axis="updates",
-        y_axis=y_axis,
-        lines=tuple(lines),
-        kind="lines",
-    )
-
-
-def _curve(analysis: Analysis, index: int, points: tuple[tuple[float, float], ...]) -> Line:
-    dashes: dict[int | None, Literal["solid", "dashed", "dotted"]] = {
-        analysis.full: "dotted",
-        analysis.causal: "dashed",
-        analysis.best: "solid",
-    }
-    return Line(
-        label=analysis.sweep.names[index],
-        points=points,
-        tone=tone(analysis, index),
-        dash=dashes.get(index, "solid"),
-        named=tone(analysis, index) != "muted",
-    )
-
-
-def _log(run: Run) -> list[dict[str, Any]]:
-    path = run.folder / "log.jsonl"
-    if not path.is_file():
-        return []
-    entries = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            entries.append(dict(json.loads(line)))
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{path}:{number}: not a line of a log: {error!r:.100}") from error
-    return entries
-
-
-def _dev_scores(log: Sequence[dict[str, Any]], metric: str) -> dict[int, float]:
-    return {entry["step"]: 100 * entry["dev"][metric] for entry in log if "dev" in entry}
-
-
-def _losses(log: Sequence[dict[str, Any]]) -> dict[int, float]:
-    return {entry["step"]: fmean(entry["loss"]) for entry in log if "loss" in entry}
-
-
-def _binned(curve: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
-    """The curve by means over equal numbers of neighbours."""
-    size = max(1, len(curve) // _BINS)
-    parts = [curve[start : start + size] for start in range(0, len(curve), size)]
-    return tuple((fmean(x for x, _ in part), fmean(y for _, y in part)) for part in parts)
-
-
-def _mean_curve(curves: Sequence[dict[int, float]]) -> tuple[tuple[float, float], ...]:
-    steps = sorted(set().union(*curves))
-    return tuple((float(s), fmean(curve[s] for curve in curves if s in curve)) for s in steps)
 
 
 def _cost(analysis: Analysis) -> RowChart:

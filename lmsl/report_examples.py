@@ -9,10 +9,11 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lmsl.counts import Entities
 from lmsl.report_errors import ERRORS, Finding, Piece, compare, pieces
 from lmsl.sentence import Sentence
 from lmsl.statistics import Analysis
-from lmsl.statistics_predictions import Entities, read_predictions
+from lmsl.statistics_predictions import read_predictions
 
 MOST_SENTENCES = 300
 MOST_WORDS = 200

@@ -65,6 +65,8 @@ class PlaneChart:
     y_axis: str
     lines: tuple[Line, ...]
     kind: Literal["lines", "dots"]
+    from_zero: bool = False
+    """The axis of y begins at 0, or below."""
 
 
 Chart = RowChart | PlaneChart

@@ -91,6 +91,8 @@ def _plane(chart: PlaneChart, axes: Any) -> None:
                 axes.annotate(label, (xs[0], ys[0]), (5, 5), textcoords="offset points")
     axes.set_xlabel(_literal(chart.x_axis))
     axes.set_ylabel(_literal(chart.y_axis))
+    if chart.from_zero:
+        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     if chart.kind == "lines" and any(line.named for line in chart.lines):
         axes.legend(frameon=False)
 

@@ -89,7 +89,8 @@ def _plane(chart: PlaneChart) -> tuple[list[Markup], int]:
     lines = chart.kind == "lines"
     points = [point for line in chart.lines for point in line.points]
     xs = ticks(*_range([x for x, _ in points]))
-    ys = ticks(*_range([y for _, y in points]))
+    floor = [0.0] if chart.from_zero else []
+    ys = ticks(*_range([*floor, *(y for _, y in points)]))
     left, right, bottom = 52, _WIDTH - _RIGHT - 6, 270
     named = [line for line in chart.lines if line.named] if lines else []
     named.sort(key=lambda line: line.tone != "accent")

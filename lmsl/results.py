@@ -13,7 +13,10 @@ from lmsl.checkpoint import Progress, remove_checkpoint
 from lmsl.config import Config, dump_config
 from lmsl.console import Console
 from lmsl.data import Dataset
+from lmsl.errors import InputError
+from lmsl.examples import Examples
 from lmsl.head import save_head
+from lmsl.influence import INFLUENCE, labeler_influence, write_influence
 from lmsl.inputs import Prepared
 from lmsl.labeler import Labeler, Tagged
 from lmsl.loop import Update
@@ -58,6 +61,7 @@ def report(
         metrics[split] = labeler.metrics(dataset, tagged)
         _write_predictions(folder / f"predictions.{split}.conll", dataset, tagged, console)
         console.say(f"  {split}: {summary(metrics[split], info.labels.plain)}")
+    _record_influence(labeler, folder, data.dev, console)
     save_adapter(labeler.tagger.decoder, 0, folder, base_name=info.base, revision=info.revision)
     save_head(labeler.tagger.head, 0, folder)
     _save_tokenizer(data.tokenizer, folder)
@@ -82,6 +86,20 @@ def summary(metrics: dict[str, Any], plain: bool) -> str:
         f"{100 * metrics['recall']:.2f}, {metrics['gold']} gold entities"
         + (f", {lost} of them lost to truncation)" if lost else ")")
     )
+
+
+def _record_influence(labeler: Labeler, folder: Path, dev: Examples, console: Console) -> None:
+    """Write ``influence.json``; a run that cannot have it is none the worse for that."""
+    try:
+        found = labeler_influence(labeler, dev.examples)
+        reason = "no sentence of dev has two words"
+    except InputError as error:
+        found, reason = None, str(error)
+    if found is None:
+        (folder / INFLUENCE).unlink(missing_ok=True)
+        console.say(f"  {INFLUENCE} is not written: {reason}")
+    else:
+        write_influence(folder, found)
 
 
 def _write_predictions(path: Path, dataset: Dataset, tagged: Tagged, console: Console) -> None:

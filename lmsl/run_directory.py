@@ -42,6 +42,7 @@ _OURS = (
     "lmsl.json",
     "config.yaml",
     "metrics.json",
+    "influence.json",
     "log.jsonl",
     "predictions.dev.conll",
     "predictions.test.conll",

@@ -19,8 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lmsl.labels import IGNORED, OUTSIDE, tag_spans
-from lmsl.sentence import Sentence
+from lmsl.counts import rate
 
 CONFIDENCE = 0.95
 DRAWS = 500
@@ -37,27 +36,6 @@ class Dropped:
     leader_score: float
     interval: tuple[float, float]
     """Of the leader's score minus this one."""
-
-
-def sentence_counts(
-    sentences: Sequence[Sentence], predicted: Sequence[Sequence[str]], *, plain: bool
-) -> Tensor:
-    """int64 [S, 3]: gold, predicted and correct entities, or words where tags are plain.
-
-    Their sums give the F1 (or accuracy) of ``lmsl.metrics.score``.
-    """
-    rows = []
-    for sentence, tags in zip(sentences, predicted, strict=True):
-        truth = sentence.tags or ()
-        pairs = list(zip(truth, tags, strict=True))
-        if plain:
-            scored = [g == p for g, p in pairs if g != IGNORED]
-            rows.append((len(scored), len(scored), sum(scored)))
-            continue
-        shown = [OUTSIDE if g == IGNORED else p for g, p in pairs]
-        gold, found = set(tag_spans(truth)), set(tag_spans(shown))
-        rows.append((len(gold) + len(sentence.missed), len(found), len(gold & found)))
-    return torch.tensor(rows, dtype=torch.int64).reshape(-1, 3)
 
 
 def mean_score(counts: Sequence[Tensor]) -> float:
@@ -128,6 +106,6 @@ def _drawn(weights: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.
 
 
 def _f1(sums: NDArray[np.float64] | NDArray[np.int64]) -> NDArray[np.float64]:
-    """[..., 3] to [...]; 0 where there is nothing to find and nothing was found."""
-    total = sums[..., 0] + sums[..., 1]
-    return np.divide(2.0 * sums[..., 2], total, out=np.zeros(total.shape), where=total > 0)
+    """[..., 3] to [...]."""
+    totals = sums.astype(np.float64)
+    return rate(2 * totals[..., 2], totals[..., 0] + totals[..., 1])

@@ -33,6 +33,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from lmsl.counts import rate
 from lmsl.statistics_read import Floats, Split
 
 DRAWS = 4000
@@ -96,7 +97,7 @@ class Estimates:
 
 def run_scores(split: Split) -> Floats:
     """F1 (or accuracy) of every run [strings, seeds]; 0 where there is nothing to find."""
-    return _ratio(split.hits.sum(axis=-1), split.sizes.sum(axis=-1) + split.beyond)
+    return rate(split.hits.sum(axis=-1), split.sizes.sum(axis=-1) + split.beyond)
 
 
 def resample(split: Split, generator: Generator, draws: int = DRAWS) -> Replicates:
@@ -186,8 +187,4 @@ def _resampled_units(split: Split, generator: Generator, draws: int) -> Floats:
     weights = weights.astype(np.float64)
     hits = weights @ split.hits.reshape(-1, units).T
     sizes = weights @ split.sizes.reshape(-1, units).T
-    return _ratio(hits, sizes + split.beyond).reshape(draws, strings, seeds)
-
-
-def _ratio(hits: Floats, sizes: Floats) -> Floats:
-    return np.divide(hits, sizes, out=np.zeros_like(hits), where=sizes > 0)
+    return rate(hits, sizes + split.beyond).reshape(draws, strings, seeds)

@@ -1,21 +1,17 @@
-"""A run's predictions beside gold, read back from ``predictions.*.conll`` and counted.
+"""A run's predictions beside gold, read back from ``predictions.*.conll``.
 
 The general reader of columns guesses what a file means, and rightly so. These files are written by
 ``lmsl.write`` and need no guessing: three columns, an empty line after each sentence, a word as it
-is even where it looks like a comment. Counts are those of ``lmsl.metrics``, sentence by sentence,
-so that a resample of sentences is a sum.
+is even where it looks like a comment.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lmsl.errors import InputError
-from lmsl.labels import IGNORED, tag_spans
-from lmsl.sentence import Sentence, Span
+from lmsl.labels import IGNORED
+from lmsl.sentence import Sentence
 from lmsl.source import read_text
 from lmsl.vocabulary import LabelSet
 from lmsl.write import UNLABELLED
@@ -73,39 +69,3 @@ def _refuse(path: Path, line: int, row: Sequence[str]) -> None:
         f"{path}:{line}: expected word, gold tag and predicted tag, got {len(row)} columns; "
         "score the run anew with lmsl evaluate --predictions"
     )
-
-
-class Entities:
-    """The entities of tag sequences, each sequence read once: runs agree on most sentences."""
-
-    def __init__(self, *, plain: bool) -> None:
-        self._plain = plain
-        self._known: dict[tuple[str, ...], frozenset[Span]] = {}
-
-    def __call__(self, tags: tuple[str, ...], gold: tuple[str, ...]) -> frozenset[Span]:
-        """Entities of ``tags``, none of them on words that have no label in ``gold``; of plain
-        tags, every word with a label."""
-        if IGNORED in gold:
-            tags = tuple(
-                IGNORED if truth == IGNORED else tag for tag, truth in zip(tags, gold, strict=True)
-            )
-        found = self._known.get(tags)
-        if found is None:
-            found = frozenset(_words(tags) if self._plain else tag_spans(tags))
-            self._known[tags] = found
-        return found
-
-
-def count(predictions: Predictions, entities: Entities) -> NDArray[np.int64]:
-    """Correct, predicted and gold entities (words, where tags are plain), [sentences, 3]."""
-    counts = np.zeros((len(predictions.sentences), 3), dtype=np.int64)
-    pairs = zip(predictions.sentences, predictions.predicted, strict=True)
-    for index, (sentence, tags) in enumerate(pairs):
-        truth = sentence.tags or ()
-        gold, found = entities(truth, truth), entities(tags, truth)
-        counts[index] = len(gold & found), len(found), len(gold)
-    return counts
-
-
-def _words(tags: tuple[str, ...]) -> list[Span]:
-    return [Span(start=i, end=i + 1, type=tag) for i, tag in enumerate(tags) if tag != IGNORED]

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lmsl.counts import Entities, sentence_counts
 from lmsl.errors import InputError
 from lmsl.run_directory import CHECKPOINT, INFO, PRUNED, RunInfo, read_info
-from lmsl.statistics_predictions import Entities, Predictions, count, read_predictions
+from lmsl.statistics_predictions import Predictions, read_predictions
 
 Floats = NDArray[np.float64]
 
@@ -187,7 +188,7 @@ def _split(runs: Sequence[Sequence[Run]], split: str) -> Split:
                 f"{path}: expected the sentences and gold tags of "
                 f"{runs[0][0].folder / path.name}, found others; report one task at a time"
             )
-        found = count(predictions, entities)
+        found = sentence_counts(predictions.sentences, predictions.predicted, entities)
         beyond.add(_beyond(path, found.sum(axis=0), run.metrics[split]))
         counts.append(found)
     assert first is not None
@@ -202,8 +203,8 @@ def _split(runs: Sequence[Sequence[Run]], split: str) -> Split:
         table = np.add.reduceat(table, starts, axis=1)
     table = table.reshape(len(runs), len(runs[0]), -1, 3)
     return Split(
-        hits=2 * table[..., 0],
-        sizes=table[..., 1] + table[..., 2],
+        hits=2 * table[..., 2],
+        sizes=table[..., 0] + table[..., 1],
         beyond=float(beyond.pop()),
         unit=unit,
         sentences=len(first.sentences),
@@ -219,7 +220,7 @@ def _same_sentences(first: Predictions, other: Predictions) -> bool:
 
 def _beyond(path: Path, found: NDArray[np.int64], metrics: dict[str, Any]) -> int:
     """Gold entities that metrics.json counts and the tags do not show."""
-    correct, predicted, gold = map(int, found)
+    gold, predicted, correct = map(int, found)
     known = metrics["correct"], metrics["predicted"], metrics["gold"]
     if (correct, predicted) != known[:2] or gold > known[2]:
         raise InputError(

@@ -7,6 +7,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from lmsl.console import Console
+from lmsl.errors import InputError
 from lmsl.metrics import metric_name
 from lmsl.run_directory import (
     PRUNED,
@@ -33,7 +34,12 @@ def summarise(output: Path, folders: Sequence[Path], console: Console) -> None:
     with writing(output):
         document = {"metric": rows[0]["metric"], "best": best, "runs": rows}
         write_json(output / "sweep.json", document | ({"pruned": dropped} if dropped else {}))
-    for line in (*table(by_string, best), *verdict(output)):
+    try:
+        conclusions = verdict(output)
+    except InputError as error:
+        # Everything is trained and saved: other runs in the folder do not undo that.
+        conclusions = [f"nothing can be concluded from {output}: {error}"]
+    for line in (*table(by_string, best), *conclusions):
         console.say(line)
 
 

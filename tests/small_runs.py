@@ -24,7 +24,7 @@ ADAPTER = "adapter_model.safetensors"
 FILES = {
     *(ADAPTER, "adapter_config.json", "head.safetensors", "lmsl.json", "config.yaml"),
     *("metrics.json", "log.jsonl", "predictions.dev.conll", "predictions.test.conll"),
-    *("README.md", "tokenizer.json", "tokenizer_config.json"),
+    *("README.md", "influence.json", "tokenizer.json", "tokenizer_config.json"),
 }
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -112,3 +113,26 @@ def write_sweep(
             }
             write_run(folder / string / f"seed{seed}", string, seed, splits, seconds=50 + seed)
     return folder
+
+
+def write_oneshot(
+    folder: Path, dev: Mapping[str, float], short_grid: Mapping[str, float] | None = None
+) -> Path:
+    """The result of a one-shot in the folder of a sweep, with these scores of its candidates."""
+    rows: list[dict[str, Any]] = [
+        {"unmask": name, "dev": score, "right_context": score / 2} for name, score in dev.items()
+    ]
+    document: dict[str, Any] = {
+        "metric": "f1",
+        "ranking": sorted(dev, key=dev.__getitem__, reverse=True),
+        "candidates": rows,
+        "share_of_grid": {"updates": 0.0625},
+    }
+    if short_grid is not None:
+        for row in rows:
+            row["short_grid"] = short_grid[row["unmask"]]
+        document["short_grid"] = {"share_of_grid": {"updates": 0.1}}
+    path = folder / "oneshot" / "oneshot.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return path

@@ -1,21 +1,16 @@
-"""One run of random strings: who draws what, what it equals, and the command around it."""
+"""One run of random strings: who draws what, and what it equals."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from lmsl import stack
 from lmsl.alignment import AlignmentNotes
 from lmsl.assemble import LoRA
-from lmsl.cli import main
-from lmsl.config import Config
 from lmsl.examples import ExampleNotes, Examples
 from lmsl.loop import Task
 from lmsl.lora import RunParameters, trainable_parameters
@@ -25,12 +20,10 @@ from lmsl.packing import Pack, pack
 from lmsl.stack import Place
 from lmsl.stack_eval import run_emissions
 from tests.block_tools import QV, assembled, sentences
-from tests.small_runs import SHORT, metrics_of, refused, write_data
 from tests.tagger_tools import CPU, Built, build_task
 from tests.training_tools import CONFIG, assert_near, assert_same, train
 
 FOUR = ("0000", "0011", "1101", "1111")
-THREE = ("0000", "0011", "1111")
 LONG = replace(CONFIG, epochs=10, max_steps=20, batch_size=3)
 NOTES = ExampleNotes(
     alignment=AlignmentNotes(),
@@ -244,150 +237,3 @@ class TestRightContext:
         assert found.drops == pytest.approx((0.4, 0.1))
         scores = [found.predicted(bits) for bits in SIX_LAYERS]
         assert scores == pytest.approx([0.4, 0.5, 0.9, 0.8])
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("data"))
-
-
-def line(data: Path, output: Path, *flags: str, unmask: Sequence[str] = THREE) -> list[str]:
-    torch.set_num_threads(1)
-    named = ("--data", str(data), "--output", str(output), "--mode", "oneshot")
-    return ["sweep", "--unmask", *unmask, *named, *SHORT, *flags]
-
-
-@pytest.fixture(scope="module")
-def predicted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three strings, a short grid, and the best one for two seeds."""
-    output = tmp_path_factory.mktemp("sweeps") / "sweep"
-    assert main(line(data, output, "--top", "1", "--seed", "1", "2", "--short-grid")) == 0
-    return output
-
-
-def result(output: Path) -> dict[str, Any]:
-    """``oneshot.json`` without times."""
-    text = (output / "oneshot" / "oneshot.json").read_text(encoding="utf-8")
-    found: dict[str, Any] = json.loads(text)
-    kept = {key: value for key, value in found.items() if "seconds" not in key}
-    kept["share_of_grid"] = found["share_of_grid"]["updates"]
-    kept.pop("short_grid", None)
-    return kept
-
-
-class TestCommand:
-    def test_a_prediction_and_the_runs_it_chose(self, predicted: Path) -> None:
-        document = result(predicted)
-        assert {path.name for path in (predicted / "oneshot").iterdir()} == {
-            *("oneshot.json", "config.yaml", "log.jsonl", "short")
-        }
-        rows = {row["unmask"]: row for row in document["candidates"]}
-        assert tuple(rows) == THREE and set(document["ranking"]) == set(THREE)
-        scores = [rows[string]["dev"] for string in document["ranking"]]
-        assert scores == sorted(scores, reverse=True)
-        assert document["updates"] == 6 and document["share_of_grid"] == pytest.approx(1 / 3)
-        assert document["right_context"]["groups"] == [[0, 1, 2, 3], [4, 5, 6, 7]]
-        assert all(0 <= row["short_grid"] <= 1 for row in rows.values())
-        best = document["ranking"][0]
-        sweep = json.loads((predicted / "sweep.json").read_text())
-        assert [row["run"] for row in sweep["runs"]] == [f"{best}/seed1", f"{best}/seed2"]
-        assert metrics_of(predicted / best / "seed1")["dev"]["gold"] > 0
-        assert not list(predicted.rglob("checkpoint"))
-
-    def test_it_is_not_done_twice(
-        self, predicted: Path, data: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        flags = ("--top", "1", "--seed", "1", "2")
-        refused(capsys, line(data, predicted, *flags), "holds a run already")
-        assert main(line(data, predicted, *flags, "--resume", "--short-grid")) == 0
-        said = capsys.readouterr().err
-        assert "predicted already" in said and "epoch" not in said
-
-    def test_interrupted_it_comes_to_the_same_end(
-        self,
-        predicted: Path,
-        data: Path,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-        capsys: pytest.CaptureFixture[str],
-    ) -> None:
-        """Stopped after the first epoch of the one-shot, and among the runs of the short grid."""
-        output, honest = tmp_path / "sweep", stack.save_checkpoint
-
-        saved: list[Path] = []
-
-        def save(folder: Path, *arguments: Any) -> None:
-            honest(folder, *arguments)
-            saved.append(folder.relative_to(output))
-            if len(saved) in (1, 3):
-                raise KeyboardInterrupt
-
-        monkeypatch.setattr(stack, "save_checkpoint", save)
-        flags = ("--top", "0", "--seed", "1", "2", "--short-grid")
-        assert main(line(data, output, *flags)) == 130
-        assert (output / "oneshot" / "checkpoint").is_dir()
-        refused(capsys, line(data, output, *flags), "holds a one-shot already")
-        refused(
-            capsys, line(data, output, *flags, "--lr", "1", "--resume"), "other settings", "lr: 1"
-        )
-        assert main(line(data, output, *flags, "--resume")) == 130
-        assert "going on after update 3" in capsys.readouterr().err
-        assert (output / "oneshot" / "oneshot.json").exists()
-        assert main(line(data, output, *flags, "--resume")) == 0
-        assert "predicted already" in capsys.readouterr().err
-        runs = [Path("oneshot"), *(Path("oneshot/short") / string for string in THREE)]
-        assert saved == [runs[0], runs[0], *runs[1:]], "what was over is not trained again"
-        assert result(output) == result(predicted)
-        logs = [(path / "oneshot" / "log.jsonl").read_bytes() for path in (output, predicted)]
-        assert logs[0] == logs[1]
-        assert not (output / "sweep.json").exists(), "nothing was trained for real"
-
-    def test_overwritten_it_begins_anew(self, data: Path, tmp_path: Path) -> None:
-        output = tmp_path / "sweep"
-        strings, flags = ("0011", "1111"), ("--top", "0", "--max-steps", "1")
-        assert main(line(data, output, *flags, unmask=strings)) == 0
-        assert main(line(data, output, *flags, "--overwrite", "--seed", "3", unmask=strings)) == 0
-        assert result(output)["seed"] == 3
-
-    @pytest.mark.parametrize(
-        ("flags", "unmask", "expected"),
-        [
-            (("--top", "4"), THREE, "--top: expected 0 to 3, the number of strings, got 4"),
-            (("--top", "-1"), THREE, "--top: expected 0 to 3"),
-            (("--stack", "2"), THREE, "--stack: expected it left out"),
-            ((), ("0011",), "--unmask: expected two or more strings"),
-            (("--exit-layer", "4"), ("0011", "0010"), "got 1"),
-            (("--mode", "full", "--top", "1"), THREE, "--top: expected it with --mode oneshot"),
-            (("--mode", "full", "--short-grid"), THREE, "--short-grid: expected it with"),
-        ],
-        ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
-    )
-    def test_bad_input_is_refused_before_anything_is_written(
-        self,
-        flags: tuple[str, ...],
-        unmask: tuple[str, ...],
-        expected: str,
-        data: Path,
-        tmp_path: Path,
-        capsys: pytest.CaptureFixture[str],
-    ) -> None:
-        output = tmp_path / "out"
-        refused(capsys, line(data, output, *flags, unmask=unmask), expected)
-        assert not output.exists()
-
-    def test_a_foreign_folder_is_left_alone(
-        self, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        mine = tmp_path / "out" / "oneshot" / "thesis.tex"
-        mine.parent.mkdir(parents=True)
-        mine.write_text("words")
-        refused(capsys, line(data, tmp_path / "out", "--overwrite"), "found thesis.tex")
-        assert mine.read_text() == "words"
-
-
-def test_one_seed_predicts_for_all() -> None:
-    from lmsl.oneshot import oneshot_run
-
-    run = oneshot_run(Config(unmask=("grid",), seed=(5, 6)), THREE, Path("out"))
-    assert run.seed == 5 and run.config.unmask == THREE and run.folder == Path("out/oneshot")
-    assert run.name == "one-shot over 3 strings, seed 5"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lmsl.cli import main
+from lmsl.influence import Influence, write_influence
 from lmsl.report import page
 from lmsl.report_charts import charts
 from lmsl.report_examples import MOST_SENTENCES, MOST_WORDS, find_examples
@@ -21,7 +22,7 @@ from lmsl.sentence import Sentence
 from lmsl.statistics import analyse
 from lmsl.vocabulary import LabelSet
 from tests.small_runs import refused
-from tests.sweep_tools import noisy, sentences, write_run, write_sweep
+from tests.sweep_tools import noisy, sentences, write_oneshot, write_run, write_sweep
 
 SHARES = {"0000": 0.7, "0011": 0.15, "1111": 0.4}
 HOSTILE = (
@@ -223,10 +224,13 @@ def test_pngs_are_written_with_matplotlib_and_refused_without(
     pytest.importorskip("matplotlib")
     shares = {"0000": 0.5, "1111": 0.2}
     sweep = write_sweep(tmp_path / "$s$", shares, (1,), size=10, types=("$a_b$", "X"))
+    write_oneshot(sweep, {"0000": 0.2, "1111": 0.3})
+    write_influence(sweep / "1111" / "seed1", Influence(layers=(0.1,), positions=1, sentences=1))
     png = tmp_path / "png"
     assert main(["report", str(sweep), "--png", str(png)]) == 0
     names = sorted(path.name for path in png.iterdir())
-    assert names == ["cost.png", "curves.png", "scatter.png", "scores.png", "types.png"]
+    more = ["influence.png", "oneshot.png"]
+    assert names == ["cost.png", "curves.png", *more, "scatter.png", "scores.png", "types.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in png.iterdir())
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     refused(capsys, ["report", str(sweep), "--png", str(png)], "--png: expected matplotlib")

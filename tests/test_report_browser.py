@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
+from lmsl.influence import Influence, write_influence
 from lmsl.report import page
 from lmsl.report_examples import find_examples
 from lmsl.statistics import analyse
-from tests.sweep_tools import write_sweep
+from tests.sweep_tools import write_oneshot, write_sweep
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
@@ -65,6 +66,9 @@ async function use() {
     (box) => box.scrollWidth > box.clientWidth);
   const fields = [...page.querySelectorAll("select")];
   result.unnamed = fields.filter((field) => field.labels.length !== 1).length;
+  result.figures = [...page.querySelectorAll("figure")].filter(
+    (figure) => figure.querySelector("svg").getBoundingClientRect().width > 300).map(
+    (figure) => figure.id);
   const reach = [...page.querySelectorAll("a[href], select, button, .scroll")];
   result.stuck = reach.filter((each) => {
     if (each.offsetParent === null) return false;
@@ -104,7 +108,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[str]]:
     """A page, and the keys of its sentences."""
     shares = {"0000": 0.6, "0011": 0.2, "1111": 0.3}
     folder = tmp_path_factory.mktemp("browser") / "sweep"
-    analysis = analyse(write_sweep(folder, shares, (1, 2), size=120, types=TYPES))
+    write_sweep(folder, shares, (1, 2), size=120, types=TYPES)
+    write_oneshot(folder, {**shares, "0101": 0.3})
+    for number, run in enumerate(sorted(folder.glob("*/seed*"))):
+        layers = tuple(0.1 * number * layer for layer in range(8))
+        write_influence(run, Influence(layers=layers, positions=9, sentences=3))
+    analysis = analyse(folder)
     return page(analysis), [example.keys for example in find_examples(analysis).shown]
 
 
@@ -134,6 +143,8 @@ def test_a_reader_uses_the_page(report: tuple[str, list[str]], tmp_path: Path) -
     assert found["three"]["keys"] == three[:40] and found["three"]["none"] == (not three)
     assert found["reset"]["keys"] == keys[:40] and found["reset"]["text"] == wide["text"]
     assert found["unnamed"] == found["stuck"] == 0
+    expected = ["scores", "scatter", "types", "curves", "influence", "cost", "oneshot"]
+    assert found["figures"] == expected
 
 
 def test_dark_follows_the_system(report: tuple[str, list[str]], tmp_path: Path) -> None:

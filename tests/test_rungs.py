@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from lmsl.counts import Entities, rate, sentence_counts
 from lmsl.labels import IGNORED
 from lmsl.metrics import score
-from lmsl.rungs import difference_interval, losers, mean_score, sentence_counts
+from lmsl.rungs import difference_interval, losers, mean_score
 from lmsl.sentence import Sentence
 from lmsl.synthetic import generate
 
@@ -34,14 +35,15 @@ def test_counts_of_sentences_add_up_to_the_metrics(plain: bool) -> None:
         missed = ("X",) if number % 5 == 0 else ()
         sentences.append(Sentence(words=sentence.words, tags=tuple(tags), missed=missed))
         predicted.append([rng.choice([tag, rng.choice(TAGS)]) for tag in tags])
-    counts = sentence_counts(sentences, predicted, plain=plain)
+    counts = torch.from_numpy(sentence_counts(sentences, predicted, Entities(plain=plain)))
     metrics = score(sentences, predicted, plain=plain)
     assert counts.sum(0).tolist() == [metrics[key] for key in ("gold", "predicted", "correct")]
     assert mean_score([counts]) == pytest.approx(metrics["f1"])
 
 
 def test_no_sentences_no_entities() -> None:
-    assert sentence_counts([], [], plain=False).shape == (0, 3)
+    assert sentence_counts([], [], Entities(plain=False)).shape == (0, 3)
+    assert rate(np.zeros(2), np.array([0, 3])).tolist() == [0.0, 0.0]
     assert mean_score([torch.zeros(4, 3, dtype=torch.int64)]) == 0.0
 
 
@@ -100,8 +102,12 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     assert steady[0] > 0 > unsteady[0]
 
 
-def test_sentence_counts_need_every_type_right() -> None:
+@pytest.mark.parametrize(
+    ("tags", "correct"), [(("B-Y", "I-Y"), 0), (("B-X", "O"), 0), (("B-X", "I-X"), 1)], ids=str
+)
+def test_an_entity_is_found_with_its_type_and_both_ends(
+    tags: tuple[str, ...], correct: int
+) -> None:
     sentence = Sentence(words=("a", "b"), tags=("B-X", "I-X"))
-    assert sentence_counts([sentence], [["B-Y", "I-Y"]], plain=False).tolist() == [[1, 1, 0]]
-    assert sentence_counts([sentence], [["B-X", "O"]], plain=False).tolist() == [[1, 1, 0]]
-    assert sentence_counts([sentence], [["B-X", "I-X"]], plain=False).tolist() == [[1, 1, 1]]
+    counts = sentence_counts([sentence], [tags], Entities(plain=False))
+    assert counts.tolist() == [[1, 1, correct]]

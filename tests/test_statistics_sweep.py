@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lmsl.counts import Entities, sentence_counts
 from lmsl.errors import InputError
 from lmsl.labels import IGNORED
 from lmsl.sentence import Sentence
 from lmsl.statistics import analyse, verdict
 from lmsl.statistics_bootstrap import run_scores
-from lmsl.statistics_predictions import Entities, count, read_predictions
+from lmsl.statistics_predictions import read_predictions
 from lmsl.statistics_read import read_sweep
 from lmsl.vocabulary import LabelSet
 from lmsl.write import column_lines
@@ -178,7 +179,8 @@ def test_words_without_a_label_and_hostile_words_come_back(tmp_path: Path) -> No
     read = read_predictions(run / "predictions.dev.conll", LABELS)
     assert read.sentences[0].words == (*words[:3], "a\\tb", *words[4:])
     assert read.sentences[0].tags == tags and not read.documents_known
-    assert count(read, Entities(plain=False)).tolist() == [[1, 1, 2], [0, 0, 1]]
+    counts = sentence_counts(read.sentences, read.predicted, Entities(plain=False))
+    assert counts.tolist() == [[2, 1, 1], [1, 0, 0]]
     assert read_sweep(run).splits["dev"].hits.tolist() == [[[2.0, 0.0]]]
 
 

@@ -1,0 +1,202 @@
+"""How much each layer owes to the right context, measured on the forward that predicts.
+
+A word is read at a sub-word t of its sequence. Let h_l(t) be what layer l gives out there for the
+whole sequence, and h'_l(t) what it gives out for the sequence cut behind t. The influence of the
+right context at layer l is the mean over such positions of
+
+    |h_l(t) - h'_l(t)| / |h_l(t)|        (Euclidean norms)
+
+over read words of some sentences, the last word of each excepted: behind it there is nothing.
+It is 0 to rounding in every layer below the first unmasked one, and in all of a causal string; how
+far it rises above is what training made of the mask. Where a word is read at the mean of its
+sub-words, t is the last of them.
+
+A few words tell: at most ``SENTENCES`` sentences, at equal distances through the data, each
+without what lies beyond ``SUBWORDS`` sub-words, and at most ``WORDS`` words of each, at equal
+distances too. That costs what predicting some fifty sentences does. A window of a long sentence
+counts as a sentence, document context is kept, and of repeated copies the last is cut. The cut
+sequences are packed like any others, under the budget of predictions.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lmsl.errors import InputError
+from lmsl.examples import Example
+from lmsl.labeler import Labeler
+from lmsl.model import LabelAt, Tagger, read_rows
+from lmsl.packing import pack, under_budget
+from lmsl.probing import undisturbed
+from lmsl.run_directory import write_json
+from lmsl.tagging import prediction_budget
+
+INFLUENCE = "influence.json"
+SENTENCES = 16
+SUBWORDS = 40
+WORDS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Influence:
+    """What ``influence.json`` says."""
+
+    layers: tuple[float, ...]
+    """Of each layer, input side first; 0 is none."""
+    positions: int
+    """Read sub-words that it is the mean over."""
+    sentences: int
+
+
+def labeler_influence(labeler: Labeler, examples: Sequence[Example]) -> Influence | None:
+    """``right_influence`` of a run, with its own settings."""
+    return right_influence(
+        labeler.tagger,
+        examples,
+        copies=labeler.info.repeat + 1,
+        tokens_per_batch=labeler.info.tokens_per_batch,
+        device=labeler.device,
+        autocast=labeler.autocast,
+    )
+
+
+def right_influence(
+    tagger: Tagger,
+    examples: Sequence[Example],
+    *,
+    copies: int = 1,
+    tokens_per_batch: int,
+    device: torch.device,
+    autocast: torch.dtype | None = None,
+) -> Influence | None:
+    """Measure a tagger of one run; None where no sentence has two words.
+
+    Args:
+        copies: how often a sentence stands in its example.
+
+    Raises:
+        InputError: a layer gives out what is not finite.
+    """
+    assert tagger.head.runs == 1
+    wholes = _chosen(examples, copies, tagger.label_at)
+    if not wholes:
+        return None
+    cuts = [_cut_behind(whole, int(place)) for whole in wholes for place in whole.starts]
+    budget = prediction_budget(tokens_per_batch, device)
+    sums, done = torch.zeros(0, dtype=torch.float64), 0
+    with (
+        undisturbed(tagger),
+        torch.inference_mode(),
+        torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
+    ):
+        groups = under_budget(wholes, budget)
+        states = torch.cat([_states(tagger, group, device) for group in groups], dim=1)
+        for group in under_budget(cuts, budget):
+            own = states[:, done : done + len(group)]
+            change = (own - _states(tagger, group, device)).norm(dim=-1)
+            size = own.norm(dim=-1).clamp(min=torch.finfo(torch.float32).tiny)
+            part = (change / size).double().sum(1).cpu()
+            sums = part + sums if done else part
+            done += len(group)
+    layers = tuple((sums / done).tolist())
+    for number, value in enumerate(layers):
+        if not math.isfinite(value):
+            raise InputError(
+                f"right-context influence: expected finite outputs of layer {number}, got {value}"
+            )
+    return Influence(layers=layers, positions=done, sentences=len(wholes))
+
+
+def write_influence(folder: Path, found: Influence) -> None:
+    write_json(folder / INFLUENCE, asdict(found))
+
+
+def read_influence(folder: Path) -> Influence | None:
+    """What a run recorded; None where it did not.
+
+    Raises:
+        InputError: the file is not what ``write_influence`` writes.
+    """
+    path = folder / INFLUENCE
+    if not path.exists():
+        return None
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        layers = tuple(float(value) for value in document["layers"])
+        if not layers or not all(math.isfinite(value) and value >= 0 for value in layers):
+            raise ValueError(f"layers: {document['layers']}")
+        return Influence(
+            layers=layers,
+            positions=int(document["positions"]),
+            sentences=int(document["sentences"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: expected the influence of the right context by layer: {error!r:.150}; "
+            "remove the file, or measure anew with lmsl probe RUN --data FILE --save"
+        ) from error
+
+
+def _chosen(examples: Sequence[Example], copies: int, label_at: LabelAt) -> list[Example]:
+    """At most ``SENTENCES`` examples, whose words are the positions that are looked at."""
+    usable = [own for one in examples if len((own := _shortened(one, copies)).starts) > 1]
+    chosen = [usable[place] for place in _spread(len(usable), SENTENCES)]
+    found = []
+    for one in chosen:
+        read = (one.starts if label_at == "first" else one.ends - 1)[:-1]
+        at = read[_spread(len(read), WORDS)]
+        found.append(replace(one, starts=at, ends=at + 1))
+    return found
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most ``most`` numbers below ``count``, at equal distances."""
+    most = min(count, most)
+    return [(2 * part + 1) * count // (2 * most) for part in range(most)]
+
+
+def _shortened(example: Example, copies: int) -> Example:
+    """The example up to its last word within ``SUBWORDS``; as it is where that is all of it."""
+    size = len(example.ids) // copies
+    shift = (copies - 1) * size
+    limit = example.starts[:1] + SUBWORDS
+    kept = int(np.searchsorted(example.ends, limit, side="right").sum())
+    if kept == len(example.ends):
+        return example
+    stop = 0 if not kept else int(example.ends[kept - 1]) - shift
+    moved = (copies - 1) * stop - shift
+    return replace(
+        example,
+        ids=np.tile(example.ids[:stop], copies),
+        starts=example.starts[:kept] + moved,
+        ends=example.ends[:kept] + moved,
+    )
+
+
+def _cut_behind(example: Example, place: int) -> Example:
+    """The example up to one position, which is the only one looked at."""
+    at = np.array([place], dtype=np.int32)
+    return replace(example, ids=example.ids[: place + 1], starts=at, ends=at + 1)
+
+
+def _states(tagger: Tagger, group: Sequence[Example], device: torch.device) -> torch.Tensor:
+    """What all layers give out at the positions of some examples, float32
+    [layers, positions, hidden]."""
+    batch = pack([group], None, device)
+    rows = read_rows(batch, "last")
+    assert rows is not None
+    index, found = rows.index, list[torch.Tensor]()
+
+    def keep(hidden: torch.Tensor) -> None:
+        # Behind the last layer there may be the read rows alone. Where there are as many read
+        # rows as rows, they are the same.
+        whole = len(hidden) != len(index)
+        found.append((hidden.index_select(0, index) if whole else hidden).float())
+
+    tagger(batch, keep)
+    return torch.stack(found)

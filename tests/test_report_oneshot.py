@@ -1,0 +1,130 @@
+"""One-shot against true on the page: how it is judged, and what can be missing."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lmsl.oneshot_compare import verdict
+from lmsl.report import page
+from lmsl.report_oneshot import Foretold, foretold
+from lmsl.report_svg import svg
+from lmsl.statistics import Analysis, analyse
+from tests.small_runs import refused
+from tests.sweep_tools import write_oneshot, write_sweep
+
+SHARES = {"0000": 0.8, "0001": 0.6, "0011": 0.1, "0110": 0.3, "1111": 0.45}
+DEV = {"0000": 0.2, "0001": 0.4, "0011": 0.45, "0110": 0.5, "1111": 0.3}
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+    folder = write_sweep(tmp_path_factory.mktemp("sweeps") / "s", SHARES, seeds=(1, 2), size=40)
+    write_oneshot(folder, DEV, short_grid={name: 1.0 - share for name, share in SHARES.items()})
+    return analyse(folder)
+
+
+def found(sweep: Analysis) -> Foretold:
+    section, why = foretold(sweep)
+    assert section is not None and why == ""
+    return section
+
+
+def top(folder: Path, strings: int, dev: Mapping[str, float] = DEV, **more: Any) -> Path:
+    """A sweep of the strings that the one-shot puts first, and of no others."""
+    first = sorted(dev, key=dev.__getitem__, reverse=True)[:strings]
+    shares = {name: SHARES[name] for name in first}
+    write_sweep(folder, shares, seeds=(1,), size=20, **more)
+    write_oneshot(folder, dev)
+    return folder
+
+
+def test_predictors_are_judged_against_the_reported_split(sweep: Analysis) -> None:
+    rows = {row[0]: row[1:] for row in found(sweep).rows}
+    own = "own dev score"
+    assert list(rows) == ["one-shot", "short grid", "right context", own]
+    truth = sweep.results["test"].means
+    expected = verdict(np.array(list(DEV.values())), truth, np.random.default_rng(0))
+    rank, loses, top_loses, cost = rows["one-shot"]
+    assert rank.startswith(f"{expected.spearman.value:.3f} [") and cost == "6.2 %"
+    assert loses == f"{100 * expected.regret:.2f}" != "0.00"
+    assert top_loses == "0.00" == f"{100 * expected.regret_of_top:.2f}"
+    assert rows["short grid"][0].startswith("1.000") and rows["short grid"][3] == "10.0 %"
+    assert rows["right context"][3] == "6.2 %" and rows[own][3] == "200.0 %"
+
+
+def test_the_scatter_has_a_dot_for_every_trained_string(sweep: Analysis) -> None:
+    section, test = found(sweep), sweep.results["test"].means
+    dots = {line.label: line for line in section.chart.lines}
+    for name, true in zip(SHARES, test, strict=True):
+        assert dots[name].points == ((pytest.approx(100 * DEV[name]), pytest.approx(100 * true)),)
+    assert dots["0011"].tone == "accent" and dots["0110"].named
+    assert str(svg(section.chart)).count("<circle") == 5
+    assert any("perfect predictor" in note for note in section.notes)
+    assert not any("were trained. The figures" in note for note in section.notes)
+
+
+def test_the_page_has_a_section_that_can_be_scrolled(sweep: Analysis) -> None:
+    text = page(sweep)
+    assert "Did one run foretell it?" in text and 'id="oneshot"' in text
+    assert 'tabindex="0" role="region" aria-label="Predictors of strings"' in text
+    assert "the best of its first 3 loses" in text
+
+
+def test_where_only_the_first_were_trained_that_is_said(tmp_path: Path) -> None:
+    three = found(analyse(top(tmp_path / "three", 3)))
+    assert three.notes[0].startswith("Of 5 strings 3 were trained.")
+    rank, _, top_loses, _ = three.rows[0][1:]
+    assert top_loses == "\u2013" and rank != "\u2013" and "[" not in rank
+    assert [row[0] for row in three.rows][:2] == ["one-shot", "right context"]
+    analysis = analyse(top(tmp_path / "two", 2))
+    two = found(analysis)
+    assert two.rows[0][1] == "\u2013" and two.rows[-1][4] == "40.0 %"
+    assert "Of 5 strings 2 were trained." in page(analysis)
+
+
+def test_without_test_data_dev_is_the_truth(tmp_path: Path) -> None:
+    section = found(analyse(top(tmp_path / "s", 3, test=False)))
+    assert [row[0] for row in section.rows] == ["one-shot", "right context"]
+    assert section.chart.y_axis == "dev F1 when trained, %"
+
+
+def test_one_trained_string_is_nothing_to_compare(tmp_path: Path) -> None:
+    folder = top(tmp_path / "s", 1)
+    section, why = foretold(analyse(folder))
+    assert section is None and "fewer than two" in why
+    text = page(analyse(folder))
+    assert why in text and "Did one run foretell it?" not in text
+
+
+def test_a_sweep_without_one_says_nothing_of_it(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"0000": 0.6, "1111": 0.2}, seeds=(1,), size=10)
+    assert foretold(analyse(folder)) == (None, "")
+    assert "One-shot" not in page(analyse(folder))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"metric": "accuracy"}, "expected scores in f1, as its runs have, got 'accuracy'"),
+        ({"ranking": ["0000"]}, "name different strings"),
+        ({"share_of_grid": {}}, "expected the result of a one-shot: KeyError('updates')"),
+        ({"candidates": [{"unmask": "0000"}]}, "expected the result of a one-shot"),
+        (None, "expected the result of a one-shot"),
+    ],
+    ids=["metric", "ranking", "costs", "scores", "json"],
+)
+def test_a_broken_file_is_named(
+    change: dict[str, Any] | None,
+    expected: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = top(tmp_path / "s", 2)
+    path = folder / "oneshot" / "oneshot.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text("{" if change is None else json.dumps(document | change), encoding="utf-8")
+    refused(capsys, ["report", str(folder)], "oneshot.json: ", expected)

@@ -151,6 +151,18 @@ def training_updates(
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Input:
+    """An update before it is made; lists have one entry for each run, ``batches`` aside."""
+
+    step: int
+    sentences: Sequence[Sequence[int]]
+    batches: Sequence[MicroBatch]
+    tokens: list[int]
+    labelled: list[int]
+    """Words with a label."""
+
+
 def _inputs(
     tagger: Tagger,
     task: Task,
@@ -159,8 +171,8 @@ def _inputs(
     device: torch.device,
     compute: MicroStep,
     done: int,
-) -> Iterator["_Input"]:
-    """What each update is made of, on the host."""
+) -> Iterator[_Input]:
+    """Draw and pack every update from ``done`` on; nothing here waits for the device."""
     drawn = [draw_updates(len(task), config, seed) for seed in seeds]
     steps = total_updates(len(task), config)
     for step, sentences in enumerate(islice(zip(*drawn, strict=True), steps)):
@@ -191,18 +203,6 @@ def _inputs(
             tokens=tokens,
             labelled=[_labelled(own, task.labels) for own in examples],
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Input:
-    """An update before it is made; lists have one entry for each run, ``batches`` aside."""
-
-    step: int
-    sentences: Sequence[Sequence[int]]
-    batches: Sequence[MicroBatch]
-    tokens: list[int]
-    labelled: list[int]
-    """Words with a label."""
 
 
 def _gradients(compute: MicroStep, batch: _Input, device: torch.device) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from lmsl.static_step import (
 )
 from lmsl.vocabulary import IGNORED_ID
 from tests.block_tools import QV, assembled, sentences
+from tests.small_runs import train as train_command
 from tests.tagger_tools import CPU, Built, build_tagger, build_task, example
 from tests.training_tools import CONFIG, assert_near, train
 
@@ -356,3 +358,13 @@ def test_without_a_gpu_it_is_said_and_done_eagerly() -> None:
     assert said == ["  CUDA graphs: off, the device is cpu"]
     assert why_not_static(one.tagger, CONFIG) is None
     assert static_step.why_not(one.tagger, CONFIG, torch.device("cuda")) is None
+
+
+def test_the_command_says_it_once_and_trains(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train_command(data, tmp_path / "run", "--max-steps", "2", "--cuda-graphs", "on")
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("CUDA graphs: off, the device is cpu") == 1
+    assert "cuda_graphs: 'on'" in (run / "config.yaml").read_text()
+    assert (run / "metrics.json").exists()

@@ -64,3 +64,14 @@ def test_a_clock_reads_the_place_that_a_tensor_holds() -> None:
         with clock.reading(place):
             found = dropout_mask(clock, unit=unit, **shape)  # type: ignore[arg-type]
         assert torch.equal(found, dropout_mask(other, unit=unit, **shape))  # type: ignore[arg-type]
+
+
+def test_a_place_is_sent_once_until_the_clock_moves() -> None:
+    clock = DropoutClock(seeds=(2**64 - 1,))
+    with pytest.raises(AssertionError, match="never set"):
+        clock.place_on(CPU)
+    clock.set(step=4, token_offset=(5,), word_offset=(6,))
+    sent = clock.place_on(CPU)
+    assert sent.tolist() == [[-1, 4, 5, 6]] and clock.place_on(CPU) is sent
+    clock.set(step=5, token_offset=(0,), word_offset=(0,))
+    assert clock.place_on(CPU).tolist() == [[-1, 5, 0, 0]]

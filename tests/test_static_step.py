@@ -66,7 +66,8 @@ def micro_batch(examples: Sequence[Any], labels: Any, one: Built) -> MicroBatch:
 
 @pytest.fixture
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is not loaded anew before a replay is an index out of range or a NaN in it."""
+    """Whatever is not loaded anew before a replay is an index out of range or a NaN in it, and
+    the clock of the host, which a graph does not see, is wrong."""
     load = Captured.load
 
     def spoil_and_load(self: Captured, *arguments: Any) -> None:
@@ -76,6 +77,8 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
         self._weights.fill_(torch.nan)
         self.losses.fill_(torch.nan)
         load(self, *arguments)
+        elsewhere = (999,) * len(self.losses)
+        self._eager.clock.set(step=999, token_offset=elsewhere, word_offset=elsewhere)
 
     monkeypatch.setattr(Captured, "load", spoil_and_load)
 
@@ -307,6 +310,8 @@ def test_a_filled_pack_holds_what_the_other_holds() -> None:
     moved = filled.mapped(torch.clone)
     assert len(moved.tensors()) == len(filled.tensors()) == 7
     assert all(map(torch.equal, moved.tensors(), filled.tensors()))
+    # What was derived from a plan belongs to the device it was derived on.
+    assert moved.attention.plan.cache is not filled.attention.plan.cache
 
 
 @given(st.integers(0, 10**6), st.integers(1, 64))

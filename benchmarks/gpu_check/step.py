@@ -30,8 +30,14 @@ from lmsl.static_step import StaticStep, room_for, why_not_static
 
 CLASSES, VOCABULARY = 9, 256
 SENTENCES = 16
-# Of the norm of what it should be. Batches of another size are multiplied by other kernels.
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
+# Of the norm of what it should be. Batches of another size are multiplied by other kernels, and
+# every layer rounds to 8 bits; that filling is seen by nobody is proven in float32, on a CPU.
+TOLERANCE = {
+    ("filled", torch.float32): 1e-4,
+    ("as it is", torch.float32): 1e-4,
+    ("filled", torch.bfloat16): 5e-2,
+    ("as it is", torch.bfloat16): 0.15,
+}
 
 
 def training_step(scope: Scope) -> dict[str, Any]:
@@ -162,13 +168,12 @@ def _compare(
     answer["bitwise_equal"] += all(map(torch.equal, replayed, as_filled))
     for against, expected in (("filled", as_filled), ("as it is", as_it_is)):
         for mine, its in zip(replayed, expected, strict=True):
-            share = float((mine - its).norm() / its.norm()) / TOLERANCE[dtype]
+            error = float((mine - its).norm() / its.norm())
+            share = error / TOLERANCE[against, dtype]
             answer["worst"] = max(answer["worst"], [share, f"{what} {against}"])
             # Written so that a NaN does not pass.
             if not share <= 1:
-                answer["faults"].append(
-                    f"{what}, {against}: a replay is off by {share * TOLERANCE[dtype]:.1e}"
-                )
+                answer["faults"].append(f"{what}, {against}: a replay is off by {error:.1e}")
                 return
 
 

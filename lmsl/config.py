@@ -110,6 +110,9 @@ class Config(Columns):
     """Arithmetic of the frozen model; `auto`: bfloat16 on CUDA, float32 on CPU."""
     checkpointing: bool = False
     """Recompute activations in the backward pass instead of keeping them."""
+    cuda_graphs: Literal["off", "on"] = "off"
+    """Capture the training step in CUDA graphs and replay it; how much that gains was not measured
+    yet."""
     decode: Literal["viterbi", "argmax"] = "viterbi"
     """How labels are chosen, in evaluation and prediction alike."""
     select: Literal["best-dev", "last"] = "best-dev"

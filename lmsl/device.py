@@ -32,6 +32,16 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     return dtype
 
 
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the host on a device; the host does not wait for the copy.
+
+    From memory that is not pinned CUDA copies at once, whatever ``non_blocking`` says.
+    """
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be had on a GPU, or on the host."""
     if device.type == "cuda":

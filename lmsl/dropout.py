@@ -10,20 +10,28 @@ Each Philox block gives 256 bits, that is 16 elements of 16 bits; the features o
 padded up to whole blocks, so that a token starts at block ``token * ceil(features / 16)``.
 Sixteen bits round the drop probability to a multiple of 1/65536; the kept elements are scaled by
 the rounded probability, so that the expectation is exact.
+
+On a CPU numpy draws them; on CUDA ``dropout_kernel`` draws the same bits where they are used.
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import importlib.util
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from lmsl.device import sent
 from lmsl.errors import InputError
 
 Unit = Literal["token", "word"]
+
+# Columns of a place on the device.
+_COLUMNS = {"token": 2, "word": 3}
 
 _LEVELS = 1 << 16
 _ELEMENTS_PER_BLOCK = 16
@@ -50,17 +58,50 @@ class DropoutClock:
     word_offset: tuple[int, ...] = ()
     """For each run, the words read in this update that earlier micro-batches held."""
 
+    _placed: torch.Tensor | None = field(default=None, repr=False, compare=False)
+
     def set(
         self, *, step: int, token_offset: tuple[int, ...], word_offset: tuple[int, ...]
     ) -> None:
         """Move to a micro-batch of update ``step``; offsets count real tokens, not filling."""
         assert step >= 0 and len(token_offset) == len(word_offset) == len(self.seeds)
         self.step, self.token_offset, self.word_offset = step, token_offset, word_offset
+        self._placed = None
+
+    def place(self) -> torch.Tensor:
+        """The place as numbers of the host, int64 [runs, 4]: seed, step, token and word offset."""
+        rows = zip(self.seeds, self.token_offset, self.word_offset, strict=True)
+        wide = [[seed % _WORD, self.step, token, word] for seed, token, word in rows]
+        return torch.from_numpy(np.array(wide, dtype=np.uint64).view(np.int64))
+
+    def place_on(self, device: torch.device) -> torch.Tensor:
+        """``place`` on a device; sent there once for all masks of a micro-batch."""
+        assert self.step >= 0, "the dropout clock was never set"
+        if self._placed is None or self._placed.device != device:
+            self._placed = sent(self.place(), device)
+        return self._placed
+
+    @contextmanager
+    def reading(self, place: torch.Tensor) -> Iterator[None]:
+        """Inside, masks belong to the place that a tensor holds at the moment they are drawn.
+
+        A CUDA graph that is captured inside follows what is written to the tensor later. Seeds
+        must stay, and runs of one seed must stay at one place.
+        """
+        if place.device.type == "cpu":
+            _, steps, tokens, words = place.T.tolist()
+            self.set(step=steps[0], token_offset=tuple(tokens), word_offset=tuple(words))
+        before, self._placed = self._placed, place
+        try:
+            yield
+        finally:
+            self._placed = before
 
     def keep(self, runs: Sequence[int]) -> None:
         """Leave only these runs of the stack; to be set again before the next micro-batch."""
         self.seeds = tuple(self.seeds[run] for run in runs)
         self.step, self.token_offset, self.word_offset = -1, (), ()
+        self._placed = None
 
     def first(self, run: int, unit: Unit) -> int:
         """The place, in the update of ``run``, of the first row of the current micro-batch."""
@@ -121,6 +162,19 @@ def dropout_mask(
     # Runs of one seed see the same sentences: they are at the same place of the same stream.
     streams = [(seed, clock.first(run, unit)) for run, seed in enumerate(clock.seeds)]
     distinct = list(dict.fromkeys(streams))
+    if device.type == "cuda" and importlib.util.find_spec("triton") is not None:
+        from lmsl.dropout_kernel import draw
+
+        drawn = draw(
+            clock.place_on(device)[: 1 if len(distinct) == 1 else None],
+            column=_COLUMNS[unit],
+            site=site,
+            tokens=tokens,
+            features=features,
+            threshold=threshold,
+            scale=float(scale),
+        )
+        return drawn.expand(len(streams), -1, -1)
     shape = (len(distinct), tokens, features)
     keep: npt.NDArray[Any] = np.empty(
         shape, dtype=np.float32 if device.type == "cpu" else np.bool_

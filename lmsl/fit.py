@@ -44,7 +44,7 @@ def fit(
     with console.bar("training", last, stack.updates) as bar:
         while stack.runs and stack.updates < until:
             before = time.monotonic()
-            for update in _epoch(stack, task, place):
+            for update in _epoch(stack, task, place, console):
                 bar.advance(update)
                 for run, log in enumerate(stack.logs):
                     log.update(update.alone(run))
@@ -70,7 +70,7 @@ def epoch_ends(sentences: int, config: Config) -> list[int]:
     return [*range(whole, last, whole), last]
 
 
-def _epoch(stack: Stack, task: Task, place: Place) -> Iterator[Update]:
+def _epoch(stack: Stack, task: Task, place: Place, console: Console) -> Iterator[Update]:
     """The updates from where the stack is to the end of the epoch."""
     updates = training_updates(
         stack.tagger,
@@ -82,6 +82,7 @@ def _epoch(stack: Stack, task: Task, place: Place) -> Iterator[Update]:
         peak_lr=stack.lr,
         device=place.device,
         autocast=place.autocast,
+        compute=stack.compute(place, console.say),
         done=stack.updates,
     )
     for update in updates:

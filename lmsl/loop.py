@@ -11,16 +11,18 @@ from itertools import islice, zip_longest
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from lmsl.config import Config
+from lmsl.device import sent
 from lmsl.dropout import DropoutClock
 from lmsl.errors import TrainingError
 from lmsl.examples import Example
 from lmsl.lora import RunParameters
+from lmsl.micro_step import EagerStep, MicroBatch, MicroStep
 from lmsl.model import Tagger
 from lmsl.optim import lr_factor
-from lmsl.packing import Pack, pack, under_budget
+from lmsl.packing import pack, under_budget
+from lmsl.prefetch import Ahead
 from lmsl.vocabulary import IGNORED_ID
 
 
@@ -99,6 +101,7 @@ def training_updates(
     peak_lr: float,
     device: torch.device,
     autocast: torch.dtype | None = None,
+    compute: MicroStep | None = None,
     done: int = 0,
 ) -> Iterator[Update]:
     """Train, yielding after every update; go on after ``done`` updates of an interrupted run.
@@ -106,6 +109,7 @@ def training_updates(
     Args:
         optimizers: one for each run, over that run's ``parameters.views``; none, to leave the
             weights as they are.
+        compute: how a micro-batch is computed; by default eagerly.
         done: updates made already.
 
     Raises:
@@ -113,25 +117,27 @@ def training_updates(
     """
     steps = total_updates(len(task), config)
     per_epoch = updates_per_epoch(len(task), config.batch_size)
-    drawn = [draw_updates(len(task), config, seed) for seed in clock.seeds]
+    compute = EagerStep(tagger, clock, config, device, autocast) if compute is None else compute
+    inputs = Ahead(_inputs(tagger, task, config, clock.seeds, device, compute, done))
     # Here and after evaluations only: the walk through all modules takes milliseconds.
     tagger.train()
-    for step, sentences in enumerate(islice(zip(*drawn, strict=True), steps)):
-        if step < done:
-            continue
+    for batch in inputs:
         if not tagger.training:
             tagger.train()
+        step, sentences = batch.step, batch.sentences
         lr = peak_lr * _lr_factor(step, len(task), config)
-        losses, tokens, counts = _gradients(
-            tagger, task, sentences, config, clock, step, device, autocast
-        )
+        added = _gradients(compute, batch, device)
+        if device.type != "cpu":
+            # The device is at work, and nobody waits for it yet.
+            inputs.prepare()
         parameters.bind_gradients()
         norms = parameters.clip_gradients(config.max_grad_norm)
+        losses = added.tolist()
         for run, own in enumerate(sentences):
             names = [task.names[index] for index in own]
             which = f" of seed {clock.seeds[run]}" if len(sentences) > 1 else ""
             _check_finite(f"update {step + 1}{which}", losses[run], norms[run], names)
-        _step(optimizers, lr, counts)
+        _step(optimizers, lr, batch.labelled)
         parameters.zero_gradients()
         yield Update(
             step=step + 1,
@@ -140,40 +146,72 @@ def training_updates(
             loss=losses,
             grad_norm=norms,
             lr=lr,
-            tokens=sum(tokens),
-            tokens_of=tokens,
+            tokens=sum(batch.tokens),
+            tokens_of=batch.tokens,
         )
 
 
-def _gradients(
+@dataclass(frozen=True, kw_only=True)
+class _Input:
+    """An update before it is made; lists have one entry for each run, ``batches`` aside."""
+
+    step: int
+    sentences: Sequence[Sequence[int]]
+    batches: Sequence[MicroBatch]
+    tokens: list[int]
+    labelled: list[int]
+    """Words with a label."""
+
+
+def _inputs(
     tagger: Tagger,
     task: Task,
-    sentences: Sequence[Sequence[int]],
     config: Config,
-    clock: DropoutClock,
-    step: int,
+    seeds: Sequence[int],
     device: torch.device,
-    autocast: torch.dtype | None,
-) -> tuple[list[float], list[int], list[int]]:
-    """Forward and backward over one update: loss, tokens and labelled words of each run."""
-    drawn = [[e for index in own for e in task.examples[index]] for own in sentences]
-    counts = [_labelled(own, task.labels) for own in drawn]
-    weights = torch.tensor([1.0 / max(1, count) for count in counts], device=device)
-    budgeted = [under_budget(own, config.tokens_per_batch) for own in drawn]
-    losses = torch.zeros(len(drawn), device=device)
-    tokens, words = [0] * len(drawn), [0] * len(drawn)
-    for group in zip_longest(*budgeted, fillvalue=()):
-        own = tagger.drawn(group, step)
-        batch = pack(group, [task.labels] * len(group), device, tagger.bits, own)
-        clock.set(step=step, token_offset=tuple(tokens), word_offset=tuple(words))
-        with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-            logits = tagger(batch)
-        loss = word_losses(logits, batch, config.loss) * weights
-        (loss.sum() / config.keep_every).backward()
-        losses += loss.detach()
-        tokens = [total + new for total, new in zip(tokens, batch.tokens, strict=True)]
-        words = [total + new for total, new in zip(words, batch.words, strict=True)]
-    return losses.tolist(), tokens, counts
+    compute: MicroStep,
+    done: int,
+) -> Iterator[_Input]:
+    """Draw and pack every update from ``done`` on; nothing here waits for the device."""
+    drawn = [draw_updates(len(task), config, seed) for seed in seeds]
+    steps = total_updates(len(task), config)
+    for step, sentences in enumerate(islice(zip(*drawn, strict=True), steps)):
+        if step < done:
+            continue
+        examples = [[e for index in own for e in task.examples[index]] for own in sentences]
+        budgeted = [under_budget(own, config.tokens_per_batch) for own in examples]
+        tokens, words, batches = [0] * len(seeds), [0] * len(seeds), []
+        for group in zip_longest(*budgeted, fillvalue=()):
+            strings, room = tagger.drawn(group, step), compute.room(group)
+            labels = [task.labels] * len(group)
+            made = pack(group, labels, torch.device("cpu"), tagger.bits, strings, room)
+            batches.append(
+                MicroBatch(
+                    pack=made.mapped(torch.Tensor.pin_memory) if device.type == "cuda" else made,
+                    room=room,
+                    step=step,
+                    token_offset=tuple(tokens),
+                    word_offset=tuple(words),
+                )
+            )
+            tokens = [total + new for total, new in zip(tokens, made.tokens, strict=True)]
+            words = [total + new for total, new in zip(words, made.words, strict=True)]
+        yield _Input(
+            step=step,
+            sentences=sentences,
+            batches=batches,
+            tokens=tokens,
+            labelled=[_labelled(own, task.labels) for own in examples],
+        )
+
+
+def _gradients(compute: MicroStep, batch: _Input, device: torch.device) -> torch.Tensor:
+    """Forward and backward over one update: the loss of each run, [R], on the device."""
+    weights = sent(torch.tensor([1.0 / max(1, count) for count in batch.labelled]), device)
+    losses = torch.zeros(len(batch.labelled), device=device)
+    for part in batch.batches:
+        losses += compute(part, weights)
+    return losses
 
 
 def _lr_factor(step: int, sentences: int, config: Config) -> float:
@@ -205,20 +243,6 @@ def _step(optimizers: Sequence[torch.optim.Optimizer], lr: float, labelled: Sequ
             group["lr"] = lr
         if count:
             optimizer.step()
-
-
-def word_losses(logits: torch.Tensor, batch: Pack, kind: str) -> torch.Tensor:
-    """The loss summed over the labelled words of each run: [R, W, C] to [R]."""
-    ce = functional.cross_entropy(
-        logits.flatten(0, 1),
-        batch.labels.flatten(),
-        ignore_index=IGNORED_ID,
-        reduction="none",
-    ).view_as(batch.labels)
-    if kind == "focal":
-        # Lin et al. 2017, arXiv 1708.02002, gamma 2: well-classified words count little.
-        ce = (1.0 - torch.exp(-ce)) ** 2 * ce
-    return ce.sum(1)
 
 
 def _labelled(examples: Sequence[Example], labels: Sequence[Sequence[int]]) -> int:

@@ -4,18 +4,38 @@ A pack serves a stack of R runs at once: the tokens of run 0, then those of run 
 filled to the same number T_cap with dummy sequences no longer than the longest real one, so that
 LoRA and head can view the whole as ``[R, T_cap, hidden]``. With one run there is no filling.
 Words are read by their token ranges, not by a mask over tokens: the head sees words only.
+
+A pack is made on the host and then sent. Given a ``Room``, it is filled up to sizes that say
+nothing of what is in it, which changes results by rounding alone.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from lmsl.attention import PackedAttention, pack_attention
+from lmsl.device import sent
 from lmsl.examples import Example
 from lmsl.stack_flags import Bits, pack_flags
 from lmsl.vocabulary import IGNORED_ID
+
+_HOST = torch.device("cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """The sizes of a pack, where they are not those of its examples."""
+
+    tokens: int
+    """Of each run."""
+    words: int
+    """Of each run."""
+    sequences: int
+    """Of all runs together, filling and empty ones included."""
+    longest: int
+    """Tokens of a sequence, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +62,37 @@ class Pack:
     def runs(self) -> int:
         return len(self.tokens)
 
+    def to(self, device: torch.device) -> "Pack":
+        """On a device, for which the host does not wait."""
+        return self if self.ids.device == device else self.mapped(lambda own: sent(own, device))
+
+    def mapped(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Pack":
+        """With every tensor changed; what layers share they share again."""
+        changed: dict[int, torch.Tensor] = {}
+        for tensor in self.tensors():
+            changed[id(tensor)] = change(tensor)
+        flags, plan = self.attention.is_causal, self.attention.plan
+        if flags is not None:
+            flags = tuple(f if isinstance(f, bool) else changed[id(f)] for f in flags)
+        plan = replace(plan, cu_seqlens=changed[id(plan.cu_seqlens)], cache={})
+        return replace(
+            self,
+            ids=changed[id(self.ids)],
+            positions=changed[id(self.positions)],
+            starts=changed[id(self.starts)],
+            ends=changed[id(self.ends)],
+            labels=changed[id(self.labels)],
+            attention=PackedAttention(plan=plan, is_causal=flags),
+        )
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Everything that a forward and its loss read, each tensor once, in a fixed order."""
+        flags = self.attention.is_causal
+        found = [self.ids, self.positions, self.starts, self.ends, self.labels]
+        found.append(self.attention.cu_seqlens)
+        found += [f for f in flags or () if isinstance(f, torch.Tensor)]
+        return list({id(tensor): tensor for tensor in found}.values())
+
 
 def pack(
     examples: Sequence[Sequence[Example]],
@@ -49,6 +100,7 @@ def pack(
     device: torch.device,
     bits: Bits | None = None,
     drawn: Bits | None = None,
+    room: Room | None = None,
 ) -> Pack:
     """Lay the examples of each run end to end.
 
@@ -58,11 +110,16 @@ def pack(
         device: where the tensors go.
         bits: which layers each run unmasks, where the runs differ.
         drawn: which layers each example of the only run unmasks, where they differ.
+        room: sizes to be filled up to; they must suffice.
     """
     tokens = tuple(sum(len(example.ids) for example in own) for own in examples)
     words = tuple(sum(len(example.starts) for example in own) for own in examples)
     capacity, words_capacity = max(tokens), max(words)
     longest = max((len(example.ids) for own in examples for example in own), default=1)
+    if room is not None:
+        assert capacity <= room.tokens and words_capacity <= room.words, "a pack beyond its room"
+        assert longest <= room.longest, "a sequence beyond its room"
+        capacity, words_capacity, longest = room.tokens, room.words, room.longest
 
     ids = np.zeros((len(examples), capacity), dtype=np.int64)
     starts = np.zeros((len(examples), words_capacity), dtype=np.int64)
@@ -84,28 +141,30 @@ def pack(
         sizes += _filling(capacity - tokens[run], longest)
         sequences.append(len(sizes))
         lengths += sizes
+    if room is not None:
+        empty = room.sequences - len(lengths)
+        assert empty >= 0, "more sequences than their room"
+        lengths += [0] * empty
+        sequences[-1] += empty
     positions = np.concatenate(
         [np.arange(length) for length in lengths] or [np.zeros(0, np.int64)]
     )
 
-    flags = None if bits is None else pack_flags(bits, sequences, device)
+    flags = None if bits is None else pack_flags(bits, sequences, _HOST)
     if drawn is not None:
-        assert len(examples) == 1 and bits is None, "only a run alone draws strings"
-        flags = pack_flags(drawn, [1] * len(drawn), device)
-
-    def put(array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(device, non_blocking=True)
-
-    return Pack(
-        ids=put(ids.reshape(1, -1)),
-        positions=put(positions.reshape(1, -1)),
-        attention=pack_attention(lengths, device, is_causal=flags),
-        starts=put(starts),
-        ends=put(ends),
-        labels=put(targets),
+        assert len(examples) == 1 and bits is None and room is None, "only a run alone draws"
+        flags = pack_flags(drawn, [1] * len(drawn), _HOST)
+    made = Pack(
+        ids=torch.from_numpy(ids.reshape(1, -1)),
+        positions=torch.from_numpy(positions.reshape(1, -1)),
+        attention=pack_attention(lengths, _HOST, is_causal=flags),
+        starts=torch.from_numpy(starts),
+        ends=torch.from_numpy(ends),
+        labels=torch.from_numpy(targets),
         tokens=tokens,
         words=words,
     )
+    return made.to(device)
 
 
 def under_budget(examples: Sequence[Example], tokens: int) -> Iterator[Sequence[Example]]:

@@ -7,7 +7,7 @@ modules over the same tensors.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,9 +20,11 @@ from lmsl.checkpoint import load_checkpoint, restore, save_checkpoint
 from lmsl.config import Config
 from lmsl.linears import replace_module
 from lmsl.lora import RunParameters, stacked_layers, trainable_parameters
+from lmsl.micro_step import MicroStep
 from lmsl.optim import build_optimizer, default_lr
 from lmsl.results import Log
 from lmsl.runs import Run
+from lmsl.static_step import choose_step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,8 @@ class Stack:
         assembled: a tagger for as many runs, in their order.
         config: what they have in common.
     """
+
+    _compute: MicroStep | None
 
     def __init__(self, runs: Sequence[Run], assembled: Assembled, config: Config) -> None:
         assert len({run.progress.updates for run in runs}) == 1, "runs that are not equally far"
@@ -83,6 +87,14 @@ class Stack:
         for optimizer, state in zip(self.optimizers, states, strict=True):
             optimizer.load_state_dict(state)
 
+    def compute(self, place: Place, say: Callable[[str], None]) -> MicroStep:
+        """How micro-batches are computed: the same object as long as the runs are the same."""
+        if self._compute is None:
+            self._compute = choose_step(
+                self.tagger, self.clock, self.config, place.device, place.autocast, say
+            )
+        return self._compute
+
     def save(self) -> None:
         """Write log and checkpoint of every run."""
         for run, log, views, optimizer in zip(
@@ -92,6 +104,8 @@ class Stack:
             save_checkpoint(run.folder, run.progress, views, optimizer, run.settings)
 
     def _bind(self) -> None:
+        # What was captured belongs to parameters that are no more.
+        self._compute = None
         self.parameters = RunParameters(trainable_parameters(self.tagger), len(self.runs))
         self.optimizers = [
             build_optimizer(

@@ -15,8 +15,9 @@ import torch
 
 from lmsl.device import free_memory
 from lmsl.examples import Example
-from lmsl.loop import Task, draw_updates, total_updates, word_losses
+from lmsl.loop import Task, draw_updates, total_updates
 from lmsl.memory import kept_bytes
+from lmsl.micro_step import word_losses
 from lmsl.packing import Pack, pack, under_budget
 from lmsl.runs import Run
 from lmsl.stack import Place, Stack

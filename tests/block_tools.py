@@ -10,8 +10,8 @@ from torch import Tensor
 from lmsl.assemble import Assembled, LoRA, assemble
 from lmsl.base import Base
 from lmsl.examples import Example
-from lmsl.loop import word_losses
 from lmsl.lora import stacked_layers, trainable_parameters
+from lmsl.micro_step import word_losses
 from lmsl.packing import Pack, pack
 from tests.decoders import build
 from tests.tagger_tools import CLASSES, CPU, example

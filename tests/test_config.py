@@ -59,6 +59,7 @@ OTHER: dict[str, Any] = {
     "resident": "yes",
     "dtype": "bfloat16",
     "checkpointing": True,
+    "cuda_graphs": "on",
     "decode": "argmax",
     "select": "last",
     "patience": 2,

@@ -9,6 +9,7 @@ import torch
 
 from lmsl.config import Config
 from lmsl.loop import Task, Update, training_updates
+from lmsl.micro_step import MicroStep
 from lmsl.optim import build_optimizer
 from lmsl.packing import Pack, pack
 from lmsl.vocabulary import IGNORED_ID
@@ -40,6 +41,7 @@ def train(
     done: int = 0,
     stop: int | None = None,
     lr: float = 1e-2,
+    compute: MicroStep | None = None,
 ) -> list[Update]:
     updates = training_updates(
         built.tagger,
@@ -50,6 +52,7 @@ def train(
         optimizers=optimizers_of(built, config) if optimizers is None else optimizers,
         peak_lr=lr,
         device=CPU,
+        compute=compute,
         done=done,
     )
     return list(islice(updates, stop))

@@ -13,6 +13,7 @@
     g  compiles       a stream of random batches compiles each kernel once
     h  models         lmsl.unmask on a transformers decoder: checkpointed and compiled too
     i  benchmarks     benchmarks.attention for the rest of the time, and a short train.py with NF4
+    j  training step  replayed from a CUDA graph and eagerly: same gradients, and the time of both
 
 It needs torch, triton and transformers, no network; what else a part needs and does not find, it
 says and is skipped. Proofs mostly wait for compilers, so they run side by side, each in a process
@@ -44,7 +45,9 @@ from benchmarks.gpu_check.scope import Scope, merge
 from benchmarks.gpu_check.tools import benchmark, run_program
 from lmsl.errors import InputError
 
-LETTERS = "abcdefghi"
+LETTERS = "abcdefghij"
+# Timed, so they have the device to themselves.
+ALONE = "j"
 # Beside the proofs: compiling for the benchmarks, and the training run that belongs to them.
 WITH_BENCHMARKS = "wt"
 _PROOFS_SHARE, _MOST_PROCESSES, _LEAST_SECONDS = 0.6, 20, 8.0
@@ -117,7 +120,7 @@ def run(plan: Plan) -> int:
     record: dict[str, Any] = {"benchmark": "gpu_check", "machine": found, "toy": plan.toy}
     record["parts"] = {}
     output = plan.folder / f"gpu_check_{name}.json"
-    wanted = [letter for letter in plan.parts if letter in PARTS]
+    wanted = [letter for letter in plan.parts if letter in PARTS and letter not in ALONE]
     if "i" in plan.parts:
         wanted += WITH_BENCHMARKS
 
@@ -129,6 +132,8 @@ def run(plan: Plan) -> int:
 
     for letter, part in _side_by_side(plan, wanted):
         finish(letter, part)
+    for letter in [letter for letter in plan.parts if letter in ALONE]:
+        finish(letter, _alone(plan, letter))
     if "i" in plan.parts:
         finish("i", _benchmark(plan, plan.folder / f"attention_{name}.json"))
     print(f"written: {output}")
@@ -142,7 +147,7 @@ def _side_by_side(plan: Plan, letters: Sequence[str]) -> Iterator[tuple[str, dic
     ordered = sorted(letters, key=lambda letter: -PARTS[letter].seconds)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(processes) as pool:
         futures = {
-            pool.submit(_child, plan, letter, share, Path(folder)): letter
+            pool.submit(_child, plan, letter, share, Path(folder), plan.proofs_end): letter
             for letter in ordered
             for share in range(_shares(plan, letter))
         }
@@ -152,6 +157,13 @@ def _side_by_side(plan: Plan, letters: Sequence[str]) -> Iterator[tuple[str, dic
             shares[letter].append(future.result())
             if len(shares[letter]) == _shares(plan, letter):
                 yield letter, join(shares[letter]) | {"name": PARTS[letter].name}
+
+
+def _alone(plan: Plan, letter: str) -> dict[str, Any]:
+    """A part in a process of its own, with nothing beside it."""
+    with tempfile.TemporaryDirectory() as folder:
+        share = _child(plan, letter, 0, Path(folder), plan.ends)
+    return join([share]) | {"name": PARTS[letter].name}
 
 
 def _benchmark(plan: Plan, attention: Path) -> dict[str, Any]:
@@ -169,9 +181,9 @@ def _shares(plan: Plan, letter: str) -> int:
     return 1 if plan.toy else PARTS[letter].shares
 
 
-def _child(plan: Plan, letter: str, share: int, folder: Path) -> dict[str, Any]:
+def _child(plan: Plan, letter: str, share: int, folder: Path, ends: float) -> dict[str, Any]:
     """One share of a part in a process of its own; its record, whatever becomes of it."""
-    seconds = min(PARTS[letter].seconds, plan.proofs_end - time.monotonic())
+    seconds = min(PARTS[letter].seconds, ends - time.monotonic())
     if seconds < _LEAST_SECONDS:
         return {"status": "skipped", "reason": "no time was left", "answer": {}, "seconds": 0.0}
     path = folder / f"{letter}{share}.json"

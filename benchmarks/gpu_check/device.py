@@ -149,7 +149,7 @@ def _launches_of(scope: Scope, regime: str, batch: Batch, answer: dict[str, Any]
         "making the plan": lambda: plan_lengths(batch.lengths, scope.device),
     }
     for name, step in steps.items():
-        if (waited := _waits(scope, step)) is not None:
+        if (waited := waits(scope, step)) is not None:
             answer["faults"].append(f"{regime}, {name}: waits for the device: {waited:.200}")
     ours = (_own(forward), _own(backward))
     answer["ours"][regime] = ours
@@ -163,7 +163,7 @@ def _launches_of(scope: Scope, regime: str, batch: Batch, answer: dict[str, Any]
             answer["faults"].append(f"{regime}: {ran} kernels ran where we launch {ours}")
 
 
-def _waits(scope: Scope, step: Callable[[], object]) -> str | None:
+def waits(scope: Scope, step: Callable[[], object]) -> str | None:
     """What torch says of a step that makes the host wait, or ``None``."""
     if scope.device.type != "cuda":
         return None

@@ -28,6 +28,7 @@ from benchmarks.gpu_check.device import compiles, graphs, launches
 from benchmarks.gpu_check.model import models
 from benchmarks.gpu_check.numerics import determinism, huge, numerics
 from benchmarks.gpu_check.scope import Scope, Skipped
+from benchmarks.gpu_check.step import training_step
 from benchmarks.gpu_check.tools import memcheck, train
 from lmsl.errors import InputError
 
@@ -59,6 +60,7 @@ PARTS: dict[str, Part] = {
     "f": Part(name="launches and waiting", run=launches, seconds=90),
     "g": Part(name="compiles once", run=compiles, seconds=120),
     "h": Part(name="models", run=models, seconds=150),
+    "j": Part(name="training step", run=training_step, seconds=90),
     "w": Part(name="compile what i times", run=_warm_up, seconds=150, shares=3),
     "t": Part(name="train.py with NF4", run=train, seconds=120),
 }

@@ -1,0 +1,205 @@
+"""Part of ``benchmarks.gpu_check`` about the training step: captured against eager, both timed.
+
+A random Llama with LoRA meets a stream of random batches. Each is computed eagerly as it is,
+eagerly filled up to its room, and by replay; losses and gradients have to agree to rounding, and a
+replay has to leave the host free. Dropout is on and, drawn by the device, has to be that of the
+host. On a CPU, where nothing is captured, the step is run over the same memory once more.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.gpu_check.device import waits
+from benchmarks.gpu_check.scope import Scope
+from lmsl.assemble import LoRA, assemble
+from lmsl.base import Base
+from lmsl.config import Config
+from lmsl.dropout import DropoutClock, dropout_mask
+from lmsl.examples import Example
+from lmsl.graphs import CudaGraphs, Reruns
+from lmsl.lora import stacked_layers, trainable_parameters
+from lmsl.micro_step import EagerStep, MicroBatch, MicroStep
+from lmsl.packing import pack
+from lmsl.static_step import StaticStep, room_for, why_not_static
+
+CLASSES, VOCABULARY = 9, 256
+SENTENCES = 16
+# Of the norm of what it should be. Batches of another size are multiplied by other kernels, and
+# every layer rounds to 8 bits; that filling is seen by nobody is proven in float32, on a CPU.
+TOLERANCE = {
+    ("filled", torch.float32): 1e-4,
+    ("as it is", torch.float32): 1e-4,
+    ("filled", torch.bfloat16): 5e-2,
+    ("as it is", torch.bfloat16): 0.15,
+}
+
+
+def training_step(scope: Scope) -> dict[str, Any]:
+    """Losses and gradients of one replay after the other, what waits, and times."""
+    dtype = torch.float32 if scope.device.type == "cpu" else torch.bfloat16
+    autocast = None if dtype == torch.float32 else dtype
+    answer: dict[str, Any] = {"faults": [], "batches": 0, "bitwise_equal": 0, "worst": [0.0, ""]}
+    _same_masks(scope.device, answer)
+    config = Config(unmask=("0011",))
+    found = _assembled(scope, dtype)
+    reason = why_not_static(found.tagger, config)
+    if reason is not None:
+        answer["faults"].append(f"nothing to capture: {reason}")
+        return answer
+    eager = EagerStep(found.tagger, found.clock, config, scope.device, autocast)
+    graphs = CudaGraphs(scope.device) if scope.device.type == "cuda" else Reruns()
+    said: list[str] = []
+    step = StaticStep(eager, graphs, said.append)
+    count = 3 if scope.toy else 24
+    batches = [
+        (_batch(scope, n, filled=False), _batch(scope, n, filled=True)) for n in range(count)
+    ]
+    parameters = list(trainable_parameters(found.tagger).values())
+    for number, (plain, filled) in enumerate(batches):
+        _compare(f"batch {number}", eager, step, plain, filled, parameters, dtype, answer)
+        scope.note(answer)
+        if said:
+            answer["faults"] += said
+            return answer
+    weights = torch.ones(1, device=scope.device)
+    waited = waits(scope, lambda: step(batches[-1][1], weights))
+    if waited is not None:
+        answer["faults"].append(f"a replay waits for the device: {waited:.200}")
+    answer["eager_waits"] = waits(scope, lambda: eager(batches[-1][0], weights))
+    answer["rooms"] = len(step.rooms)
+    rounds = 1 if scope.toy else 5
+    answer["ms"] = {
+        "eager": _time(scope, eager, [plain for plain, _ in batches], rounds),
+        "replayed": _time(scope, step, [filled for _, filled in batches], rounds),
+    }
+    return answer
+
+
+def _assembled(scope: Scope, dtype: torch.dtype) -> Any:
+    """A random decoder as ``lmsl train`` puts it together, with adapters that matter."""
+    from transformers import AutoModel, LlamaConfig
+
+    torch.manual_seed(0)
+    hidden, layers, heads = (32, 4, 4) if scope.toy else (2048, 24, 16)
+    shape = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=hidden,
+        intermediate_size=hidden * 11 // 4,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads // 2,
+    )
+    with torch.device(scope.device):
+        decoder = AutoModel.from_config(shape, dtype=dtype).eval()
+    found = assemble(
+        Base(decoder=decoder, tokenizer=None, name="random", revision=None, depth=layers),
+        string="0011",
+        classes=CLASSES,
+        label_at="last",
+        lora=LoRA(rank=16, alpha=32.0, dropout=0.1, targets=("attention",)),
+        head_dropout=0.1,
+        seeds=(1,),
+        quantize="none",
+        resident="no",
+        device=scope.device,
+        dtype=dtype,
+        attention="auto",
+    )
+    for layer in stacked_layers(found.tagger.decoder).values():
+        torch.nn.init.normal_(layer.lora_B, std=0.02)
+    found.tagger.train()
+    return found
+
+
+def _batch(scope: Scope, number: int, *, filled: bool) -> MicroBatch:
+    """Sentences with the lengths of news, one or two sub-words a word; drawn anew by number."""
+    rng = np.random.default_rng(number)
+    mean = 4 if scope.toy else 14
+    examples, labels = [], []
+    for sentence in range(3 if scope.toy else SENTENCES):
+        words = 1 + min(60, int(rng.gamma(1.6, mean / 1.6)))
+        edges = 1 + np.cumsum([0, *rng.integers(1, 3, words)])
+        examples.append(
+            Example(
+                ids=rng.integers(0, VOCABULARY, edges[-1]).astype(np.int32),
+                sentence=sentence,
+                first_word=0,
+                starts=edges[:-1].astype(np.int32),
+                ends=edges[1:].astype(np.int32),
+            )
+        )
+        labels.append(rng.integers(0, CLASSES, words).tolist())
+    room = room_for([examples]) if filled else None
+    made = pack([examples], [labels], torch.device("cpu"), room=room)
+    if scope.device.type == "cuda":
+        made = made.mapped(Tensor.pin_memory)
+    return MicroBatch(
+        pack=made, room=room, step=number, token_offset=(7 * number,), word_offset=(3 * number,)
+    )
+
+
+def _compare(
+    what: str,
+    eager: EagerStep,
+    step: StaticStep,
+    plain: MicroBatch,
+    filled: MicroBatch,
+    parameters: Sequence[torch.nn.Parameter],
+    dtype: torch.dtype,
+    answer: dict[str, Any],
+) -> None:
+    weights = torch.full((1,), 1 / plain.pack.words[0], device=eager.device)
+
+    def result(compute: MicroStep, batch: MicroBatch) -> list[Tensor]:
+        for parameter in parameters:
+            parameter.grad = None
+        loss = compute(batch, weights).clone()
+        return [loss, *(p.grad.clone() for p in parameters if p.grad is not None)]
+
+    as_it_is, as_filled = result(eager, plain), result(eager, filled)
+    replayed = result(step, filled)
+    answer["batches"] += 1
+    answer["bitwise_equal"] += all(map(torch.equal, replayed, as_filled))
+    for against, expected in (("filled", as_filled), ("as it is", as_it_is)):
+        for mine, its in zip(replayed, expected, strict=True):
+            error = float((mine - its).norm() / its.norm())
+            share = error / TOLERANCE[against, dtype]
+            answer["worst"] = max(answer["worst"], [share, f"{what} {against}"])
+            # Written so that a NaN does not pass.
+            if not share <= 1:
+                answer["faults"].append(f"{what}, {against}: a replay is off by {error:.1e}")
+                return
+
+
+def _same_masks(device: torch.device, answer: dict[str, Any]) -> None:
+    """What the device draws, bit by bit, with odd sizes and numbers of more than 32 bits."""
+    clock = DropoutClock(seeds=(3, 2**64 - 1))
+    clock.set(step=2**33, token_offset=(0, 2**40), word_offset=(5, 1))
+    for features in (33, 2048):
+        shape: dict[str, Any] = {"site": 2**62 + 7, "tokens": 77, "features": features, "p": 0.1}
+        host = dropout_mask(clock, device=torch.device("cpu"), **shape)
+        if not torch.equal(dropout_mask(clock, device=device, **shape).cpu(), host):
+            answer["faults"].append(f"dropout of {features} features is not that of the host")
+
+
+def _time(
+    scope: Scope, compute: MicroStep, batches: Sequence[MicroBatch], rounds: int
+) -> dict[str, float]:
+    """Milliseconds of a micro-batch, host included, waiting for its loss as training does."""
+    weights = torch.ones(1, device=scope.device)
+    once: Callable[[MicroBatch], object] = lambda batch: compute(batch, weights).tolist()  # noqa: E731
+    for batch in batches:
+        once(batch)
+    found = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        for batch in batches:
+            once(batch)
+        found.append(1e3 * (time.perf_counter() - began) / len(batches))
+    return {"median": median(found), "lowest": min(found), "highest": max(found)}

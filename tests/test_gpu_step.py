@@ -1,0 +1,85 @@
+"""The part of the GPU proof about the training step: it passes as things are, and finds faults."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.gpu_check import __main__ as gpu_check
+from benchmarks.gpu_check.scope import Scope
+from benchmarks.gpu_check.step import training_step
+from benchmarks.gpu_check.tools import Finished
+from lmsl import dropout
+from lmsl.static_step import Captured, Gradients
+
+CPU = torch.device("cpu")
+
+
+def answer() -> dict[str, Any]:
+    return training_step(Scope(device=CPU, ends=time.monotonic() + 600, toy=True))
+
+
+def test_the_step_passes() -> None:
+    found = answer()
+    assert found["faults"] == [] and found["batches"] == 3 and found["rooms"] >= 1
+    assert 0 < found["worst"][0] < 1
+    for ms in found["ms"].values():
+        assert 0 < ms["lowest"] <= ms["median"] <= ms["highest"]
+
+
+@pytest.mark.parametrize("fault", ["labels", "place", "sums"])
+def test_what_is_not_loaded_or_kept_is_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels and dropout of an earlier batch; gradients that are replaced instead of added."""
+    load = Captured.load
+
+    def forgetful(self: Captured, *arguments: Any) -> None:
+        kept = self._pack.labels if fault == "labels" else self._place
+        before = kept.clone()
+        load(self, *arguments)
+        if hasattr(self, "replay"):
+            kept.copy_(before)
+
+    def twice(self: Gradients, objective: torch.Tensor) -> None:
+        found = torch.autograd.grad(objective, self._parameters)
+        torch._foreach_add_(self._sums, found, alpha=2)
+
+    if fault == "sums":
+        monkeypatch.setattr(Gradients, "add", twice)
+    else:
+        monkeypatch.setattr(Captured, "load", forgetful)
+    found = answer()
+    # The first batch of a room meets memory that was loaded for itself.
+    assert any("a replay is off by" in one for one in found["faults"])
+
+
+def test_masks_of_another_step_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = dropout.dropout_mask
+
+    def later_each_time(clock: Any, **settings: Any) -> torch.Tensor:
+        clock.step += 1
+        return honest(clock, **settings)
+
+    monkeypatch.setattr("benchmarks.gpu_check.step.dropout_mask", later_each_time)
+    assert "dropout of 33 features is not that of the host" in answer()["faults"]
+
+
+def test_what_is_timed_runs_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    running: list[str] = []
+    beside: dict[str, list[str]] = {}
+
+    def child(command: list[str], **others: Any) -> Finished:
+        letter = command[command.index("benchmarks.gpu_check.part") + 1]
+        running.append(letter)
+        beside[letter] = [*running]
+        time.sleep(0.2)
+        record = Path(command[command.index("--record") + 1])
+        record.write_text('{"status": "passed", "reason": null, "answer": {}}')
+        running.remove(letter)
+        return Finished(status=0, output="")
+
+    monkeypatch.setattr(gpu_check, "run_program", child)
+    arguments = ["--device", "cpu", "--toy", "--parts", "a,b,j", "--out", str(tmp_path)]
+    assert gpu_check.main(arguments) == 0
+    assert beside["j"] == ["j"] and set(beside) == {"a", "b", "j"}

@@ -36,15 +36,17 @@ from lmsl.lora import RunParameters, stacked_layers, trainable_parameters
 from lmsl.optim import build_optimizer, default_lr
 from lmsl.runs import Run
 from lmsl.stack import Place, assemble_runs
+from lmsl.static_step import choose_step
 from lmsl.vocabulary import label_vocabulary
 
-SDPA = "ours, NF4 resident, sdpa"
+SDPA, GRAPHS = "ours, NF4 resident, sdpa", "ours, NF4 resident, CUDA graphs"
 OURS: dict[str, dict[str, Any]] = {
     "ours, NF4 resident": {"resident": "yes"},
     "ours, NF4": {"resident": "no"},
     # What single parts are worth: the same without them.
     "ours, NF4 resident, plain block": {"resident": "yes", "block": "plain"},
     SDPA: {"resident": "yes", "attention": "sdpa"},
+    GRAPHS: {"resident": "yes", "cuda_graphs": "on"},
 }
 BASELINE = "peer, NF4"
 PEERS: dict[str, tuple[Style, Literal["nf4", "none"]]] = {
@@ -152,6 +154,9 @@ def our_updates(ours: Assembled, work: Work, *, train: bool) -> Iterator[Update]
         peak_lr=default_lr(ours.tagger.head.hidden),
         device=work.place.device,
         autocast=work.place.autocast,
+        compute=choose_step(
+            ours.tagger, ours.clock, work.config, work.place.device, work.place.autocast, print
+        ),
     )
 
 
@@ -161,7 +166,13 @@ def offered(work: Work) -> dict[str, str | None]:
     kernel = None if cuda else "ours and sdpa are the same on a CPU"
     released = None if cuda else "gradient checkpointing saves memory that nobody lacks here"
     flat = None if is_flash_attn_2_available() else "needs the package flash-attn and a GPU"
-    reasons = {SDPA: kernel, "peer, released recipe": released, "peer, end to end": flat}
+    graphs = None if cuda else "the device is no GPU"
+    reasons = {
+        SDPA: kernel,
+        GRAPHS: graphs,
+        "peer, released recipe": released,
+        "peer, end to end": flat,
+    }
     return {name: reasons.get(name) for name in (*OURS, *PEERS)}
 
 

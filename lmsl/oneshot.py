@@ -16,9 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from lmsl.bits import layer_bits
 from lmsl.config import Config
 from lmsl.console import Console
+from lmsl.counts import Entities, sentence_counts
 from lmsl.errors import InputError
 from lmsl.fit import fit
 from lmsl.loop import total_updates
@@ -27,6 +30,7 @@ from lmsl.oneshot_files import (
     FOLDER,
     SHORT,
     begin,
+    below_line,
     check_folder,
     read_result,
     write_result,
@@ -34,6 +38,7 @@ from lmsl.oneshot_files import (
 from lmsl.oneshot_right import RightContext, probe_bits, right_context
 from lmsl.oneshot_short import forget, short_grid
 from lmsl.run_directory import making, writing
+from lmsl.rungs import surely_below_best
 from lmsl.runs import Run, find_progress
 from lmsl.session import Session
 from lmsl.stack import alone
@@ -117,10 +122,10 @@ def predict(session: Session, run: Run) -> dict[str, Any]:
         with writing(run.folder):
             begin(run.folder)
     _train(session, run)
-    scores, right, seconds = _scores(session, run)
+    scores, below, right, seconds = _scores(session, run)
     # The next stack needs the memory.
     session.stack, run.progress.kept_weights = None, {}
-    document = _document(session, run, scores, right, seconds)
+    document = _document(session, run, scores, below, right, seconds)
     with writing(run.folder):
         write_result(run, document)
     return document
@@ -158,8 +163,9 @@ def _train(session: Session, run: Run) -> None:
         fit(stack, session.task, session.data, session.place, session.console, until=last)
 
 
-def _scores(session: Session, run: Run) -> tuple[list[float], RightContext, float]:
-    """Dev scores of the candidates under the selected weights, and the seconds it took."""
+def _scores(session: Session, run: Run) -> tuple[list[float], list[str], RightContext, float]:
+    """Dev scores of the candidates under the selected weights, which of them are surely below the
+    best, the right context, and the seconds it took."""
     began = time.monotonic()
     data, place, base = session.data, session.place, session.base
     tagger = alone(run, base, len(data.splits.labels), place).tagger
@@ -181,13 +187,21 @@ def _scores(session: Session, run: Run) -> tuple[list[float], RightContext, floa
     by_bits = dict(zip(scored, (float(one.metrics[name]) for one in found), strict=True))
     scores = [by_bits[own] for own in asked]
     right = right_context(bits, scores[len(bits) :])
-    return scores[: len(bits)], right, time.monotonic() - began
+    tags = {own: [d.tags for d in one.decoded] for own, one in zip(scored, found, strict=True)}
+    entities, sentences = Entities(plain=data.splits.labels.plain), data.splits.dev.sentences
+    counts = {
+        string: [torch.from_numpy(sentence_counts(sentences, tags[tuple(own)], entities))]
+        for string, own in zip(run.candidates, bits, strict=True)
+    }
+    below = surely_below_best(counts, seed=run.seed)
+    return scores[: len(bits)], below, right, time.monotonic() - began
 
 
 def _document(
     session: Session,
     run: Run,
     scores: Sequence[float],
+    below: Sequence[str],
     right: RightContext,
     seconds: float,
 ) -> dict[str, Any]:
@@ -195,7 +209,7 @@ def _document(
     rows: list[dict[str, Any]] = []
     depth = session.base.depth
     for string, score in zip(run.candidates, scores, strict=True):
-        row = {"unmask": string, "dev": score}
+        row = {"unmask": string, "dev": score, "below_best": string in below}
         row["right_context"] = right.predicted(layer_bits(string, depth))
         rows.append(row)
     ranked = sorted(rows, key=lambda row: row["dev"], reverse=True)
@@ -226,6 +240,8 @@ def _say(document: dict[str, Any], best: Sequence[str], console: Console) -> Non
     scores = {row["unmask"]: 100 * row["dev"] for row in document["candidates"]}
     console.say(f"one-shot dev {metric}, best first; chosen: {' '.join(best) or 'none'}")
     console.say("  " + ", ".join(f"{s} {scores[s]:.2f}" for s in document["ranking"]))
+    if line := below_line(document):
+        console.say(f"  {line}")
     right, share = document["right_context"], document["share_of_grid"]
     console.say(
         f"  right context is worth {100 * right['dependency']:.2f} points to it; it took "

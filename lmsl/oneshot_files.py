@@ -60,6 +60,18 @@ def write_result(run: Run, document: Mapping[str, Any]) -> None:
     remove_checkpoint(run.folder)
 
 
+def below_line(document: Mapping[str, Any]) -> str | None:
+    """Whether the order of the strings is more than chance, for people; None where an older
+    version did not look."""
+    rows = document["candidates"]
+    if any("below_best" not in row for row in rows):
+        return None
+    below = sum(row["below_best"] for row in rows)
+    if not below:
+        return "no string is surely below the best: this order may be chance alone"
+    return f"{below} of the {len(rows) - 1} other strings are surely below the best"
+
+
 def read_result(folder: Path) -> dict[str, Any] | None:
     """What ``oneshot.json`` says; None where there is none.
 

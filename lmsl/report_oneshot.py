@@ -12,7 +12,7 @@ import numpy as np
 from lmsl.errors import InputError
 from lmsl.metrics import metric_name
 from lmsl.oneshot_compare import TOP, predictions, split_half, verdict
-from lmsl.oneshot_files import FOLDER, RESULT, read_result
+from lmsl.oneshot_files import FOLDER, RESULT, below_line, read_result
 from lmsl.report_figures import Line, PlaneChart
 from lmsl.report_lines import tone
 from lmsl.statistics import RANKS_SEED, Analysis
@@ -104,6 +104,8 @@ def _rows(
 def _notes(analysis: Analysis, document: dict[str, Any], places: list[int]) -> tuple[str, ...]:
     truth, candidates = _truth(analysis, places), len(document["ranking"])
     notes = []
+    if line := below_line(document):
+        notes.append(f"In the one-shot {line}.")
     if len(places) < candidates:
         notes.append(
             f"Of {candidates} strings {len(places)} were trained. The figures hold among these: "

@@ -68,6 +68,26 @@ def losers(counts: Mapping[str, Sequence[Tensor]], *, seed: int) -> dict[str, Dr
     return dropped
 
 
+def surely_below_best(counts: Mapping[str, Sequence[Tensor]], *, seed: int) -> list[str]:
+    """The strings that the best one is above beyond chance; none of them, where ranks are noise.
+
+    The best is the best by luck too, so the intervals hold for all pairs of strings together.
+
+    Args:
+        counts: as for ``losers``.
+        seed: of the draws.
+    """
+    scores = {string: mean_score(own) for string, own in counts.items()}
+    best = max(scores, key=scores.__getitem__)
+    pairs = len(counts) * (len(counts) - 1) // 2
+
+    def above(string: str) -> bool:
+        own, other = counts[best], counts[string]
+        return difference_interval(own, other, seed=seed, comparisons=pairs)[0] > 0
+
+    return [string for string in counts if string != best and above(string)]
+
+
 def difference_interval(
     one: Sequence[Tensor], other: Sequence[Tensor], *, seed: int, comparisons: int = 1
 ) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from lmsl import stack
 from lmsl.cli import main
 from lmsl.config import Config
 from lmsl.oneshot import oneshot_run
+from lmsl.oneshot_files import below_line
 from tests.small_runs import SHORT, metrics_of, refused, write_data
 
 THREE = ("0000", "0011", "1111")
@@ -54,6 +55,9 @@ class TestCommand:
         }
         rows = {row["unmask"]: row for row in document["candidates"]}
         assert tuple(rows) == THREE and set(document["ranking"]) == set(THREE)
+        # Six updates teach nothing, and ranks of nothing are chance.
+        assert not any(row["below_best"] for row in rows.values())
+        assert "may be chance alone" in (below_line(document) or "")
         scores = [rows[string]["dev"] for string in document["ranking"]]
         assert scores == sorted(scores, reverse=True)
         assert document["updates"] == 6 and document["share_of_grid"] == pytest.approx(1 / 3)

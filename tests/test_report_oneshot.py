@@ -128,3 +128,14 @@ def test_a_broken_file_is_named(
     document = json.loads(path.read_text(encoding="utf-8"))
     path.write_text("{" if change is None else json.dumps(document | change), encoding="utf-8")
     refused(capsys, ["report", str(folder)], "oneshot.json: ", expected)
+
+
+def test_an_order_that_may_be_chance_is_called_so(tmp_path: Path) -> None:
+    folder = top(tmp_path / "s", 3)
+    path = folder / "oneshot" / "oneshot.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    for below, expected in (((), "chance alone"), (("0000",), "1 of the 4 other strings")):
+        for row in document["candidates"]:
+            row["below_best"] = row["unmask"] in below
+        path.write_text(json.dumps(document), encoding="utf-8")
+        assert any(expected in note for note in found(analyse(folder)).notes)

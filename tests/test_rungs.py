@@ -11,7 +11,7 @@ from torch import Tensor
 from lmsl.counts import Entities, rate, sentence_counts
 from lmsl.labels import IGNORED
 from lmsl.metrics import score
-from lmsl.rungs import difference_interval, losers, mean_score
+from lmsl.rungs import difference_interval, losers, mean_score, surely_below_best
 from lmsl.sentence import Sentence
 from lmsl.synthetic import generate
 
@@ -65,6 +65,14 @@ def test_pairs_are_kept_together() -> None:
     low, _ = difference_interval([one], [other], seed=0)
     assert low > 0
     assert difference_interval([one], [drawn(0.57, 9)], seed=0)[0] < 0, "unpaired it is not"
+
+
+def test_who_is_surely_below_the_best() -> None:
+    rates = {"0000": 0.2, "0011": 0.9, "0101": 0.88, "1111": 0.5}
+    counts = {name: [drawn(rate, place)] for place, (name, rate) in enumerate(rates.items())}
+    assert surely_below_best(counts, seed=0) == ["0000", "1111"]
+    alike = {f"{value:04b}": [drawn(0.4, value)] for value in range(16)}
+    assert surely_below_best(alike, seed=0) == [], "equal strings differ by chance alone"
 
 
 def test_the_worse_half_goes_where_it_is_worse_beyond_chance() -> None:

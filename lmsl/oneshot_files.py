@@ -84,8 +84,9 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found = {row["unmask"]: float(row["dev"]) for row in document["candidates"]}
-        if set(document["ranking"]) != set(found):
-            raise InputError(f"{path}: ranking and candidates name different strings")
+        ranked = set(document["ranking"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: expected the result of a one-shot: {error!r:.150}") from error
+    if ranked != set(found):
+        raise InputError(f"{path}: ranking and candidates name different strings")
     return document

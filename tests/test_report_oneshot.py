@@ -110,7 +110,7 @@ def test_a_sweep_without_one_says_nothing_of_it(tmp_path: Path) -> None:
     ("change", "expected"),
     [
         ({"metric": "accuracy"}, "expected scores in f1, as its runs have, got 'accuracy'"),
-        ({"ranking": ["0000"]}, "name different strings"),
+        ({"ranking": ["0000"]}, "ranking and candidates name different strings"),
         ({"share_of_grid": {}}, "expected the result of a one-shot: KeyError('updates')"),
         ({"candidates": [{"unmask": "0000"}]}, "expected the result of a one-shot"),
         (None, "expected the result of a one-shot"),
@@ -127,7 +127,8 @@ def test_a_broken_file_is_named(
     path = folder / "oneshot" / "oneshot.json"
     document = json.loads(path.read_text(encoding="utf-8"))
     path.write_text("{" if change is None else json.dumps(document | change), encoding="utf-8")
-    refused(capsys, ["report", str(folder)], "oneshot.json: ", expected)
+    # What is wrong comes right behind the file, however long its path is.
+    refused(capsys, ["report", str(folder)], f"oneshot.json: {expected}")
 
 
 def test_an_order_that_may_be_chance_is_called_so(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lmsl_kernels import attention, explain, plan_pack
 from lmsl_kernels.api import why_not
+from lmsl_kernels.tuning import architecture
 from tests.small_runs import fresh_process
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -73,6 +74,29 @@ def test_a_gpu_without_tiles(monkeypatch, capability, tables, reason):
         with pytest.raises(ValueError, match="'sdpa' can: ") as error:
             attention(q, q, q, is_causal=True, cu_seqlens=starts, max_seqlen=5, impl="triton")
     assert str(error.value).endswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("capability", "name"),
+    [
+        ((8, 0), "sm_80"),
+        ((8, 6), "sm_86"),
+        ((8, 7), "sm_86"),
+        ((8, 9), "sm_89"),
+        ((9, 0), "sm_90"),
+        ((10, 0), "sm_100"),
+        ((10, 3), "sm_100"),
+        ((12, 0), "sm_120"),
+        ((12, 1), "sm_120"),
+    ],
+)
+def test_every_gpu_from_ampere_on_has_tiles(monkeypatch, capability, name):
+    monkeypatch.setattr("lmsl_kernels.tuning._capability", lambda index: capability)
+    assert architecture(torch.device("cuda", 0)) == name
+    with FakeTensorMode():
+        for size in (8, 64, 96, 128):
+            q = _rows(size=size, dtype=torch.float16, device="cuda")
+            assert explain(q) == "attention by triton"
 
 
 @on_cpu

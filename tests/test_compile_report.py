@@ -114,6 +114,8 @@ def test_a_sample_compiles_to_what_the_record_says() -> None:
     if record_path(triton.__version__).is_file():
         assert record_path(triton.__version__).name in lines[0]
     assert len([line for line in lines if "sm_90 single_backward 128" in line]) >= 2
+    for name in TABLES:
+        assert len([line for line in lines if f" {name} " in line]) >= 2, name
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -4,9 +4,11 @@ import os
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lmsl_kernels import attention, explain, plan_pack
 from lmsl_kernels.api import why_not
+from lmsl_kernels.tuning import architecture
 from tests.small_runs import fresh_process
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -36,7 +38,7 @@ REFUSED = {
 def test_refused(tensor, arguments, words):
     with pytest.raises(ValueError, match=words) as error:
         _call(_rows(**tensor), **arguments)
-    assert str(error.value).startswith("impl='triton' cannot serve this call: ")
+    assert str(error.value).startswith("impl='triton' cannot serve this call, but 'sdpa' can: ")
     assert "\n" not in str(error.value)
 
 
@@ -47,6 +49,54 @@ def test_a_head_dim_that_was_not_tuned(monkeypatch):
         _call(_rows(size=48))
     assert _call(_rows(size=128)).shape == (5, 2, 128)
     assert "no tiles for head dim 32" in why_not("triton", _rows(), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("capability", "tables", "reason"),
+    [
+        ((7, 5), "all", "it needs compute capability 8.0 or later, got 7.5"),
+        ((8, 6), "none", "this version has no table for sm_86"),
+        ((8, 6), "head dim 128", "this version's table for sm_86 has no tiles for head dim 64"),
+    ],
+)
+def test_a_gpu_without_tiles(monkeypatch, capability, tables, reason):
+    """Attention goes to sdpa there, ``explain`` says why, and so does who is asked for triton."""
+    monkeypatch.setattr("lmsl_kernels.tuning._capability", lambda index: capability)
+    if tables == "none":
+        monkeypatch.setattr("lmsl_kernels.tuning.has_table", lambda name: False)
+    if tables == "head dim 128":
+        monkeypatch.setattr("lmsl_kernels.launch.head_dims_of", lambda table: (128,))
+    # Tensors that are on a GPU as far as anybody can tell.
+    with FakeTensorMode():
+        q = _rows(size=64, dtype=torch.float16, device="cuda")
+        assert explain(q) == f"attention by sdpa; not by triton: {reason}"
+        starts = torch.zeros(2, dtype=torch.int32, device="cuda")
+        with pytest.raises(ValueError, match="'sdpa' can: ") as error:
+            attention(q, q, q, is_causal=True, cu_seqlens=starts, max_seqlen=5, impl="triton")
+    assert str(error.value).endswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("capability", "name"),
+    [
+        ((8, 0), "sm_80"),
+        ((8, 6), "sm_86"),
+        ((8, 7), "sm_86"),
+        ((8, 9), "sm_89"),
+        ((9, 0), "sm_90"),
+        ((10, 0), "sm_100"),
+        ((10, 3), "sm_100"),
+        ((12, 0), "sm_120"),
+        ((12, 1), "sm_120"),
+    ],
+)
+def test_every_gpu_from_ampere_on_has_tiles(monkeypatch, capability, name):
+    monkeypatch.setattr("lmsl_kernels.tuning._capability", lambda index: capability)
+    assert architecture(torch.device("cuda", 0)) == name
+    with FakeTensorMode():
+        for size in (8, 64, 96, 128):
+            q = _rows(size=size, dtype=torch.float16, device="cuda")
+            assert explain(q) == "attention by triton"
 
 
 @on_cpu
@@ -107,6 +157,6 @@ def test_outside_of_tests_there_is_no_interpreter(monkeypatch):
     assert fresh_process(ALONE).splitlines() == [
         f"attention by sdpa; not by triton: {reason}",
         "torch.Size([2, 5, 2, 8])",
-        f"impl='triton' cannot serve this call: {reason}",
+        f"impl='triton' cannot serve this call, but 'sdpa' can: {reason}",
     ]
     assert "TRITON_INTERPRET" not in os.environ

@@ -17,6 +17,7 @@ import random
 import sys
 import time
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 # Only for a clone that is not installed: `kernels` holds nothing but the package lmsl_kernels.
@@ -88,12 +89,16 @@ def headline_cases() -> list[Case]:
 
 
 def sample_cases(cases: Sequence[Case], number: int, seed: int) -> list[Case]:
-    """The headline cases among them, and others at random."""
+    """The headline cases among them, and others at random, of every architecture in turn."""
     wanted = {case.name for case in headline_cases()}
     first = [case for case in cases if case.name in wanted][:number]
     others = [case for case in cases if case.name not in wanted]
-    drawn = random.Random(seed).sample(others, min(number - len(first), len(others)))
-    return [*first, *drawn]
+    drawn: dict[str, list[Case]] = {}
+    for case in random.Random(seed).sample(others, len(others)):
+        drawn.setdefault(case.architecture, []).append(case)
+    turns = zip_longest(*(drawn[name] for name in sorted(drawn)))
+    rest = [case for turn in turns for case in turn if case is not None]
+    return [*first, *rest[: number - len(first)]]
 
 
 def check_records(paths: Sequence[Path]) -> int:
@@ -130,8 +135,8 @@ def recompile(number: int, seed: int, compiler: Compiler) -> int:
     against = path.name if record else "nothing: there is no record of this version"
     print(f"triton {compiler.version}, against {against}")
     bad = 0
-    for case in sample_cases(scope, number, seed):
-        found = compiler.compile(case)
+    cases = sample_cases(scope, number, seed)
+    for case, found in zip(cases, compiler.compile_all(cases), strict=True):
         fault = fault_of(case, found)
         recorded = record.result(case) if record else None
         if fault is None and recorded not in (None, found):

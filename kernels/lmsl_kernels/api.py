@@ -102,7 +102,7 @@ def _choose(impl: str | None, q: Tensor, scale: float) -> str:
         raise ValueError(f"impl must be one of {IMPLEMENTATIONS} or None, got {impl!r}")
     reason = why_not(impl, q, scale)
     if reason is not None:
-        raise ValueError(f"impl={impl!r} cannot serve this call: {reason}")
+        raise ValueError(f"impl={impl!r} cannot serve this call, but 'sdpa' can: {reason}")
     return impl
 
 

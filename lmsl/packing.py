@@ -114,22 +114,17 @@ def pack(
     """
     tokens = tuple(sum(len(example.ids) for example in own) for own in examples)
     words = tuple(sum(len(example.starts) for example in own) for own in examples)
-    capacity, words_capacity = max(tokens), max(words)
     longest = max((len(example.ids) for own in examples for example in own), default=1)
-    if room is not None:
-        assert capacity <= room.tokens and words_capacity <= room.words, "a pack beyond its room"
-        assert longest <= room.longest, "a sequence beyond its room"
-        capacity, words_capacity, longest = room.tokens, room.words, room.longest
+    size = room or Room(tokens=max(tokens), words=max(words), sequences=0, longest=longest)
+    assert max(tokens) <= size.tokens and max(words) <= size.words, "a pack beyond its room"
+    assert longest <= size.longest, "a sequence beyond its room"
 
-    ids = np.zeros((len(examples), capacity), dtype=np.int64)
-    starts = np.zeros((len(examples), words_capacity), dtype=np.int64)
+    ids = np.zeros((len(examples), size.tokens), dtype=np.int64)
+    starts = np.zeros((len(examples), size.words), dtype=np.int64)
     ends = np.ones_like(starts)
     targets = np.full_like(starts, IGNORED_ID)
-    lengths: list[int] = []
-    sequences: list[int] = []
     for run, own in enumerate(examples):
-        sizes = [len(example.ids) for example in own]
-        firsts = np.cumsum([0, *sizes])
+        firsts = np.cumsum([0, *(len(example.ids) for example in own)])
         if own:
             ids[run, : tokens[run]] = np.concatenate([example.ids for example in own])
             starts[run, : words[run]] = _joined([e.starts for e in own], firsts)
@@ -138,26 +133,17 @@ def pack(
             targets[run, : words[run]] = [
                 label for example in own for label in _labels_of(example, labels[run])
             ]
-        sizes += _filling(capacity - tokens[run], longest)
-        sequences.append(len(sizes))
-        lengths += sizes
-    if room is not None:
-        empty = room.sequences - len(lengths)
-        assert empty >= 0, "more sequences than their room"
-        lengths += [0] * empty
-        sequences[-1] += empty
-    positions = np.concatenate(
-        [np.arange(length) for length in lengths] or [np.zeros(0, np.int64)]
-    )
+    lengths = _sequence_lengths(examples, tokens, size)
+    every = [length for own in lengths for length in own]
 
-    flags = None if bits is None else pack_flags(bits, sequences, _HOST)
+    flags = None if bits is None else pack_flags(bits, [len(own) for own in lengths], _HOST)
     if drawn is not None:
         assert len(examples) == 1 and bits is None and room is None, "only a run alone draws"
         flags = pack_flags(drawn, [1] * len(drawn), _HOST)
     made = Pack(
         ids=torch.from_numpy(ids.reshape(1, -1)),
-        positions=torch.from_numpy(positions.reshape(1, -1)),
-        attention=pack_attention(lengths, _HOST, is_causal=flags),
+        positions=torch.from_numpy(_positions(every).reshape(1, -1)),
+        attention=pack_attention(every, _HOST, is_causal=flags),
         starts=torch.from_numpy(starts),
         ends=torch.from_numpy(ends),
         labels=torch.from_numpy(targets),
@@ -186,6 +172,26 @@ def _joined(arrays: list[np.ndarray], shifts: np.ndarray) -> np.ndarray:
 def _labels_of(example: Example, labels: Sequence[Sequence[int]]) -> Sequence[int]:
     first = example.first_word
     return labels[example.sentence][first : first + len(example.starts)]
+
+
+def _sequence_lengths(
+    examples: Sequence[Sequence[Example]], tokens: Sequence[int], size: Room
+) -> list[list[int]]:
+    """The lengths of all sequences of each run: its examples, filling, and empty ones behind the
+    last run where the room has more."""
+    lengths = [
+        [*(len(example.ids) for example in own), *_filling(size.tokens - real, size.longest)]
+        for own, real in zip(examples, tokens, strict=True)
+    ]
+    empty = size.sequences - sum(map(len, lengths))
+    assert empty >= 0 or size.sequences == 0, "more sequences than their room"
+    lengths[-1] += [0] * empty
+    return lengths
+
+
+def _positions(lengths: Sequence[int]) -> np.ndarray:
+    """From 0 in every sequence."""
+    return np.concatenate([np.arange(length) for length in lengths] or [np.zeros(0, np.int64)])
 
 
 def _filling(tokens: int, longest: int) -> list[int]:

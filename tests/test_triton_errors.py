@@ -94,7 +94,7 @@ def test_every_gpu_from_ampere_on_has_tiles(monkeypatch, capability, name):
     monkeypatch.setattr("lmsl_kernels.tuning._capability", lambda index: capability)
     assert architecture(torch.device("cuda", 0)) == name
     with FakeTensorMode():
-        for size in (8, 64, 96, 128):
+        for size in (8, 64, 96, 128, 256):
             q = _rows(size=size, dtype=torch.float16, device="cuda")
             assert explain(q) == "attention by triton"
 

@@ -8,7 +8,7 @@ Offline: of each entry's candidates, in order of preference, the first that comp
 architecture without spilled registers and within shared memory, for both masks, with and without
 window and softcap, in bfloat16, in the installed Triton and in every other that is named. Where a
 better candidate fails with window and softcap alone, it gets an entry for plain calls.
-``--screen`` compiles only the hardest of these variants. Measured: of those that compile the
+``--screen`` compiles only the two hardest of these variants. Measured: of those that compile the
 fastest, behind a correctness gate (``measured``).
 
 What the compiler found is kept in ``build/compiled``: a second run compiles what changed.
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--screen",
         action="store_true",
-        help="compile only the hardest variant of each candidate (benchmarks.compile_report "
+        help="compile only the hardest variants of each candidate (benchmarks.compile_report "
         "compiles the others of what is chosen)",
     )
     parser.add_argument(

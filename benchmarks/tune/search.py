@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from benchmarks.compile_report.cases import Case, required_cases
+from benchmarks.compile_report.cases import Case, hardest_cases, required_cases
 from benchmarks.compile_report.pool import Compiler
 from benchmarks.tune.candidates import (
     COMMON,
@@ -30,7 +30,7 @@ class Search:
     architecture: str
     compilers: Sequence[Compiler]
     screen: bool = False
-    """Compile the hardest variant of a candidate alone."""
+    """Compile the hardest variants of a candidate alone."""
     models: tuple[Tiles, ...] = ()
     """Entries of another architecture's table, which are tried first."""
     failed_in_turns: set[Tiles] = field(default_factory=set)
@@ -39,8 +39,7 @@ class Search:
 
     def rejection(self, entry: Tiles) -> str | None:
         """Why an entry must not be in the table, or ``None``."""
-        required = required_cases(entry)
-        for variant, group in required[:1] if self.screen else required:
+        for variant, group in hardest_cases(entry) if self.screen else required_cases(entry):
             case = Case(architecture=self.architecture, entry=entry, variant=variant, group=group)
             for compiler in self.compilers:
                 fault = compiler.compile(case).fault(
@@ -71,8 +70,8 @@ class Search:
         first = [entry for entry in known if entry in options]
         behind = options[options.index(first[0]) :] if first else options
         options = list(dict.fromkeys((*first, *behind)))
-        # Elsewhere what fails with window and softcap mostly fails without.
-        plain_too = key.head_dim in COMMON and self.architecture in LARGE
+        # In regime S elsewhere what fails with window and softcap mostly fails without.
+        plain_too = key.kernel in TILED or (key.head_dim in COMMON and self.architecture in LARGE)
         return choose(options, self.fits, plain_too=plain_too)
 
     def serve_single(self, head_dim: int) -> list[Tiles]:

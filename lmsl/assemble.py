@@ -4,11 +4,12 @@ begins and for one that is loaded, so that neither can differ from the other.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers import PreTrainedModel
 
+from lmsl.attention import who_serves
 from lmsl.base import Base
 from lmsl.bits import layer_bits
 from lmsl.block_fit import Choice, choose_block
@@ -104,6 +105,8 @@ def assemble(
         clock=clock,
     ).to(device)
     notes.append(_measured(decoder, bits, attention, "strings" if mixed else "runs"))
+    if attention == "auto":
+        notes.append(who_serves(_head_dim(decoder.config.get_text_config()), device, dtype))
     fast, chosen = choose_block(decoder, block, bits, checkpointing=checkpointing)
     notes.append(chosen)
     if checkpointing and fast is None:
@@ -118,6 +121,12 @@ def assemble(
     )
     settled = replace(lora, targets=targets)
     return Assembled(tagger=tagger, clock=clock, lora=settled, notes=tuple(notes))
+
+
+def _head_dim(config: Any) -> int:
+    """Features of a head, which some families leave to be worked out."""
+    given = getattr(config, "head_dim", None)
+    return int(given or config.hidden_size // config.num_attention_heads)
 
 
 def _recompute_activations(decoder: PreTrainedModel) -> None:

@@ -22,7 +22,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 from lmsl.errors import InputError
 from lmsl.padding import Padding, unpad
-from lmsl_kernels import PackPlan, attention
+from lmsl_kernels import PackPlan, attention, explain
 from lmsl_kernels.plan import plan_lengths
 
 NAME = "lmsl"
@@ -297,3 +297,8 @@ def _own_window(module: nn.Module) -> int | None:
 def _name(module: nn.Module) -> str:
     layer = getattr(module, "layer_idx", None)
     return type(module).__name__ + ("" if layer is None else f" of layer {layer}")
+
+
+def who_serves(head_dim: int, device: torch.device, dtype: torch.dtype) -> str:
+    """Who computes attention where nobody is named, and why not those before, for people."""
+    return explain(torch.empty(1, 1, head_dim, device=device, dtype=dtype))

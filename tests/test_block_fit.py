@@ -117,3 +117,23 @@ def test_a_loaded_run_computes_with_the_forward_it_was_scored_with(tmp_path: Pat
         labeler = Labeler.load(run, "cpu")
         assert labeler.info.block == ("own" if own else "plain")
         assert (labeler.tagger.block is not None) == own
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_who_computes_attention_is_said_where_nobody_was_named(family: str) -> None:
+    lora = replace(SETTINGS["lora"], targets=("query-value",))
+    changes = (
+        {"attn_pdrop": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0} if family == "gpt2" else {}
+    )
+    said = {
+        attention: [
+            note
+            for note in assembled(
+                family, "auto", lora=lora, changes=changes, attention=attention
+            ).notes
+            if note.startswith("attention")
+        ]
+        for attention in ("auto", "sdpa")
+    }
+    assert said["sdpa"] == [] and len(said["auto"]) == 1
+    assert said["auto"][0].startswith("attention by sdpa; not by triton: ")

@@ -75,6 +75,12 @@ def interleave(
     return timings
 
 
+def wait(device: torch.device) -> None:
+    """Until a device has done what it was given; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def summary(timing: Timing, baseline: Timing, steps: int, unit: str = "tokens") -> dict[str, Any]:
     """The figures of one contender, and its speed against ``baseline`` round by round."""
     ratios = [a / b for a, b in zip(timing.rates, baseline.rates, strict=True)]

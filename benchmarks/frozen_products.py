@@ -16,13 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.common import wait
 from lmsl.fused_frozen import FrozenGroup
 from lmsl.fused_linear import frozen_part
 from lmsl.model import Tagger
 from lmsl.quantize import NF4Linear
 from lmsl.stack import Place
-
-CPU_PLACE = Place(device=torch.device("cpu"), dtype=torch.float32)
 
 
 class FrozenProducts:
@@ -33,7 +32,7 @@ class FrozenProducts:
         place: where and in what it computes.
     """
 
-    def __init__(self, tagger: Tagger, place: Place = CPU_PLACE) -> None:
+    def __init__(self, tagger: Tagger, place: Place) -> None:
         assert tagger.block is not None, "only layers that the own forward knows are taken apart"
         decoder: Any = tagger.decoder
         groups = [_groups(layer) for layer in decoder.layers]
@@ -48,13 +47,13 @@ class FrozenProducts:
             self._rows(rows, one.weight(self._place.dtype).shape[1]) for one in self._forward
         ]
         grads = [self._rows(rows, sum(one.sizes)) for one in self._back]
-        _wait(self._place.device)
+        wait(self._place.device)
         wall, processor = time.perf_counter(), time.process_time()
         for one, states in zip(self._forward, inputs, strict=True):
             one.product(states)
         for one, grad in zip(self._back, grads, strict=True):
             one.back(grad)
-        _wait(self._place.device)
+        wait(self._place.device)
         return time.perf_counter() - wall, time.process_time() - processor
 
     def _rows(self, count: int, features: int) -> Tensor:
@@ -68,18 +67,13 @@ def dequantisation_seconds(tagger: Tagger) -> float:
         return 0.0
     device, times = layers[0].packed.device, []
     for _ in range(3):
-        _wait(device)
+        wait(device)
         began = time.perf_counter()
         for layer in layers:
             layer.dequantize()
-        _wait(device)
+        wait(device)
         times.append(time.perf_counter() - began)
     return min(times)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _groups(layer: Any) -> list[FrozenGroup]:

@@ -1,4 +1,4 @@
-"""What the benchmarks on labelled sentences share: the data, and a quiet transformers."""
+"""What the benchmarks on labelled sentences share: data, a place, and a quiet transformers."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,9 @@ from benchmarks.common import REPOSITORY
 from lmsl import synthetic
 from lmsl.data import Dataset, read
 from lmsl.errors import InputError
+from lmsl.stack import Place
 
+CPU_PLACE = Place(device=torch.device("cpu"), dtype=torch.float32)
 SYNTHETIC = "synthetic"
 CONLL2000 = REPOSITORY.parent / "shared" / "data" / "conll2000"
 

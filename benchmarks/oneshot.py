@@ -31,7 +31,7 @@ import numpy as np
 import tyro
 
 from benchmarks.common import RESULTS, machine, machine_lines, table, write_json
-from benchmarks.frozen_products import CPU_PLACE
+from benchmarks.labelled import CPU_PLACE
 from lmsl.config import Config, read_config
 from lmsl.errors import InputError, TrainingError
 from lmsl.oneshot import OneShot

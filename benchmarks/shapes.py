@@ -69,15 +69,8 @@ def base_of(model: str, device: torch.device, dtype: torch.dtype, seed: int = 0)
     )
 
 
-def depth_of(model: str) -> int:
-    """Layers of a model by hub id, folder, ``tiny`` or shape."""
+def text_config(model: str) -> Any:
+    """The configuration of a model by hub id, folder, ``tiny`` or shape."""
     if model.startswith(PREFIX):
-        return int(shape_config(model.removeprefix(PREFIX)).num_hidden_layers)
-    return load_base(model).depth
-
-
-def vocabulary_of(model: str) -> int:
-    """Size of its vocabulary."""
-    if model.startswith(PREFIX):
-        return int(shape_config(model.removeprefix(PREFIX)).vocab_size)
-    return int(load_base(model).decoder.config.get_text_config().vocab_size)
+        return shape_config(model.removeprefix(PREFIX))
+    return load_base(model).decoder.config.get_text_config()

@@ -32,8 +32,8 @@ sys.path.append(str(Path(__file__).parents[1] / "kernels"))
 import tyro
 
 from benchmarks.common import RESULTS, machine, machine_lines, table, write_json
-from benchmarks.frozen_products import CPU_PLACE, FrozenProducts
-from benchmarks.labelled import CONLL2000, labelled, prepare, record_name
+from benchmarks.frozen_products import FrozenProducts
+from benchmarks.labelled import CONLL2000, CPU_PLACE, labelled, prepare, record_name
 from benchmarks.train_contenders import labelled_work
 from lmsl.base import load_base
 from lmsl.config import Config
@@ -206,7 +206,7 @@ def _products(run: Run, classes: int, config: Config) -> FrozenProducts | None:
     tagger = Stack(
         [run], assemble_runs([run], config, load_base(config.model), classes, CPU_PLACE), config
     ).tagger
-    return None if tagger.block is None else FrozenProducts(tagger)
+    return None if tagger.block is None else FrozenProducts(tagger, CPU_PLACE)
 
 
 def _runs(config: Config, seeds: int) -> list[Run]:

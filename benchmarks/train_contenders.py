@@ -13,7 +13,9 @@ from typing import Any, Literal
 import torch
 from transformers.utils import is_flash_attn_2_available
 
-from benchmarks.frozen_products import CPU_PLACE, FrozenProducts, dequantisation_seconds
+from benchmarks.common import wait
+from benchmarks.frozen_products import FrozenProducts, dequantisation_seconds
+from benchmarks.labelled import CPU_PLACE
 from benchmarks.padded_peer import (
     FLAT,
     PADDED,
@@ -179,12 +181,10 @@ def offered(work: Work) -> dict[str, str | None]:
 def build(name: str, work: Work) -> Callable[[], int]:
     """One training update of a contender, which returns its real tokens when it is done."""
     step = _ours(work.but(**OURS[name])) if name in OURS else _peer(work, *PEERS[name])
-    if work.place.device.type != "cuda":
-        return step
 
     def awaited() -> int:
         tokens = step()
-        torch.cuda.synchronize(work.place.device)
+        wait(work.place.device)
         return tokens
 
     return awaited

@@ -153,7 +153,7 @@ def _check(settings: Settings) -> None:
         if value is not None and value < 1:
             flag = "--" + name.replace("_", "-")
             raise InputError(f"{flag}: expected at least 1, got {value}")
-    layer_bits(settings.unmask, shapes.depth_of(settings.model))
+    layer_bits(settings.unmask, shapes.text_config(settings.model).num_hidden_layers)
     if settings.model.startswith(shapes.PREFIX) and not settings.data.startswith(lengths.PREFIX):
         raise InputError(
             f"--model {settings.model}: has no tokenizer; expected --data lengths:NAME beside it"
@@ -173,7 +173,7 @@ def _work(settings: Settings, place: Place) -> tuple[Work, str]:
     task = lengths.length_task(
         known[name],
         sentences=count,
-        vocabulary=shapes.vocabulary_of(settings.model),
+        vocabulary=shapes.text_config(settings.model).vocab_size,
         seed=settings.seed,
     )
     config = _config(settings, count)

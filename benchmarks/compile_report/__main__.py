@@ -211,7 +211,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--sample", type=int, metavar="N", help="compile N recorded cases again")
     parser.add_argument("--head-dim", action="append", type=int, choices=HEAD_DIMS, default=[])
     parser.add_argument(
-        "--hardest", action="store_true", help="only the hardest variants of every entry"
+        "--hardest", action="store_true", help="only the hardest variant of every entry"
     )
     parser.add_argument("--seed", type=int, default=0, help="which ones")
     parser.add_argument("--record", action="store_true", help="renew the committed record")

@@ -1,7 +1,7 @@
 """The record of a whole compilation: what it says, and whether it still holds.
 
 ``benchmarks/results/compile_<triton version>.json`` has a line for every case (see ``cases``) of
-the architectures and head dims it declares, of some only for the hardest variants of every entry.
+the architectures and head dims it declares, of some only for the hardest variant of every entry.
 A line begins with the digest of all that the result depends on, so a kernel that was changed since
 shows; one that was not need not be compiled again.
 """

@@ -105,14 +105,14 @@ def _classifier(base: Base, config: Config, classes: int, place: Place, style: S
     setattr(model, model.base_model_prefix, base.decoder)
     model.score = nn.Linear(model.score.in_features, classes, dtype=place.dtype)
     if config.quantize == "nf4":
-        _quantise(base.decoder, place)
+        quantise_linears(base.decoder, place)
         model.is_loaded_in_4bit = True
     model.to(place.device)
     model.set_attn_implementation(style.attention)
     return model
 
 
-def _quantise(decoder: nn.Module, place: Place) -> None:
+def quantise_linears(decoder: nn.Module, place: Place) -> None:
     """Every linear layer as one of bitsandbytes, as transformers does it on loading."""
     import bitsandbytes as bnb
 

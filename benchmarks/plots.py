@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.attention.peers import OURS_BEGIN
+from benchmarks.common import write_json
 from lmsl.errors import InputError
 
 _COLUMNS = 4
@@ -96,20 +97,29 @@ def draw_scaling(record: dict[str, Any], beside: Path) -> Path:
     return path
 
 
-def draw_speeds(record: dict[str, Any], beside: Path) -> Path:
-    """Speed of all contenders, by benchmarks.train_step; its path."""
+def write_record(record: dict[str, Any], path: Path, unit: str = "tokens") -> None:
+    """Write a record of speeds and, where matplotlib is there, a PNG beside it; say so."""
+    write_json(path, record)
+    print(f"written: {path}")
+    if importlib.util.find_spec("matplotlib") is not None:
+        print(f"drawn: {draw_speeds(record, path, unit)}")
+
+
+def draw_speeds(record: dict[str, Any], beside: Path, unit: str = "tokens") -> Path:
+    """Speed of all contenders, by benchmarks.train_step or benchmarks.predict; its path."""
     from matplotlib.figure import Figure
 
     contenders = record["contenders"]
     figure = Figure(figsize=(7, 1.2 + 0.35 * len(contenders)), layout="constrained")
     axes = figure.add_subplot()
-    speeds = [one["tokens_per_second"] for one in contenders.values()]
+    speeds = [one[f"{unit}_per_second"] for one in contenders.values()]
     colours = ["tab:blue" if name.startswith("ours") else "tab:gray" for name in contenders]
     bars = axes.barh(list(contenders), speeds, color=colours)
     axes.bar_label(bars, [f"{one['ratio']:.2f}" for one in contenders.values()], padding=3)
     axes.margins(x=0.12)
     axes.invert_yaxis()
-    axes.set_xlabel("real tokens per second; beside the bars the ratio to the baseline")
+    named = {"tokens": "real tokens"}.get(unit, unit)
+    axes.set_xlabel(f"{named} per second; beside the bars the ratio to the baseline")
     axes.set_title(_title(record), fontsize=8)
     path = beside.with_name(f"{beside.stem}.png")
     figure.savefig(path, dpi=110)

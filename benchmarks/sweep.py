@@ -34,7 +34,7 @@ import tyro
 from benchmarks.common import RESULTS, machine, machine_lines, table, write_json
 from benchmarks.frozen_products import FrozenProducts
 from benchmarks.labelled import CONLL2000, CPU_PLACE, labelled, prepare, record_name
-from benchmarks.train_contenders import labelled_work
+from benchmarks.train_work import labelled_work
 from lmsl.base import load_base
 from lmsl.config import Config
 from lmsl.errors import InputError

@@ -11,13 +11,17 @@ tokens per second; padding does not count. The peer is causal, as it comes; ours
 
 First comes the gate: with dropout off and equal adapters, ours (causal) and the peer have to agree
 in the loss and in the norm of its gradient. Where they do not, no speed is shown. Beside the
-speeds stand the peak of memory on a GPU, the operations that our step spends its time on, and its
-floor: the products with the frozen weights alone and one dequantisation of them.
+speeds stand the peak of memory on a GPU, the share of a step in which the GPU does nothing, the
+operations that our step spends its time on, and its floor: the products with the frozen weights
+alone and one dequantisation of them. ``--trace FOLDER`` keeps the profiles as evidence.
+
+Unsloth is a contender where ``--unsloth PYTHON`` names an environment that has it; it needs other
+versions of transformers than lmsl does.
 """
 
-import importlib.util
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,27 +35,16 @@ from benchmarks import lengths, shapes
 from benchmarks.attention.flags import slug
 from benchmarks.common import (
     RESULTS,
-    Contender,
-    interleave,
     machine,
     machine_lines,
-    summary,
     table,
-    write_json,
 )
 from benchmarks.labelled import CONLL2000, labelled, prepare, record_name
-from benchmarks.peer_steps import padding_share
-from benchmarks.step_cost import Held, holding, operations, peak_bytes
-from benchmarks.train_contenders import (
-    BASELINE,
-    OURS,
-    Work,
-    agreements,
-    build,
-    floor_seconds,
-    labelled_work,
-    offered,
-)
+from benchmarks.plots import write_record
+from benchmarks.train_contenders import BASELINE, OURS, Workshop
+from benchmarks.train_gate import agreements
+from benchmarks.train_measure import Turns, measure, wanted
+from benchmarks.train_work import Work, labelled_work
 from lmsl.bits import layer_bits
 from lmsl.config import Config
 from lmsl.device import choose_device, choose_dtype, mib
@@ -88,6 +81,10 @@ class Settings:
     """Updates of each contender before the first round."""
     threads: int | None = None
     """Threads of torch; by default what torch takes."""
+    unsloth: str | None = None
+    """Python of an environment that has the package unsloth; by default this one."""
+    trace: Path | None = None
+    """Folder for the profiler's trace of every contender."""
     seed: int = 1
     """Of order, initial values and dropout."""
     output: Path | None = None
@@ -115,35 +112,42 @@ def run(settings: Settings) -> int:
         f"{settings.model}, ours unmasked {settings.unmask}, {settings.batch_size} sentences an "
         f"update from the {len(work.task):,} of {settings.data}"
     )
-    wanted = _wanted(settings, work)
-    gates = agreements(work)
-    print(*(gate.line() for gate in gates), sep="\n")
-    if not all(gate.holds for gate in gates):
-        allowed = gates[0].tolerance
-        print(f"no speeds: ours and the peer differ by more than {allowed}", file=sys.stderr)
-        return 1
-    figures = _measure(settings, work, wanted)
-    print(_table(figures["contenders"]))
-    print(f"padding: {100 * figures['padding']:.0f} % of what the padded peers compute")
-    print(_floor_line(figures))
-    shown = {k: v for k, v in asdict(settings).items() if k not in ("data", "output")}
+    turns = _turns(settings)
+    with ExitStack() as running:
+        workshop = Workshop(
+            work=work,
+            running=running,
+            unsloth=settings.unsloth or sys.executable,
+            updates=turns.needed,
+        )
+        names, absent = wanted(workshop, settings.contenders)
+        for name, reason in absent.items():
+            print(f"not compared: {name}: {reason}")
+        gates = agreements(work)
+        print(*(gate.line() for gate in gates), sep="\n")
+        if not all(gate.holds for gate in gates):
+            allowed = gates[0].tolerance
+            print(f"no speeds: ours and the peer differ by more than {allowed}", file=sys.stderr)
+            return 1
+        figures = measure(workshop, names, turns, settings.trace)
+    _show(figures)
+    left_out = ("data", "output", "trace", "unsloth")
     record = {
         "benchmark": "train_step",
         "machine": found,
-        "settings": shown,
+        "settings": {k: v for k, v in asdict(settings).items() if k not in left_out},
         "data": {"name": data, "sentences": len(work.task), "classes": work.classes},
-        "gate": [gate.record() for gate in gates],
+        "gate": [gate.record() for gate in (*gates, *workshop.gates)],
+        "environments": workshop.versions,
         **figures,
     }
     name = "cpu" if device.type == "cpu" else slug(found["gpu"]["name"])
-    output = settings.output or RESULTS / f"train_step_{name}.json"
-    write_json(output, record)
-    print(f"written: {output}")
-    if importlib.util.find_spec("matplotlib") is not None:
-        from benchmarks.plots import draw_speeds
-
-        print(f"drawn: {draw_speeds(record, output)}")
+    write_record(record, settings.output or RESULTS / f"train_step_{name}.json")
     return 0
+
+
+def _turns(settings: Settings) -> Turns:
+    return Turns(rounds=settings.rounds, updates=settings.updates, warmup=settings.warmup)
 
 
 def _check(settings: Settings) -> None:
@@ -181,73 +185,37 @@ def _work(settings: Settings, place: Place) -> tuple[Work, str]:
 
 
 def _config(settings: Settings, sentences: int) -> Config:
-    """The default recipe, long enough for all rounds and the looks at memory and operations."""
-    needed = settings.warmup + settings.rounds * settings.updates + 3
+    """The default recipe, long enough for all updates."""
     return Config(
         unmask=(settings.unmask,),
         model=settings.model,
         seed=(settings.seed,),
         batch_size=settings.batch_size,
-        epochs=-(-needed // updates_per_epoch(sentences, settings.batch_size)),
+        epochs=-(-_turns(settings).needed // updates_per_epoch(sentences, settings.batch_size)),
         schedule="constant",
         warmup=0.0,
     )
 
 
-def _wanted(settings: Settings, work: Work) -> list[str]:
-    """The contenders, those that cannot run here left out with their reason."""
-    known = offered(work)
-    for name, reason in known.items():
-        if reason is not None:
-            print(f"not compared: {name}: {reason}")
-    can = [name for name, reason in known.items() if reason is None]
-    if odd := [name for name in settings.contenders if name not in can]:
-        raise InputError(f"--contenders: expected some of {'; '.join(can)}, got {'; '.join(odd)}")
-    return [
-        name for name in can if name in (*settings.contenders, BASELINE) or not settings.contenders
-    ]
-
-
-def _measure(settings: Settings, work: Work, wanted: Sequence[str]) -> dict[str, Any]:
-    """Time all contenders in turns, then look at what their steps cost; the figures by name."""
-    device, held = work.place.device, dict[str, Held]()
-    contenders = []
-    for name in wanted:
-        with holding(device) as held[name]:
-            contenders.append(Contender(name=name, step=build(name, work)))
-    timings = interleave(
-        contenders, rounds=settings.rounds, steps=settings.updates, warmup=settings.warmup
-    )
-    drawn = settings.warmup + settings.rounds * settings.updates
-    peaks = {one.name: peak_bytes(one.step, held[one.name], device) for one in contenders}
-    ours = next((one for one in contenders if one.name in OURS), None)
-    tokens = sum(timings[BASELINE].tokens) // (settings.rounds * settings.updates)
-    floor = floor_seconds(work, tokens)
-    return {
-        "tokens": sum(timings[BASELINE].tokens),
-        "padding": padding_share(work.task, work.config, updates=drawn),
-        "floor_ms": None if floor is None else 1e3 * floor,
-        "operations": None if ours is None else operations(ours.step, device),
-        "contenders": {
-            name: summary(timing, timings[BASELINE], settings.updates)
-            | {"peak_bytes": peaks[name]}
-            for name, timing in timings.items()
-        },
-    }
+def _show(figures: dict[str, Any]) -> None:
+    print(_table(figures["contenders"]))
+    print(f"padding: {100 * figures['padding']:.0f} % of what the padded peers compute")
+    print(_floor_line(figures))
 
 
 def _floor_line(figures: dict[str, Any]) -> str:
     if figures["floor_ms"] is None:
         return "floor: not known for layers of this shape"
-    best = min(one["step_ms"] for name, one in figures["contenders"].items() if name in OURS)
-    return (
-        f"floor, frozen products and one dequantisation: {figures['floor_ms']:.1f} ms, "
-        f"{100 * figures['floor_ms'] / best:.0f} % of our fastest step"
-    )
+    floor = f"floor, frozen products and one dequantisation: {figures['floor_ms']:.1f} ms"
+    steps = [one["step_ms"] for name, one in figures["contenders"].items() if name in OURS]
+    if not steps:
+        return floor
+    return f"{floor}, {100 * figures['floor_ms'] / min(steps):.0f} % of our fastest step"
 
 
 def _table(contenders: dict[str, dict[str, Any]]) -> str:
     head = ["", "real tokens/s", "ms an update", f"x {BASELINE}", "over rounds", "peak memory"]
+    head.append("device idle")
     rows = [
         [
             name,
@@ -256,6 +224,7 @@ def _table(contenders: dict[str, dict[str, Any]]) -> str:
             f"{one['ratio']:.2f}",
             f"{one['ratio_lowest']:.2f} to {one['ratio_highest']:.2f}",
             "" if one["peak_bytes"] is None else mib(one["peak_bytes"]),
+            "" if one["idle_share"] is None else f"{100 * one['idle_share']:.1f} %",
         ]
         for name, one in contenders.items()
     ]

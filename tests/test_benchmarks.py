@@ -12,13 +12,15 @@ import pytest
 import torch
 from transformers.utils import logging as transformers_logging
 
-from benchmarks import train_contenders
+from benchmarks import train_gate
 from benchmarks.common import Contender, Timing, interleave, machine, summary, table, write_json
 from benchmarks.lengths import known_lengths, length_task
 from benchmarks.padded_peer import PADDED, RELEASED, build_peer
 from benchmarks.peer_steps import collate, lay_flat, padding_share, peer_updates
-from benchmarks.train_contenders import BASELINE, GRAPHS, OURS, SDPA, Agreement
+from benchmarks.train_contenders import BASELINE, GRAPHS, OURS, SDPA
+from benchmarks.train_gate import Agreement
 from benchmarks.train_step import main
+from benchmarks.train_work import Work
 from lmsl.config import Config
 from lmsl.examples import Example
 from lmsl.loop import Task
@@ -69,7 +71,7 @@ def test_no_speed_on_a_red_gate(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Adapters that are not carried over must be noticed, or the gate proves nothing."""
-    monkeypatch.setattr(train_contenders, "copy_adapters", lambda tagger, peer: None)
+    monkeypatch.setattr(train_gate, "copy_adapters", lambda tagger, peer: None)
     output = tmp_path / "train_step.json"
     assert main([*SHORT, "--output", str(output)]) == 1
     printed = capsys.readouterr()
@@ -233,7 +235,7 @@ def test_the_released_recipe_is_the_same_function() -> None:
     config = Config(
         unmask=("causal",), model="shape:toy", batch_size=8, lora_dropout=0.0, head_dropout=0.0
     )
-    work = train_contenders.Work(config=config, task=task, classes=9)
+    work = Work(config=config, task=task, classes=9)
     found = []
     for style in (PADDED, RELEASED):
         peer = build_peer(work.base(), config, classes=9, place=work.place, style=style)

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.padded_peer import build_peer, check_not_repacked, copy_adapters
 from benchmarks.peer_steps import peer_updates
-from benchmarks.train_contenders import build_ours, labelled_work, our_updates
+from benchmarks.train_work import build_ours, labelled_work, our_updates
 from lmsl import synthetic
 from lmsl.config import Config
 from lmsl.lora import trainable_parameters

@@ -23,9 +23,15 @@ from typing import Any
 
 import torch
 
+from lmsl.errors import InputError
+
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
 _PACKAGES = ("torch", "triton", "transformers", "peft", "bitsandbytes", "numpy")
+
+
+class CannotRun(InputError):
+    """A contender cannot run here, or does not do what the others do; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lmsl.errors import InputError
 from lmsl.examples import Example
 from lmsl.loop import Task
 
@@ -55,6 +56,18 @@ def known_lengths() -> dict[str, Lengths]:
         )
         for name, one in found.items()
     }
+
+
+def lengths_of(data: str) -> Lengths:
+    """Those of ``lengths:NAME``.
+
+    Raises:
+        InputError: there is no such name.
+    """
+    known, name = known_lengths(), data.removeprefix(PREFIX)
+    if name not in known:
+        raise InputError(f"--data {data}: expected one of {', '.join(known)}")
+    return known[name]
 
 
 def length_task(lengths: Lengths, *, sentences: int, vocabulary: int, seed: int) -> Task:

@@ -33,7 +33,7 @@ def write_model(base: Base, folder: Path) -> None:
     config.tie_word_embeddings = True
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    model.model = base.decoder
+    setattr(model, model.base_model_prefix, base.decoder)
     model.tie_weights()
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)

@@ -1,14 +1,16 @@
 """Prediction speed: a run of lmsl against transformers with the same weights, in one process.
 
     python -m benchmarks.predict --device cpu
+    python -m benchmarks.predict --device cuda --model shape:llama-2-7b --data lengths:conll2003
     python -m benchmarks.predict --data FILE --sentences 0
 
 A run is trained for a moment, causal, so that transformers computes the same function, saved and
 loaded again. Ours answers lists of words by ``Labeler.predict`` (valid spans with characters and
 probabilities) and by ``predict_tags``. The peers are ``pipeline("token-classification")`` without
-aggregation, and a padded loop over sentences sorted by length as one writes it by hand; each at
-its best batch size, which is looked for first. The unit is sentences per second, tokenisation and
-decoding included.
+aggregation, a padded loop over sentences sorted by length as one writes it by hand, both at their
+best batch size, which is looked for first, and that loop in batches of 8 as they come, as the code
+released with the 2024 paper predicts. The unit is sentences per second, tokenisation and decoding
+included. On a CPU everybody computes in float32, on a GPU in bfloat16.
 
 First comes the gate: same sub-words, same log-probabilities within tolerance, same labels. Where
 it is red, no speed is shown.
@@ -16,79 +18,62 @@ it is red, no speed is shown.
 
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 # Only for a clone that is not installed: `kernels` holds nothing but the package lmsl_kernels.
 sys.path.append(str(Path(__file__).parents[1] / "kernels"))
 
-import torch
 import tyro
 
-from benchmarks.common import (
-    RESULTS,
-    Contender,
-    interleave,
-    machine,
-    machine_lines,
-    summary,
-    table,
-    write_json,
-)
-from benchmarks.labelled import CONLL2000, SYNTHETIC, labelled, prepare, record_name
-from benchmarks.predict_peers import (
-    TOLERANCE,
-    agreement,
-    build_pipeline,
-    counted,
-    merged_peer,
-    padded_loop,
-)
-from lmsl.base import load_base
-from lmsl.config import Config
-from lmsl.console import Console
-from lmsl.data import Dataset
+from benchmarks.attention.flags import slug
+from benchmarks.common import RESULTS, machine, machine_lines, table
+from benchmarks.labelled import CONLL2000, prepare
+from benchmarks.plots import write_record
+from benchmarks.predict_contenders import BASELINE, Turns, Workshop, measure, wanted
+from benchmarks.predict_run import material, trained_run
+from lmsl.device import choose_device, choose_dtype, mib
 from lmsl.errors import InputError
-from lmsl.labeler import Labeler
-from lmsl.run import train
-from lmsl.write import write_columns
+from lmsl.stack import Place
 
-BASELINE, LOOP = "pipeline", "padded loop, sorted"
-# Sentences that the run is trained on, and those that the gate compares.
-TRAINED, COMPARED = 200, 64
-
-Work = Callable[[], object]
+_SIZES = {"cpu": (1, 2, 4, 8, 16, 32, 64), "cuda": (8, 16, 32, 64, 128, 256, 512)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What is measured, and for how long."""
 
-    device: Literal["cpu"] = "cpu"
-    """Where it runs."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where it runs; in float32 on a CPU, else in bfloat16."""
     model: str = "tiny"
-    """Hub id or folder of a decoder, or `tiny`."""
+    """Hub id or folder of a decoder, `tiny`, or `shape:NAME` for random weights of the shape of
+    llama-2-7b, mistral-7b, qwen3-4b or toy."""
     data: str = str(CONLL2000 / "test.txt")
-    """A labelled file, or `synthetic`."""
+    """A labelled file, `synthetic`, or `lengths:NAME` for random words in sentences as long as
+    those of conll2003 or conll2000."""
     sentences: int = 512
     """Predict the first so many sentences in each round; 0 takes all."""
-    batch_sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
-    """Among which the peers' best is looked for."""
+    batch_sizes: tuple[int, ...] = ()
+    """Among which the peers' best is looked for; by default 1 to 64, and 8 to 512 on a GPU."""
+    budgets: tuple[int, ...] = (512, 2048, 8192, 32768)
+    """Tokens of a pack, for the table of ours by budget; on a CPU at most 2048 are used."""
+    contenders: tuple[str, ...] = ()
+    """Only these, by their names in the table, and the baseline; by default all that can run."""
     updates: int = 40
     """Of the short training."""
     rounds: int = 9
     """How often all contenders take their turn."""
     sweep_rounds: int = 2
-    """The same while batch sizes are looked for."""
+    """The same while batch sizes and budgets are looked at."""
     threads: int | None = None
     """Threads of torch; by default what torch takes."""
     seed: int = 1
     """Of the short training."""
-    output: Path = RESULTS / "predict_cpu.json"
-    """Where the record is written."""
+    output: Path | None = None
+    """Where the record is written; by default in benchmarks/results, named by the device."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -103,39 +88,59 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(settings: Settings) -> int:
     """Measure and report; the exit status."""
     _check(settings)
+    names = wanted(settings.contenders)
     prepare(settings.threads)
-    found = machine(torch.device("cpu"))
+    device = choose_device(settings.device)
+    place = Place(device=device, dtype=choose_dtype("auto", device))
+    found = machine(device)
     print(*machine_lines(found), sep="\n")
-    # A file is read whole: the short training needs sentences even where few are predicted.
-    size = (settings.sentences or None) if settings.data == SYNTHETIC else None
-    data = labelled(settings.data, "test", size)
-    labeler = _labeler(settings, data)
-    pipe = build_pipeline(
-        merged_peer(labeler, settings.model), load_base(settings.model).tokenizer
-    )
-    sentences = [list(sentence.words) for sentence in data.sentences if sentence.words]
-    compared = agreement(labeler, pipe, sentences[:COMPARED])
-    print(compared.line())
-    if not compared.holds:
-        print(f"no speeds: ours and the peer differ by more than {TOLERANCE}", file=sys.stderr)
-        return 1
-    sentences = sentences[: settings.sentences or None]
-    print(f"{settings.model}, causal, {len(sentences):,} sentences of {data.source}")
-    figures = _measure(settings, labeler, pipe, sentences)
+    with ExitStack() as running:
+        given = material(
+            settings.model,
+            settings.data,
+            sentences=settings.sentences or None,
+            place=place,
+            seed=settings.seed,
+            running=running,
+        )
+        folder = Path(running.enter_context(tempfile.TemporaryDirectory()))
+        trained = trained_run(
+            given, folder, updates=settings.updates, seed=settings.seed, place=place
+        )
+        workshop = Workshop(run=trained, sentences=given.sentences, place=place)
+        gate = workshop.gate()
+        print(gate.line())
+        if not gate.holds:
+            allowed = f"{gate.allowed:.1e}"
+            print(f"no speeds: ours and the peer differ by more than {allowed}", file=sys.stderr)
+            return 1
+        workshop = workshop.of_the_first(settings.sentences or None)
+        count = len(workshop.sentences)
+        print(f"{settings.model}, causal, {count:,} sentences of {given.name}")
+        figures = measure(workshop, names, _turns(settings))
     print(_table(figures["contenders"]))
-    shown = {k: v for k, v in asdict(settings).items() if k not in ("data", "output")}
-    name = record_name(data)
+    print(_budget_table(figures["budgets"]))
     record = {
         "benchmark": "predict",
         "machine": found,
-        "settings": shown,
-        "data": {"name": name, "sentences": len(sentences)},
-        "gate": compared.record(),
+        "settings": {k: v for k, v in asdict(settings).items() if k not in ("data", "output")},
+        "data": {"name": given.name, "sentences": count},
+        "gate": gate.record(),
+        "gates_of_variants": [one.record() for one in workshop.gates],
         **figures,
     }
-    write_json(settings.output, record)
-    print(f"written: {settings.output}")
+    name = "cpu" if device.type == "cpu" else slug(found["gpu"]["name"])
+    write_record(record, settings.output or RESULTS / f"predict_{name}.json", "sentences")
     return 0
+
+
+def _turns(settings: Settings) -> Turns:
+    return Turns(
+        rounds=settings.rounds,
+        sweep_rounds=settings.sweep_rounds,
+        batch_sizes=settings.batch_sizes or _SIZES[settings.device],
+        budgets=settings.budgets,
+    )
 
 
 def _check(settings: Settings) -> None:
@@ -146,93 +151,33 @@ def _check(settings: Settings) -> None:
         if value is not None and value < smallest:
             flag = "--" + name.replace("_", "-")
             raise InputError(f"{flag}: expected at least {smallest}, got {value}")
-    if not settings.batch_sizes or min(settings.batch_sizes) < 1:
-        raise InputError(f"--batch-sizes: expected sizes from 1, got {settings.batch_sizes}")
-
-
-def _labeler(settings: Settings, data: Dataset) -> Labeler:
-    """A causal run, trained for a moment on the head of the data, as a user would load it."""
-    some = data.sentences[:TRAINED]
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "train.conll"
-        write_columns(file, some, [sentence.tags or () for sentence in some])
-        config = Config(
-            unmask=("causal",),
-            model=settings.model,
-            train=file,
-            dev=file,
-            seed=(settings.seed,),
-            max_steps=settings.updates,
-            epochs=-(-settings.updates * 16 // len(some)),
-            patience=None,
-            device="cpu",
-            output=Path(folder) / "run",
-        )
-        train(config, Console(quiet=True))
-        return Labeler.load(Path(folder) / "run", device="cpu")
-
-
-def _measure(
-    settings: Settings, labeler: Labeler, pipe: Any, sentences: list[list[str]]
-) -> dict[str, Any]:
-    """Look for the best batch sizes, then time all contenders in turns."""
-    texts = [" ".join(words) for words in sentences]
-    peers: dict[str, Callable[[int], Work]] = {
-        BASELINE: lambda size: partial(pipe, texts, batch_size=size),
-        LOOP: lambda size: partial(padded_loop, pipe.model, pipe.tokenizer, sentences, size),
-    }
-    swept = {name: _sweep(settings, work, len(sentences)) for name, work in peers.items()}
-    best = {name: max(rates, key=rates.__getitem__) for name, rates in swept.items()}
-    works: dict[str, Work] = {
-        "ours, predict": partial(labeler.predict, sentences),
-        "ours, predict_tags": partial(labeler.predict_tags, sentences),
-        **{name: work(best[name]) for name, work in peers.items()},
-    }
-    timings = interleave(
-        [Contender(name=name, step=counted(w, len(sentences))) for name, w in works.items()],
-        rounds=settings.rounds,
-        steps=1,
-        warmup=1,
-    )
-    return {
-        "unit": "sentences",
-        "swept": {
-            name: {str(size): rate for size, rate in r.items()} for name, r in swept.items()
-        },
-        "batch_size": best,
-        "contenders": {
-            name: summary(timing, timings[BASELINE], 1, unit="sentences")
-            for name, timing in timings.items()
-        },
-    }
-
-
-def _sweep(settings: Settings, work: Callable[[int], Work], sentences: int) -> dict[int, float]:
-    """Sentences per second by batch size."""
-    timings = interleave(
-        [
-            Contender(name=str(size), step=counted(work(size), sentences))
-            for size in settings.batch_sizes
-        ],
-        rounds=settings.sweep_rounds,
-        steps=1,
-        warmup=0,
-    )
-    return {int(name): max(timing.rates) for name, timing in timings.items()}
+    for name in ("batch_sizes", "budgets"):
+        sizes = getattr(settings, name)
+        if any(size < 1 for size in sizes):
+            flag = "--" + name.replace("_", "-")
+            raise InputError(f"{flag}: expected sizes from 1, got {sizes}")
 
 
 def _table(contenders: dict[str, dict[str, Any]]) -> str:
-    head = ["", "sentences/s", f"x {BASELINE}", "over rounds"]
+    head = ["", "sentences/s", f"x {BASELINE}", "over rounds", "peak memory"]
     rows = [
         [
             name,
             f"{one['sentences_per_second']:,.1f}",
             f"{one['ratio']:.2f}",
             f"{one['ratio_lowest']:.2f} to {one['ratio_highest']:.2f}",
+            "" if one["peak_bytes"] is None else mib(one["peak_bytes"]),
         ]
         for name, one in contenders.items()
     ]
     return table(head, rows)
+
+
+def _budget_table(budgets: dict[str, dict[str, float]]) -> str:
+    """Sentences per second of ours by tokens of a pack."""
+    sizes = list(next(iter(budgets.values()), {}))
+    rows = [[name, *(f"{rates[s]:,.1f}" for s in sizes)] for name, rates in budgets.items()]
+    return table(["sentences/s by tokens of a pack", *sizes], rows)
 
 
 if __name__ == "__main__":

@@ -14,14 +14,14 @@ from typing import Any, Literal
 import torch
 from transformers.utils import is_flash_attn_2_available
 
-from benchmarks.common import wait
+from benchmarks.common import CannotRun, wait
 from benchmarks.frozen_products import FrozenProducts, dequantisation_seconds
 from benchmarks.padded_peer import FLAT, PADDED, RELEASED, Style, build_peer
 from benchmarks.peer_steps import peer_updates
 from benchmarks.step_cost import holding, peak_bytes, trace
 from benchmarks.train_gate import Agreement
 from benchmarks.train_work import Work, build_ours, optimizer_of, our_updates
-from benchmarks.unsloth_peer import CannotRun, Unsloth, why_no_unsloth, write_shared_model
+from benchmarks.unsloth_peer import Unsloth, why_no_unsloth, write_shared_model
 from lmsl.assemble import Assembled
 from lmsl.base import Base
 from lmsl.lora import trainable_parameters

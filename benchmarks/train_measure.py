@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.attention.flags import slug
-from benchmarks.common import Contender, interleave, summary
+from benchmarks.common import CannotRun, Contender, interleave, summary
 from benchmarks.peer_steps import padding_share
 from benchmarks.step_cost import TRACED, idle_share, operations
 from benchmarks.train_contenders import BASELINE, OURS, Built, Workshop
-from benchmarks.unsloth_peer import CannotRun
 from lmsl.errors import InputError
 
 

@@ -170,18 +170,16 @@ def _work(settings: Settings, place: Place) -> tuple[Work, str]:
         data = labelled(settings.data, "train", settings.sentences)
         config = _config(settings, len(data.sentences))
         return labelled_work(data, config, place), record_name(data)
-    known, name = lengths.known_lengths(), settings.data.removeprefix(lengths.PREFIX)
-    if name not in known:
-        raise InputError(f"--data {settings.data}: expected one of {', '.join(known)}")
-    count = settings.sentences or known[name].count
+    known = lengths.lengths_of(settings.data)
+    count = settings.sentences or known.count
     task = lengths.length_task(
-        known[name],
+        known,
         sentences=count,
         vocabulary=shapes.text_config(settings.model).vocab_size,
         seed=settings.seed,
     )
     config = _config(settings, count)
-    return Work(config=config, task=task, classes=known[name].classes, place=place), settings.data
+    return Work(config=config, task=task, classes=known.classes, place=place), settings.data
 
 
 def _config(settings: Settings, sentences: int) -> Config:

@@ -20,13 +20,12 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from benchmarks.common import REPOSITORY
+from benchmarks.common import REPOSITORY, CannotRun
 from benchmarks.model_folder import write_model
 from benchmarks.peer_steps import collate
 from benchmarks.train_gate import Agreement, against, compared, perturbed
 from benchmarks.train_work import Work, our_updates
 from lmsl.assemble import Assembled
-from lmsl.errors import InputError
 from lmsl.loop import draw_updates
 from lmsl.lora import stacked_layers
 from lmsl.optim import default_lr
@@ -34,10 +33,6 @@ from lmsl.vocabulary import IGNORED_ID
 
 # Loading 7B, importing everything, and compiling what the first update needs.
 _MOST_SECONDS = 420.0
-
-
-class CannotRun(InputError):
-    """A contender cannot run here, or does not do what the others do; the message says why."""
 
 
 def why_no_unsloth(python: str) -> str | None:

@@ -87,6 +87,13 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def tidy(device: torch.device) -> None:
+    """Give memory back that nobody uses any more: to the next model, or to another process."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 def summary(timing: Timing, baseline: Timing, steps: int, unit: str = "tokens") -> dict[str, Any]:
     """The figures of one contender, and its speed against ``baseline`` round by round."""
     ratios = [a / b for a, b in zip(timing.rates, baseline.rates, strict=True)]

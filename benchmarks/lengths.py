@@ -4,18 +4,34 @@
 by length: sub-words of the Llama 2 tokenizer, one token at the beginning included. Nothing else of
 the data is in it. A task is made of them by drawing lengths in these proportions; ids and labels
 are random, and the sub-words of a sentence are shared out evenly among as many words as sentences
-of this length have on average.
+of this length have on average. The file is written, or entries of it anew, by
+
+    python -m benchmarks.lengths conll2000=train.txt --tokenizer FOLDER
+
+where FOLDER holds the tokenizer of Llama 2, or one with the same sub-words, such as Phi-3-mini's.
 """
 
+import argparse
 import json
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+# Only for a clone that is not installed: `kernels` holds nothing but the package lmsl_kernels.
+sys.path.append(str(Path(__file__).parents[1] / "kernels"))
+
 import numpy as np
 
+from lmsl.alignment import Aligner
+from lmsl.base import load_tokenizer
+from lmsl.data import read
 from lmsl.errors import InputError
 from lmsl.examples import Example
 from lmsl.loop import Task
+from lmsl.vocabulary import label_vocabulary
 
 PREFIX = "lengths:"
 _FILE = Path(__file__).parent / "lengths.json"
@@ -45,9 +61,9 @@ class Lengths:
         return self.words / (self.count * (self.mean - 1))
 
 
-def known_lengths() -> dict[str, Lengths]:
-    """All that ship, by name."""
-    found = json.loads(_FILE.read_text(encoding="utf-8"))
+def known_lengths(file: Path = _FILE) -> dict[str, Lengths]:
+    """All that ship, or of another file of their kind, by name."""
+    found = json.loads(file.read_text(encoding="utf-8"))
     return {
         name: Lengths(
             classes=one["classes"],
@@ -93,3 +109,61 @@ def length_task(lengths: Lengths, *, sentences: int, vocabulary: int, seed: int)
         labels.append(generator.integers(0, lengths.classes, words).tolist())
     names = [f"random sentence {number + 1}" for number in range(sentences)]
     return Task(examples=examples, labels=labels, names=names)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Count files and write their entries; 2 for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.lengths")
+    parser.add_argument("files", nargs="+", metavar="NAME=FILE", help="labelled files")
+    parser.add_argument("--tokenizer", required=True, help="hub id or folder of a model")
+    parser.add_argument("--output", type=Path, default=_FILE, help="where other entries stay")
+    given = parser.parse_args(argv)
+    try:
+        known = known_lengths(given.output) if given.output.exists() else {}
+        aligner = Aligner(load_tokenizer(given.tokenizer))
+        for pair in given.files:
+            name, equals, file = pair.partition("=")
+            if not (name and equals and file):
+                raise InputError(f"expected NAME=FILE, got {pair!r}")
+            known[name] = counted(Path(file), aligner)
+            one = known[name]
+            print(f"{name}: {one.count:,} sentences, {one.words:,} words, mean {one.mean:.2f}")
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    given.output.write_text(as_json(known), encoding="utf-8")
+    return 0
+
+
+def counted(file: Path, aligner: Aligner) -> Lengths:
+    """The lengths of a labelled file, one token at the beginning counted in any case.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    data = read(file)
+    words = [sentence.words for sentence in data.sentences if sentence.words]
+    # Some tokenizers leave the beginning out; the models are made for it all the same.
+    begin = 1 - len(aligner.bos)
+    sizes = Counter(len(encoding.ids) + begin for encoding in aligner.encode(words))
+    return Lengths(
+        classes=len(label_vocabulary([data])),
+        words=sum(map(len, words)),
+        sentences=dict(sorted(sizes.items())),
+    )
+
+
+def as_json(known: Mapping[str, Lengths]) -> str:
+    """The text of ``lengths.json``."""
+    entries = []
+    for name, one in known.items():
+        # Spaces inside a pair are put back after the lines are broken.
+        pairs = ", ".join(f"[{size},\0{count}]" for size, count in one.sentences.items())
+        lines = textwrap.fill(pairs, 98, initial_indent="    ", subsequent_indent="    ")
+        begin = f'  {json.dumps(name)}: {{"classes": {one.classes}, "words": {one.words}, '
+        entries.append(begin + '"sentences_by_length": [\n' + lines.replace("\0", " ") + "\n  ]}")
+    return "{\n" + ",\n".join(entries) + "\n}\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.attention.peers import OURS_BEGIN
 from benchmarks.common import write_json
+from benchmarks.loss_curves import smoothed
 from lmsl.errors import InputError
 
 _COLUMNS = 4
@@ -122,6 +123,35 @@ def draw_speeds(record: dict[str, Any], beside: Path, unit: str = "tokens") -> P
     axes.set_xlabel(f"{named} per second; beside the bars the ratio to the baseline")
     axes.set_title(_title(record), fontsize=8)
     path = beside.with_name(f"{beside.stem}.png")
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def draw_curves(
+    curves: dict[str, dict[str, list[float]]], found: dict[str, Any], beside: Path
+) -> Path:
+    """Losses of one run each, by benchmarks.gpu_check's part k; its path.
+
+    Args:
+        curves: losses by who learnt and by seed.
+        found: the machine of the record.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for colour, (who, seeds) in zip(("tab:blue", "tab:gray"), curves.items(), strict=False):
+        for style, (seed, losses) in zip(("-", "--"), seeds.items(), strict=False):
+            axes.plot(losses, color=colour, alpha=0.25, linewidth=0.6)
+            smooth = smoothed(losses)
+            steps = range(len(losses) - len(smooth), len(losses))
+            axes.plot(steps, smooth, style, color=colour, label=f"{who}, seed {seed}")
+    axes.set_yscale("log")
+    axes.set_xlabel("updates; thick lines are means over those before")
+    axes.set_ylabel("loss")
+    axes.legend()
+    axes.set_title(_title({"machine": found}), fontsize=8)
+    path = beside.with_name(f"{beside.stem}_curves.png")
     figure.savefig(path, dpi=110)
     return path
 

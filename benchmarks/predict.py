@@ -30,7 +30,7 @@ sys.path.append(str(Path(__file__).parents[1] / "kernels"))
 import tyro
 
 from benchmarks.attention.flags import slug
-from benchmarks.common import RESULTS, machine, machine_lines, table
+from benchmarks.common import RESULTS, machine, machine_lines, table, tidy
 from benchmarks.labelled import CONLL2000, prepare
 from benchmarks.plots import write_record
 from benchmarks.predict_contenders import BASELINE, Turns, Workshop, measure, wanted
@@ -107,6 +107,7 @@ def run(settings: Settings) -> int:
         trained = trained_run(
             given, folder, updates=settings.updates, seed=settings.seed, place=place
         )
+        tidy(device)
         workshop = Workshop(run=trained, sentences=given.sentences, place=place)
         gate = workshop.gate()
         print(gate.line())

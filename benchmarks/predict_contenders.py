@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from benchmarks.common import CannotRun, Contender, Timing, interleave, summary
+from benchmarks.common import CannotRun, Contender, Timing, interleave, summary, tidy
 from benchmarks.predict_gate import Agreement, Truth, agreement, truth
 from benchmarks.predict_peers import build_pipeline, merged_peer, padded_loop
 from benchmarks.predict_run import loaded
@@ -206,6 +206,7 @@ def _ours(
         except CannotRun as error:
             absent[name] = str(error)
             print(f"not compared: {name}: {error}")
+        tidy(workshop.place.device)
     return works, absent
 
 

@@ -5,9 +5,11 @@ two draw differently; loss and gradient norm have to agree before anything is ti
 """
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
+from benchmarks.common import tidy
 from benchmarks.padded_peer import build_peer, check_not_repacked, copy_adapters
 from benchmarks.peer_steps import peer_updates
 from benchmarks.train_work import Work, build_ours, our_updates
@@ -60,12 +62,17 @@ class Agreement:
 def agreements(work: Work) -> list[Agreement]:
     """Ours against the peer: NF4 kept dequantised, NF4 and dense weights with the fast block, and
     the first again through transformers' own forward."""
-    return [
-        _agreement("NF4 resident", work.but(resident="yes")),
-        _agreement("NF4", work.but(resident="no")),
-        _agreement("dense", work.but(quantize="none")),
-        _agreement("NF4 resident, plain block", work.but(resident="yes", block="plain")),
-    ]
+    changes: dict[str, dict[str, Any]] = {
+        "NF4 resident": {"resident": "yes"},
+        "NF4": {"resident": "no"},
+        "dense": {"quantize": "none"},
+        "NF4 resident, plain block": {"resident": "yes", "block": "plain"},
+    }
+    found = []
+    for weights, change in changes.items():
+        found.append(_agreement(weights, work.but(**change)))
+        tidy(work.place.device)
+    return found
 
 
 def compared(work: Work) -> Work:

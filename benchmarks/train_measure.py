@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.attention.flags import slug
-from benchmarks.common import CannotRun, Contender, interleave, summary
+from benchmarks.common import CannotRun, Contender, interleave, summary, tidy
 from benchmarks.peer_steps import padding_share
 from benchmarks.step_cost import TRACED, idle_share, operations
 from benchmarks.train_contenders import BASELINE, OURS, Built, Workshop
@@ -97,6 +97,7 @@ def _built(workshop: Workshop, names: Sequence[str]) -> tuple[dict[str, Built], 
                 raise
             absent[name] = str(error)
             print(f"not compared: {name}: {error}")
+        tidy(workshop.work.place.device)
     return {name: built[name] for name in names if name in built}, absent
 
 

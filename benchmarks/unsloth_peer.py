@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from benchmarks.common import REPOSITORY, CannotRun
+from benchmarks.common import REPOSITORY, CannotRun, tidy
 from benchmarks.model_folder import write_model
 from benchmarks.peer_steps import collate
 from benchmarks.train_gate import Agreement, against, compared, perturbed
@@ -68,6 +68,7 @@ class Unsloth:
         self._work = work
         _write(self._folder, work, ours, model, updates)
         del ours
+        tidy(work.place.device)
         self._errors = running.enter_context(open(self._folder / "errors", "w+b"))  # noqa: SIM115
         self._program = running.enter_context(
             subprocess.Popen(

@@ -245,7 +245,7 @@ def test_no_gpu_is_one_line_and_status_2(
     assert gpu_check.main(["--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err == "no CUDA device here: nothing was checked\n"
     for arguments, expected in (
-        (["--parts", "a,z"], "--parts: expected letters of a,b,c,d,e,f,g,h,i,j, got 'a,z'"),
+        (["--parts", "a,z"], "--parts: expected letters of a,b,c,d,e,f,g,h,i,j,k, got 'a,z'"),
         (["--parts", ""], "--parts: expected letters"),
         (["--minutes", "nan"], "--minutes: expected from 0.5 to 120, got nan"),
         ([], "--device cpu: expected --toy beside it"),

@@ -14,6 +14,7 @@
     h  models         lmsl.unmask on a transformers decoder: checkpointed and compiled too
     i  benchmarks     benchmarks.attention for the rest of the time, and a short train.py with NF4
     j  training step  replayed from a CUDA graph and eagerly: same gradients, and the time of both
+    k  loss curves    200 updates by lmsl and by padded transformers + PEFT, alike within two seeds
 
 It needs torch, triton and transformers, no network; what else a part needs and does not find, it
 says and is skipped. Proofs mostly wait for compilers, so they run side by side, each in a process
@@ -22,6 +23,7 @@ part. Status: 0, or 1 when a proof failed or was stopped, or 2 without a GPU and
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
@@ -43,9 +45,10 @@ from benchmarks.common import RESULTS, machine, machine_lines, write_json
 from benchmarks.gpu_check.part import PARTS, Part, run_part
 from benchmarks.gpu_check.scope import Scope, merge
 from benchmarks.gpu_check.tools import benchmark, run_program
+from benchmarks.plots import draw_curves
 from lmsl.errors import InputError
 
-LETTERS = "abcdefghij"
+LETTERS = "abcdefghijk"
 # Timed, so they have the device to themselves.
 ALONE = "j"
 # Beside the proofs: compiling for the benchmarks, and the training run that belongs to them.
@@ -137,6 +140,9 @@ def run(plan: Plan) -> int:
     if "i" in plan.parts:
         finish("i", _benchmark(plan, plan.folder / f"attention_{name}.json"))
     print(f"written: {output}")
+    curves = record["parts"].get("k", {}).get("answer", {}).get("curves")
+    if curves and importlib.util.find_spec("matplotlib") is not None:
+        print(f"drawn: {draw_curves(curves, found, output)}")
     return int(any(part["status"] == "failed" for part in record["parts"].values()))
 
 

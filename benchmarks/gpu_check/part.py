@@ -24,6 +24,7 @@ import torch
 from benchmarks.attention.flags import choose_device, parse_share
 from benchmarks.attention.runs import warm_up
 from benchmarks.common import write_json
+from benchmarks.gpu_check.curves import loss_curves
 from benchmarks.gpu_check.device import compiles, graphs, launches
 from benchmarks.gpu_check.model import models
 from benchmarks.gpu_check.numerics import determinism, huge, numerics
@@ -61,6 +62,7 @@ PARTS: dict[str, Part] = {
     "g": Part(name="compiles once", run=compiles, seconds=120),
     "h": Part(name="models", run=models, seconds=150),
     "j": Part(name="training step", run=training_step, seconds=90),
+    "k": Part(name="loss curves", run=loss_curves, seconds=200),
     "w": Part(name="compile what i times", run=_warm_up, seconds=150, shares=3),
     "t": Part(name="train.py with NF4", run=train, seconds=120),
 }

@@ -221,6 +221,7 @@ def _sweep(workshop: Workshop, name: str, turns: Turns) -> dict[int, float]:
             works[str(size)] = work
         except torch.OutOfMemoryError:
             print(f"not compared: {name}: batches of {size} do not fit into memory")
+        tidy(workshop.place.device)
     timings = _timed(workshop, works, turns.sweep_rounds, 0)
     return {int(size): max(timing.rates) for size, timing in timings.items()}
 

@@ -7,6 +7,7 @@ weights; so, as FlashAttention's tests do it, ours may be off by twice what the 
 bfloat16 is off, and by what is allowed in float32.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -81,15 +82,21 @@ def truth(labeler: Labeler, peer: Any, sentences: Words) -> Truth:
 
     Args:
         labeler: whose sub-words are taken.
+        sentences: those that ours reads in several windows, and the peer does not, are left out.
     """
-    examples = build_examples(
+    parts = Counter(example.sentence for example in _examples(labeler, sentences))
+    whole = [words for index, words in enumerate(sentences) if parts[index] == 1]
+    examples = _examples(labeler, whole)
+    return Truth(sentences=whole, examples=examples, logs=_by_peer(peer, examples))
+
+
+def _examples(labeler: Labeler, sentences: Words) -> Sequence[Example]:
+    return build_examples(
         [labeler.sentence(words) for words in sentences],
         labeler.aligner,
         max_length=labeler.info.max_length,
         overflow=labeler.info.overflow,
     ).examples
-    assert len(examples) == len(sentences), "a sentence of the comparison is in several windows"
-    return Truth(sentences=sentences, examples=examples, logs=_by_peer(peer, examples))
 
 
 def agreement(name: str, labeler: Labeler, pipe: Any, known: Truth) -> Agreement:

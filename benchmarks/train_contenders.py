@@ -132,8 +132,12 @@ class Workshop:
 
     def floor_seconds(self, rows: int) -> float | None:
         """The least that an update of so many rows can take: all products with the frozen weights,
-        and one dequantisation of them; None where the layers are not of the shape we know."""
-        tagger = self._assembled(self.work.but(resident="yes")).tagger
+        and one dequantisation of them; None where the layers are not of the shape we know, or
+        where the weights do not fit into memory beside the contenders."""
+        try:
+            tagger = self._assembled(self.work.but(resident="yes")).tagger
+        except torch.OutOfMemoryError:
+            return None
         if tagger.block is None:
             return None
         products = FrozenProducts(tagger, self.work.place)
@@ -170,8 +174,11 @@ class Workshop:
         if kept in self._bases:
             base = self._bases[kept]
             return build_ours(work, replace(base, decoder=shared_copy(base.decoder)))
-        self._bases[kept] = work.base()
-        return build_ours(work, self._bases[kept])
+        base = work.base()
+        ours = build_ours(work, base)
+        # Not before: one that was left half quantised is of no use to the next.
+        self._bases[kept] = base
+        return ours
 
     def _shared_bytes(self, name: str) -> int:
         """What an earlier contender holds of a contender's weights."""

@@ -203,7 +203,7 @@ def _show(figures: dict[str, Any]) -> None:
 
 def _floor_line(figures: dict[str, Any]) -> str:
     if figures["floor_ms"] is None:
-        return "floor: not known for layers of this shape"
+        return "floor: not known for layers of this shape, or they do not fit beside the others"
     floor = f"floor, frozen products and one dequantisation: {figures['floor_ms']:.1f} ms"
     steps = [one["step_ms"] for name, one in figures["contenders"].items() if name in OURS]
     if not steps:

@@ -149,13 +149,16 @@ def test_a_peer_in_bfloat16_is_off_and_that_is_known(tmp_path: Path) -> None:
         given = material("shape:toy", place=cpu, running=running, **data)
         run = trained_run(given, tmp_path, updates=4, seed=1, place=cpu)
         rounded = replace(cpu, dtype=torch.bfloat16)
-        workshop = Workshop(run=run, sentences=given.sentences[:16], place=rounded)
+        # One that no window of ours holds whole is not compared.
+        sentences = [["\u4e01"] * 300, *given.sentences[:16]]
+        workshop = Workshop(run=run, sentences=sentences, place=rounded)
         gate = workshop.gate()
         (peer,) = workshop._peers
         assert peer.pipe.model.dtype == torch.bfloat16
         work, _ = workshop.peer(AS_THEY_COME, 8)
         assert [len(tags) for tags in work()] == [len(words) for words in workshop.sentences]
     assert 1e-4 < gate.peer_log_probability < 0.2 and gate.log_probability < 1e-4
+    assert gate.sentences == 16
     assert gate.holds and gate.clear > 20 and gate.labels == 0
 
 

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from transformers.utils import logging as transformers_logging
 
-from benchmarks import train_gate
+from benchmarks import train_contenders, train_gate
 from benchmarks.common import Contender, Timing, interleave, machine, summary, table, write_json
 from benchmarks.lengths import known_lengths, length_task
 from benchmarks.padded_peer import PADDED, RELEASED, build_peer
@@ -227,6 +228,31 @@ def test_random_weights_of_a_shape(tmp_path: Path) -> None:
     assert record["data"] == {"name": "lengths:conll2003", "sentences": 40, "classes": 9}
     assert record["floor_ms"] > 0 and record["contenders"][BASELINE]["peak_bytes"] is None
     assert sum(record["operations"]["shares"].values()) == pytest.approx(1, abs=0.5)
+
+
+def test_who_does_not_fit_into_memory_is_left_out_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, calls = train_contenders.build_ours, 0
+
+    def full(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise torch.OutOfMemoryError("no memory")
+        return build(*arguments)
+
+    monkeypatch.setattr(train_contenders, "build_ours", full)
+    output = tmp_path / "toy.json"
+    shape = ["--model", "shape:toy", "--data", "lengths:conll2000", "--sentences", "16"]
+    few = ["--rounds", "1", "--updates", "1", "--warmup", "1"]
+    names = ["--contenders", "ours, NF4 resident", "ours, NF4 resident, plain block"]
+    assert main([*shape, *few, *names, "--output", str(output)]) == 0
+    record = json.loads(output.read_text())
+    # The next one finds no weights that were left half done.
+    assert list(record["contenders"]) == ["ours, NF4 resident, plain block", BASELINE]
+    assert "does not fit" in record["did_not_start"]["ours, NF4 resident"]
+    assert "not compared: ours, NF4 resident: it does not fit" in capsys.readouterr().out
 
 
 def test_the_released_recipe_is_the_same_function() -> None:

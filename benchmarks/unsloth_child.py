@@ -21,6 +21,7 @@ future, for which padding on the right is enough.
 import importlib
 import importlib.metadata
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -94,6 +95,8 @@ class Trainer:
     def update(self) -> Answer:
         """Train on the next batch."""
         answer = self._gradients(self._batches[self._next % len(self._batches)])
+        if not math.isfinite(answer["loss"] + answer["grad_norm"]):
+            raise RuntimeError(f"update {self._next + 1} is not finite: {answer}")
         self._next += 1
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)

@@ -140,8 +140,8 @@ def run(plan: Plan) -> int:
     if "i" in plan.parts:
         finish("i", _benchmark(plan, plan.folder / f"attention_{name}.json"))
     print(f"written: {output}")
-    curves = record["parts"].get("k", {}).get("answer", {}).get("curves")
-    if curves and importlib.util.find_spec("matplotlib") is not None:
+    curves = record["parts"].get("k", {}).get("answer", {}).get("curves", {})
+    if any(curves.values()) and importlib.util.find_spec("matplotlib") is not None:
         print(f"drawn: {draw_curves(curves, found, output)}")
     return int(any(part["status"] == "failed" for part in record["parts"].values()))
 

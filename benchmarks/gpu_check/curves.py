@@ -1,11 +1,12 @@
 """Part of ``benchmarks.gpu_check`` about learning: ours and the padded peer, two seeds each."""
 
 from dataclasses import asdict
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 
-from benchmarks.gpu_check.scope import Scope
+from benchmarks.gpu_check.scope import Scope, Skipped
 from benchmarks.labelled import SYNTHETIC, labelled, prepare
 from benchmarks.loss_curves import OURS, PEER, compare
 from benchmarks.train_pair import learnt
@@ -21,7 +22,11 @@ def loss_curves(scope: Scope) -> dict[str, Any]:
 
     On a GPU in bfloat16 over 200 updates; on a CPU in float32.
     """
-    prepare(None)
+    missing = [name for name in ("bitsandbytes", "peft") if find_spec(name) is None]
+    if missing:
+        raise Skipped(f"{' and '.join(missing)} cannot be imported")
+    # Batches this small are slower on two cores than on one.
+    prepare(1 if scope.device.type == "cpu" else None)
     updates, size = (24, 4) if scope.toy else (200, 16)
     dtype = torch.float32 if scope.device.type == "cpu" else torch.bfloat16
     config = Config(
@@ -44,7 +49,8 @@ def loss_curves(scope: Scope) -> dict[str, Any]:
     answer["distances"] = {seed: asdict(one) for seed, one in found.items()}
     answer["allowed"] = asdict(allowed)
     for who in curves:
-        for seed, losses in curves[who].items():
-            if not losses[-1] < losses[0]:
-                answer["faults"].append(f"{who}, seed {seed}: it learns nothing")
+        for key, losses in curves[who].items():
+            # Were nothing learnt, the curves would say nothing.
+            if not losses[-1] < 0.8 * losses[0]:
+                answer["faults"].append(f"{who}, seed {key}: it learns nothing")
     return answer

@@ -119,8 +119,9 @@ class Workshop:
             raise CannotRun("it does not fit into memory beside the others") from error
         if not seen:
             self.gates.append(agreement(name, labeler, self._peers[0].pipe, self._peers[0].known))
+            print(self.gates[-1].line())
             if not self.gates[-1].holds:
-                raise CannotRun(self.gates[-1].line())
+                raise CannotRun("the gate is red")
         return work, held
 
     def peer(self, name: str, batch_size: int) -> tuple[Work, Held]:

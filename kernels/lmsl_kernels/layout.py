@@ -75,6 +75,7 @@ class Group:
 class HeadRows:
     """How [tokens, heads] become slots where each sequence has one head after the other."""
 
+    heads: int
     of_slots: Tensor
     """int64 [slots * heads]: which of the tokens * heads rows each of them reads."""
     of_tokens: Tensor
@@ -114,6 +115,7 @@ class Layout:
             back.view(-1)[self._head_first(number.view_as(rows))] = number
             padding = head[:0] if self.padding is None else back[self.padding].flatten()
             self.by_head[heads] = HeadRows(
+                heads=heads,
                 of_slots=self._head_first(rows),
                 of_tokens=back.index_select(0, self.slot_of_token).flatten(),
                 padding=padding,

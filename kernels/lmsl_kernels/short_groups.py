@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lmsl_kernels.layout import Layout
+from lmsl_kernels.layout import HeadRows, Layout
 
 LONGEST = 256
 """Beyond this length one thread is as fast with torch's own, which keeps less."""
@@ -49,7 +49,9 @@ def short_attention(
         masks: of each group, additive, to be broadcast to [C, H, L, L]; every row has a finite
             entry.
     """
-    return _ShortAttention.apply(q, k, v, layout, masks, scale)
+    # Made here: what torch.compile traces through a function may not leave anything behind.
+    rows = layout.head_rows(q.shape[1]), layout.head_rows(k.shape[1])
+    return _ShortAttention.apply(q, k, v, layout, rows, masks, scale)
 
 
 class _ShortAttention(torch.autograd.Function):
@@ -60,12 +62,15 @@ class _ShortAttention(torch.autograd.Function):
         k: Tensor,
         v: Tensor,
         layout: Layout,
+        rows: tuple[HeadRows, HeadRows],
         masks: list[Tensor | None],
         scale: float,
     ) -> Tensor:
-        ctx.layout, ctx.scale, ctx.heads = layout, scale, (q.shape[1], k.shape[1])
-        heads, key_heads = ctx.heads
-        q, k, v = (_to_slots(x, layout) for x in (q, k, v))
+        ctx.layout, ctx.rows, ctx.scale = layout, rows, scale
+        of_queries, of_keys = rows
+        heads, key_heads = of_queries.heads, of_keys.heads
+        q = _to_slots(q, of_queries)
+        k, v = _to_slots(k, of_keys), _to_slots(v, of_keys)
         out, weights = torch.empty_like(q), []
         parts = [_batches(x, layout, key_heads, heads) for x in (q, out)]
         parts += [_batches(x, layout, key_heads, key_heads) for x in (k, v)]
@@ -78,15 +83,15 @@ class _ShortAttention(torch.autograd.Function):
             weights.append(scores.softmax(-1))
             torch.bmm(weights[-1], group_v, out=group_out)
         ctx.save_for_backward(q, k, v, *weights)
-        return _to_tokens(out, layout, heads)
+        return _to_tokens(out, layout, of_queries)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, *kept = ctx.saved_tensors
-        layout, scale, (heads, key_heads) = ctx.layout, ctx.scale, ctx.heads
-        grad = _to_slots(grad, layout)
-        grad.index_fill_(0, layout.head_rows(heads).padding, 0.0)
+        layout, scale, (of_queries, of_keys) = ctx.layout, ctx.scale, ctx.rows
+        heads, key_heads = of_queries.heads, of_keys.heads
+        grad = _to_slots(grad, of_queries).index_fill_(0, of_queries.padding, 0.0)
         grads = [torch.empty_like(x) for x in (q, k, v)]
         parts = [_batches(x, layout, key_heads, heads) for x in (q, grad, grads[0])]
         parts += [_batches(x, layout, key_heads, key_heads) for x in (k, v, *grads[1:])]
@@ -98,31 +103,29 @@ class _ShortAttention(torch.autograd.Function):
             grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
             _scaled_product(grad_scores, group_k, scale, out=grad_q)
             _scaled_product(grad_scores.transpose(1, 2), group_q, scale, out=grad_k)
-        counts = (heads, key_heads, key_heads)
-        back = (_to_tokens(x, layout, n) for x, n in zip(grads, counts, strict=True))
-        return *back, None, None, None
+        of_each = (of_queries, of_keys, of_keys)
+        back = (_to_tokens(x, layout, rows) for x, rows in zip(grads, of_each, strict=True))
+        return *back, None, None, None, None
 
 
-def _to_slots(tokens: Tensor, layout: Layout) -> Tensor:
+def _to_slots(tokens: Tensor, rows: HeadRows) -> Tensor:
     """[tokens, heads, D] to [slots * heads, D], where a sequence has one head after the other."""
-    heads, features = tokens.shape[1:]
-    return tokens.reshape(-1, features).index_select(0, layout.head_rows(heads).of_slots)
+    return tokens.reshape(-1, tokens.shape[2]).index_select(0, rows.of_slots)
 
 
-def _to_tokens(rows: Tensor, layout: Layout, heads: int) -> Tensor:
+def _to_tokens(slots: Tensor, layout: Layout, rows: HeadRows) -> Tensor:
     """[slots * heads, D] back to [tokens, heads, D]; rows of no sequence are 0."""
-    own = rows.index_select(0, layout.head_rows(heads).of_tokens)
-    tokens = own.view(-1, heads, rows.shape[1])
+    tokens = slots.index_select(0, rows.of_tokens).view(-1, rows.heads, slots.shape[1])
     if layout.outside is not None:
         tokens.masked_fill_(layout.outside[:, None, None], 0.0)
     return tokens
 
 
-def _batches(rows: Tensor, layout: Layout, key_heads: int, heads: int) -> list[Tensor]:
-    """The rows of each group, [C * K, heads of a key head * L, D]."""
-    parts = rows.split([group.count * group.length * heads for group in layout.groups])
+def _batches(slots: Tensor, layout: Layout, key_heads: int, heads: int) -> list[Tensor]:
+    """The slots of each group, [C * K, heads of a key head * L, D]."""
+    parts = slots.split([group.count * group.length * heads for group in layout.groups])
     return [
-        part.view(group.count * key_heads, heads // key_heads * group.length, rows.shape[1])
+        part.view(group.count * key_heads, heads // key_heads * group.length, slots.shape[1])
         for part, group in zip(parts, layout.groups, strict=True)
     ]
 

@@ -35,7 +35,7 @@ def test_what_is_not_loaded_or_kept_is_found(fault: str, monkeypatch: pytest.Mon
     load = Captured.load
 
     def forgetful(self: Captured, *arguments: Any) -> None:
-        kept = self._pack.labels if fault == "labels" else self._place
+        kept = self._pack.read().labels if fault == "labels" else self._place
         before = kept.clone()
         load(self, *arguments)
         if hasattr(self, "replay"):

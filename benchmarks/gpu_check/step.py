@@ -26,7 +26,8 @@ from lmsl.graphs import CudaGraphs, Reruns
 from lmsl.lora import stacked_layers, trainable_parameters
 from lmsl.micro_step import EagerStep, MicroBatch, MicroStep
 from lmsl.packing import pack
-from lmsl.static_step import StaticStep, room_for, why_not_static
+from lmsl.rooms import room_for
+from lmsl.static_step import StaticStep, why_not_static
 
 CLASSES, VOCABULARY = 9, 256
 SENTENCES = 16
@@ -72,7 +73,7 @@ def training_step(scope: Scope) -> dict[str, Any]:
     if waited is not None:
         answer["faults"].append(f"a replay waits for the device: {waited:.200}")
     answer["eager_waits"] = waits(scope, lambda: eager(batches[-1][0], weights))
-    answer["rooms"] = len(step.rooms)
+    answer["rooms"] = len(step.rooms.kept)
     rounds = 1 if scope.toy else 5
     answer["ms"] = {
         "eager": _time(scope, eager, [plain for plain, _ in batches], rounds),
@@ -136,9 +137,7 @@ def _batch(scope: Scope, number: int, *, filled: bool) -> MicroBatch:
         )
         labels.append(rng.integers(0, CLASSES, words).tolist())
     room = room_for([examples]) if filled else None
-    made = pack([examples], [labels], torch.device("cpu"), room=room)
-    if scope.device.type == "cuda":
-        made = made.mapped(Tensor.pin_memory)
+    made = pack([examples], [labels], torch.device("cpu"), room=room).pinned(scope.device)
     return MicroBatch(
         pack=made, room=room, step=number, token_offset=(7 * number,), word_offset=(3 * number,)
     )

@@ -13,6 +13,7 @@ from lmsl.optim import resolve_optimizer
 from lmsl.runs import Run
 from lmsl.stack import Place, Stack, assemble_runs
 from lmsl.stack_size import stack_fit
+from lmsl.static_step import why_not
 
 
 @dataclass(kw_only=True)
@@ -64,6 +65,8 @@ class Session:
             clock=self.stack.clock,
             device=self.place.device,
             autocast=self.place.autocast,
+            captured=self.config.cuda_graphs == "on"
+            and why_not(self.stack.tagger, self.config, self.place.device) is None,
         )
         self.console.say(f"  {expected.line()}")
         if self.stack.updates:

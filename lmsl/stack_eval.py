@@ -21,7 +21,7 @@ from lmsl.model import Tagger
 from lmsl.packing import under_budget
 from lmsl.stack import Place
 from lmsl.stack_flags import Bits
-from lmsl.tagging import by_length, prediction_budget, put, unread
+from lmsl.tagging import by_length, evaluation_budget, put, unread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +91,7 @@ def run_emissions(
     ways = tagger.head.runs if bits is None else len(bits)
     found = [unread(words, classes) for _ in range(ways)]
     tagger.eval()
-    # The budget is that of all runs, or all strings, at once here, or evaluation would need more
-    # than training.
-    budget = max(1, prediction_budget(config.tokens_per_batch // ways, place.device))
+    budget = evaluation_budget(config.tokens_per_batch, ways, place.device)
     groups = under_budget(by_length(examples.examples), budget)
     batches = (batch_of(compute, group, budget, bits) for group in groups)
     for batch, logs in log_probabilities(compute, batches):

@@ -102,3 +102,11 @@ def by_length(examples: Sequence[Example]) -> list[Example]:
 def prediction_budget(tokens_per_batch: int, device: torch.device) -> int:
     """The most tokens of a pack without gradients."""
     return min(tokens_per_batch, CPU_TOKENS) if device.type == "cpu" else tokens_per_batch
+
+
+def evaluation_budget(tokens_per_batch: int, ways: int, device: torch.device) -> int:
+    """The most tokens of each of several runs, or strings, in one pack without gradients.
+
+    The budget is that of all of them at once, or evaluation would need more than training.
+    """
+    return max(1, prediction_budget(tokens_per_batch // ways, device))

@@ -93,7 +93,7 @@ class CapturedForward:
     """The forward of one room: its memory, and the replay over it."""
 
     def __init__(self, batch: Batch, eager: EagerForward, graphs: Graphs) -> None:
-        assert batch.room is not None
+        assert batch.room is not None and not eager.tagger.training
         self._eager, self._room = eager, batch.room
         self._pack = FixedPack(batch.pack, batch.room, eager.device)
         self.logs = torch.empty(

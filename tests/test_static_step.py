@@ -13,31 +13,22 @@ from hypothesis import strategies as st
 
 import lmsl
 from lmsl import lora, rooms, static_step
-from lmsl.assemble import LoRA
 from lmsl.config import Config
 from lmsl.dropout import dropout_mask
 from lmsl.graphs import Reruns
 from lmsl.loop import Task, Update
-from lmsl.lora import RunParameters, trainable_parameters
+from lmsl.lora import trainable_parameters
 from lmsl.micro_step import EagerStep, MicroBatch
 from lmsl.packing import Room, pack
 from lmsl.rooms import room_for, rounded_up
 from lmsl.static_step import Captured, Gradients, StaticStep, choose_step, why_not_static
 from lmsl.vocabulary import IGNORED_ID
-from tests.block_tools import QV, assembled, sentences
+from tests.block_tools import assembled, built, sentences
 from tests.small_runs import train as train_command
 from tests.tagger_tools import CPU, Built, build_tagger, build_task, example
 from tests.training_tools import CONFIG, assert_near, train
 
 UNKNOWN_ID = 10**6
-
-
-def built(seeds: Sequence[int] = (1,), *, dropout: float = 0.3, **more: Any) -> Built:
-    shape = LoRA(rank=3, alpha=6.0, dropout=dropout, targets=QV)
-    settings = {"string": "0011", "lora": shape, "head_dropout": dropout, "seeds": tuple(seeds)}
-    found = assembled(**settings | more)
-    parameters = RunParameters(trainable_parameters(found.tagger), len(seeds))
-    return Built(tagger=found.tagger, clock=found.clock, parameters=parameters)
 
 
 def static(one: Built, config: Config = CONFIG, **more: Any) -> StaticStep:

@@ -76,10 +76,8 @@ class EagerForward:
     def log_probabilities(self, own: Pack) -> Tensor:
         """As ``__call__``, for a pack on the device."""
         on = self._autocast is not None
-        # Without its cache: a parameter that was rounded once would be kept, and training goes on.
-        with torch.autocast(
-            self.device.type, dtype=self._autocast, enabled=on, cache_enabled=False
-        ):
+        # In inference mode it does not keep parameters that it rounded once: training goes on.
+        with torch.autocast(self.device.type, dtype=self._autocast, enabled=on):
             logits = self.tagger(own)
         return logits.double().log_softmax(-1)
 

@@ -282,21 +282,6 @@ def test_answers_that_wait_are_not_written_over() -> None:
     assert np.array_equal(found[1], found[3]) and not np.array_equal(found[1], found[2])
 
 
-def test_nothing_rounded_is_kept_of_parameters() -> None:
-    """Inside an autocast of somebody else, whose cache outlives a forward: the adapters of
-    transformers' own forward are rounded by autocast itself."""
-    one = built(block="plain", dtype=torch.bfloat16, quantize="none", resident="no")
-    found = []
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        for number in range(2):
-            found.append(evaluation(one, None, torch.bfloat16))
-            change(one, number)
-    assert abs(found[0][0][0] - found[1][0][0]).max() > 1e-2
-    with pytest.raises(AssertionError):
-        assert_near_runs(*found)
-    torch.clear_autocast_cache()
-
-
 def test_a_room_is_captured_when_it_is_met_again() -> None:
     """One that never is costs no capture."""
     one, captures = built(), list[bool]()

@@ -169,7 +169,7 @@ class Rooms(Generic[C]):
         self._dropped += 1
         if self._dropped == 1:
             self._say(
-                f"  CUDA graphs: more than {self._most} sizes of batches; the one not used for "
+                f"CUDA graphs: more than {self._most} sizes of batches; the one not used for "
                 f"longest ({room.tokens} tokens) is captured again when it is needed"
             )
 
@@ -177,7 +177,7 @@ class Rooms(Generic[C]):
         self.failed = True
         self._captured.clear()
         reason = " ".join(str(error).split())
-        self._say(f"  CUDA graphs: off from here on, the capture failed: {reason:.200}")
+        self._say(f"CUDA graphs: off from here on, the capture failed: {reason:.200}")
 
 
 def _power(size: int, least: int) -> int:

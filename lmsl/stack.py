@@ -105,7 +105,9 @@ class Stack:
             step = self.compute(place, say)
             if isinstance(step, StaticStep) and not step.rooms.failed:
                 # Of the same graphs: both use the same memory for what they need for a moment.
-                self._forward = StaticForward(self._forward, step.graphs, say)
+                self._forward = StaticForward(
+                    self._forward, step.graphs, lambda line: say(f"  {line}")
+                )
         return self._forward
 
     def save(self) -> None:

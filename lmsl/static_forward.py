@@ -41,9 +41,9 @@ def choose_forward(
         return eager
     reason = why_not(tagger, attention, device)
     if reason is not None:
-        say(f"  CUDA graphs: off, {reason}")
+        say(f"CUDA graphs: off, {reason}")
         return eager
-    say("  CUDA graphs: on (--cuda-graphs on)")
+    say("CUDA graphs: on (--cuda-graphs on)")
     return StaticForward(eager, CudaGraphs(device), say)
 
 

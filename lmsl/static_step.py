@@ -46,7 +46,7 @@ def choose_step(
         say(f"  CUDA graphs: off, {reason}")
         return eager
     say("  CUDA graphs: on (--cuda-graphs on)")
-    return StaticStep(eager, CudaGraphs(device), say)
+    return StaticStep(eager, CudaGraphs(device), lambda line: say(f"  {line}"))
 
 
 def why_not(tagger: Tagger, config: Config, device: torch.device) -> str | None:

@@ -399,7 +399,7 @@ def test_without_a_gpu_it_is_said_and_done_eagerly(
     )
     assert isinstance(choose("off"), EagerForward) and said == []
     assert isinstance(choose("on"), EagerForward)
-    assert said == ["  CUDA graphs: off, the device is cpu"]
+    assert said == ["CUDA graphs: off, the device is cpu"]
     capsys.readouterr()
     labeler = lmsl.Labeler.load(run, device="cpu", cuda_graphs="on")
     assert "CUDA graphs: off, the device is cpu" in capsys.readouterr().err

@@ -119,7 +119,7 @@ class _Answers:
     """The answers to a batch on their way to the host."""
 
     def __init__(self, batch: Batch, logs: Tensor) -> None:
-        rows = logs[:, : max(batch.pack.words)]
+        rows = logs.narrow(1, 0, max(batch.pack.words))
         self._batch, self._arrived = batch, None
         # The next pack may be answered in the same place.
         self._host = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=rows.is_cuda)

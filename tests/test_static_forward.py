@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import lmsl
 from lmsl import rooms
@@ -269,6 +270,48 @@ def test_the_host_packs_while_the_device_computes() -> None:
         *("pack 2", "launch 2", "read 1", "read 2"),
     ]
     assert list(log_probabilities(compute, [])) == []
+
+
+def test_the_answers_of_a_gpu_are_copied_behind_its_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To pinned memory, an event behind the copy, which alone is waited for, one pack late."""
+    events, empty, copy = list[str](), torch.empty, torch.Tensor.copy_
+    one = built()
+
+    class Event:
+        def record(self, stream: str) -> None:
+            events.append(f"event on {stream}")
+
+        def synchronize(self) -> None:
+            events.append("wait")
+
+    def made(*shape: Any, **named: Any) -> torch.Tensor:
+        events.append("pinned" if named["pin_memory"] else "pageable")
+        return empty(*shape, **named)
+
+    def copied(self: torch.Tensor, rows: torch.Tensor, non_blocking: bool) -> torch.Tensor:
+        events.append(f"copy of {tuple(rows.shape)} {'behind' if non_blocking else 'awaited'}")
+        return copy(self, rows, non_blocking=non_blocking)
+
+    class OnDevice(EagerForward):
+        def __call__(self, batch: Batch) -> torch.Tensor:
+            events.append("launch")
+            return empty(1, 9, 5, dtype=torch.float64, device="cuda")
+
+    compute = OnDevice(one.tagger, CPU)
+    batches = [batch_of(compute, sentences([size]), BUDGET) for size in (2, 4)]
+    monkeypatch.setattr(torch, "empty", made)
+    monkeypatch.setattr(torch.Tensor, "copy_", copied)
+    monkeypatch.setattr(torch.Tensor, "numpy", lambda tensor: events.append("read"))
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", str)
+    # Tensors without contents, of a device that is not here.
+    with FakeTensorMode():
+        assert len(list(log_probabilities(compute, batches))) == 2
+    assert events == [
+        *("launch", "pinned", "copy of (1, 2, 5) behind", "event on cuda:0"),
+        *("launch", "pinned", "copy of (1, 4, 5) behind", "event on cuda:0"),
+        *("wait", "read", "wait", "read"),
+    ]
 
 
 def test_answers_that_wait_are_not_written_over() -> None:

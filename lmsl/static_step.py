@@ -49,6 +49,11 @@ def choose_step(
     return StaticStep(eager, CudaGraphs(device), lambda line: say(f"  {line}"))
 
 
+def will_capture(tagger: Tagger, config: Config, device: torch.device) -> bool:
+    """Whether steps are captured: where it was asked for and can be."""
+    return config.cuda_graphs == "on" and why_not(tagger, config, device) is None
+
+
 def why_not(tagger: Tagger, config: Config, device: torch.device) -> str | None:
     """Why steps cannot be captured; None where they can."""
     return rooms.why_not(tagger, config.attention, device) or _recomputed(config)

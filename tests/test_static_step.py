@@ -346,7 +346,11 @@ def test_without_a_gpu_it_is_said_and_done_eagerly() -> None:
     assert isinstance(choose(replace(CONFIG, cuda_graphs="on")), EagerStep)
     assert said == ["  CUDA graphs: off, the device is cpu"]
     assert why_not_static(one.tagger, CONFIG) is None
-    assert static_step.why_not(one.tagger, CONFIG, torch.device("cuda")) is None
+    asked, cuda = replace(CONFIG, cuda_graphs="on"), torch.device("cuda")
+    assert static_step.why_not(one.tagger, CONFIG, cuda) is None
+    assert static_step.will_capture(one.tagger, asked, cuda)
+    assert not static_step.will_capture(one.tagger, CONFIG, cuda)
+    assert not static_step.will_capture(one.tagger, asked, CPU)
 
 
 def test_the_command_says_it_once_and_trains(

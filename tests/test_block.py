@@ -35,7 +35,7 @@ from tests.tagger_tools import CLASSES
 @pytest.mark.parametrize("family", FAMILIES)
 def test_families(family: str, quantize: str) -> None:
     """Mistral has a window shorter than a sentence, Qwen2 biases, Qwen3 norms over heads."""
-    batch = packed(sentences([7, 1, 4]))
+    batch = packed(sentences([7, 1, 4], 1))
     assert int(batch.attention.max_seqlen) > WINDOW
     compare(batch, family, quantize=quantize)
 

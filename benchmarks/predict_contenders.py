@@ -33,19 +33,19 @@ class Variant:
     call: Literal["predict", "predict_tags"] = "predict_tags"
     resident: bool = True
     """Whether the NF4 weights are kept dequantised."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Of ``Labeler.load``."""
+    cuda_graphs: Literal["off", "on"] = "off"
 
     @property
-    def weights(self) -> str:
+    def labeler(self) -> tuple[bool, str]:
         """Variants that say the same here are one Labeler."""
-        return f"resident {self.resident}, {dict(self.options)}"
+        return self.resident, self.cuda_graphs
 
 
 OURS: dict[str, Variant] = {
     "ours, predict": Variant(call="predict"),
     "ours, predict_tags": Variant(),
     "ours, predict_tags, not resident": Variant(resident=False),
+    "ours, predict_tags, CUDA graphs": Variant(cuda_graphs="on"),
 }
 PEERS = (BASELINE, LOOP, AS_THEY_COME)
 
@@ -84,7 +84,7 @@ class Workshop:
     place: Place
     gates: list[Agreement] = field(default_factory=list)
     """Of variants of ours, when each is loaded."""
-    _labelers: dict[str, tuple[Labeler, Held]] = field(default_factory=dict)
+    _labelers: dict[tuple[bool, str], tuple[Labeler, Held]] = field(default_factory=dict)
     _peers: list[Peer] = field(default_factory=list)
 
     def of_the_first(self, count: int | None) -> "Workshop":
@@ -109,8 +109,10 @@ class Workshop:
             CannotRun: it does not fit beside the others, or does not predict what they do.
         """
         variant = OURS[name]
+        if variant.cuda_graphs == "on" and self.place.device.type != "cuda":
+            raise CannotRun("the device is no GPU")
         try:
-            seen = variant.weights in self._labelers
+            seen = variant.labeler in self._labelers
             labeler, held = self._loaded(variant)
             work = partial(getattr(labeler, variant.call), self.sentences)
             # What it needs while it works shows here, not in the middle of a measurement.
@@ -142,13 +144,16 @@ class Workshop:
         return partial(other.predict_tags, self.sentences)
 
     def _loaded(self, variant: Variant) -> tuple[Labeler, Held]:
-        if variant.weights not in self._labelers:
+        if variant.labeler not in self._labelers:
             with holding(self.place.device) as held:
                 labeler = loaded(
-                    self.run, self.place, resident=variant.resident, **variant.options
+                    self.run,
+                    self.place,
+                    resident=variant.resident,
+                    cuda_graphs=variant.cuda_graphs,
                 )
-            self._labelers[variant.weights] = labeler, held
-        return self._labelers[variant.weights]
+            self._labelers[variant.labeler] = labeler, held
+        return self._labelers[variant.labeler]
 
 
 def wanted(chosen: Sequence[str]) -> list[str]:

@@ -110,6 +110,7 @@ def agreement(name: str, labeler: Labeler, pipe: Any, known: Truth) -> Agreement
         tokens_per_batch=labeler.info.tokens_per_batch,
         device=labeler.device,
         autocast=labeler.autocast,
+        compute=labeler.compute,
     )
     off = _furthest(ours, known.logs)
     peer_off = _furthest(_by_peer(pipe.model, known.examples), known.logs)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from benchmarks import lengths, shapes
 from benchmarks.common import CannotRun
@@ -21,6 +21,7 @@ from lmsl.config import Config
 from lmsl.console import Console
 from lmsl.data import Dataset, Sentence
 from lmsl.errors import InputError
+from lmsl.forward import EagerForward
 from lmsl.labeler import Labeler
 from lmsl.loop import Task
 from lmsl.quantize import NF4Linear
@@ -115,16 +116,22 @@ def trained_run(found: Material, folder: Path, *, updates: int, seed: int, place
     return folder / "run"
 
 
-def loaded(run: Path, place: Place, *, resident: bool, **options: Any) -> Labeler:
+def loaded(
+    run: Path, place: Place, *, resident: bool, cuda_graphs: Literal["off", "on"] = "off"
+) -> Labeler:
     """A run as a user loads it, with its NF4 weights kept dequantised or not.
 
     Args:
-        options: of ``Labeler.load``.
+        cuda_graphs: as ``--cuda-graphs``.
 
     Raises:
-        CannotRun: there is no memory to keep them beside what is there already.
+        CannotRun: there is no memory to keep them beside what is there already, or packs cannot be
+            replayed.
     """
-    labeler = Labeler.load(run, device=place.device.type, **options)
+    said: list[str] = []
+    labeler = Labeler.load(run, device=place.device.type, cuda_graphs=cuda_graphs, say=said.append)
+    if cuda_graphs == "on" and isinstance(labeler.compute, EagerForward):
+        raise CannotRun("; ".join(said))
     for layer in labeler.tagger.modules():
         if isinstance(layer, NF4Linear):
             if resident and layer.resident is None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,17 +13,23 @@ from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from benchmarks import predict_peers
+from benchmarks.common import CannotRun
 from benchmarks.lengths import known_lengths, length_task
 from benchmarks.model_folder import as_words, text_ids, write_tokenizer
 from benchmarks.predict import main
 from benchmarks.predict_contenders import AS_THEY_COME, BASELINE, LOOP, OURS, Workshop
-from benchmarks.predict_gate import TOLERANCE, Agreement
-from benchmarks.predict_run import material, trained_run
+from benchmarks.predict_gate import TOLERANCE, Agreement, agreement
+from benchmarks.predict_run import loaded, material, trained_run
+from lmsl import labeler as labeler_module
 from lmsl.alignment import Aligner
 from lmsl.examples import build_examples
+from lmsl.forward import EagerForward
+from lmsl.graphs import Reruns
 from lmsl.sentence import Sentence
 from lmsl.stack import Place
+from lmsl.static_forward import StaticForward
 
+GRAPHS = "ours, predict_tags, CUDA graphs"
 SHORT = [
     *("--data", "synthetic", "--sentences", "24", "--updates", "6", "--threads", "1"),
     *("--rounds", "1", "--sweep-rounds", "1", "--batch-sizes", "2", "5"),
@@ -50,7 +57,8 @@ def test_predict_measures_and_leaves_a_record(
     assert gate["holds"] and gate["same_tokens"] and gate["labels"] == 0
     # Exactly equal would mean that a model was compared with itself.
     assert 0 < gate["log_probability"] < 1e-3 and gate["words"] > 100
-    names = [*OURS, BASELINE, LOOP, AS_THEY_COME]
+    assert record["did_not_start"] == {GRAPHS: "the device is no GPU"}
+    names = [name for name in (*OURS, BASELINE, LOOP, AS_THEY_COME) if name != GRAPHS]
     assert gate["peer_log_probability"] == 0 and 0 < gate["clear"] <= gate["words"]
     # The weights are the same, dequantised in another moment.
     (variant,) = record["gates_of_variants"]
@@ -139,6 +147,33 @@ def test_words_of_random_ids_are_their_sub_words(tmp_path: Path) -> None:
         assert own.ids.tolist() == ids == tokenizer(" ".join(words))["input_ids"] == expected
         assert own.starts.tolist() == made.starts.tolist()
         assert own.ends.tolist() == made.ends.tolist()
+
+
+def test_replayed_predictions_pass_the_gate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a GPU the forward is run over the same memory once more; see lmsl.graphs."""
+    cpu = Place(device=torch.device("cpu"), dtype=torch.float32)
+    with ExitStack() as running:
+        data = {"data": "lengths:conll2003", "sentences": 16, "seed": 1}
+        given = material("shape:toy", place=cpu, running=running, **data)
+        run = trained_run(given, tmp_path, updates=4, seed=1, place=cpu)
+        with pytest.raises(CannotRun, match="CUDA graphs: off, the device is cpu"):
+            loaded(run, cpu, resident=True, cuda_graphs="on")
+
+        def rerun(tagger: Any, device: Any, autocast: Any, say: Any, **others: Any) -> Any:
+            return StaticForward(EagerForward(tagger, device, autocast), Reruns(), say)
+
+        workshop = Workshop(run=run, sentences=given.sentences[:16], place=cpu)
+        assert workshop.gate().holds
+        (peer,) = workshop._peers
+        monkeypatch.setattr(labeler_module, "choose_forward", rerun)
+        labeler, _ = workshop._loaded(OURS[GRAPHS])
+        assert isinstance(labeler.compute, StaticForward)
+        assert agreement(GRAPHS, labeler, peer.pipe, peer.known).holds
+        eager, _ = workshop._loaded(OURS["ours, predict_tags"])
+        expected = eager.predict_tags(workshop.sentences)
+        assert workshop.by_budget(GRAPHS, 128)() == expected == workshop.peer(LOOP, 4)[0]()
 
 
 def test_a_peer_in_bfloat16_is_off_and_that_is_known(tmp_path: Path) -> None:

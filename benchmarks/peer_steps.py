@@ -35,35 +35,52 @@ def peer_updates(
     optimizer: torch.optim.Optimizer | None,
     place: Place,
     style: Style = PADDED,
+    micro: int | None = None,
 ) -> Iterator[PeerUpdate]:
     """Train on the sentences that lmsl's own loop draws, yielding after every update.
 
     Without an optimizer the gradients are computed, and nothing is trained.
+
+    Args:
+        micro: sentences of a forward, where an update does not fit into memory at once.
     """
     trained = list(trainable_parameters(model).values())
     padding_id = model.get_base_model().config.pad_token_id or 0  # type: ignore[operator]
     kind, autocast = place.device.type, place.autocast
     for sentences in draw_updates(len(task), config, config.seed[0]):
-        examples = [example for index in sentences for example in task.examples[index]]
-        batch = (
-            lay_flat(examples, task.labels)
-            if style.flat
-            else collate(examples, task.labels, padding_id)
-        )
-        placed = {name: tensor.to(place.device) for name, tensor in batch.items()}
-        with torch.autocast(kind, dtype=autocast, enabled=autocast is not None):
-            loss = model(**placed, use_cache=False).loss
-        loss.backward()
+        batches = []
+        for part in parts(sentences, micro):
+            examples = [example for index in part for example in task.examples[index]]
+            batches.append(
+                lay_flat(examples, task.labels)
+                if style.flat
+                else collate(examples, task.labels, padding_id)
+            )
+        # The mean of each part counts by its words, so that it is cut by rounding alone.
+        words = [int((batch["labels"] != IGNORED_ID).sum()) for batch in batches]
+        losses = []
+        for batch, own in zip(batches, words, strict=True):
+            placed = {name: tensor.to(place.device) for name, tensor in batch.items()}
+            with torch.autocast(kind, dtype=autocast, enabled=autocast is not None):
+                loss = model(**placed, use_cache=False).loss * (own / sum(words))
+            loss.backward()
+            losses.append(loss.detach())
         norm = nn.utils.clip_grad_norm_(trained, config.max_grad_norm)
         if optimizer is not None:
             optimizer.step()
         for parameter in trained:
             parameter.grad = None
         yield PeerUpdate(
-            loss=float(loss.detach()),
+            loss=float(torch.stack(losses).sum()),
             grad_norm=float(norm),
-            tokens=sum(len(example.ids) for example in examples),
+            tokens=sum(sum(_lengths(task, index)) for index in sentences),
         )
+
+
+def parts(sentences: Sequence[int], micro: int | None) -> list[Sequence[int]]:
+    """An update cut into forwards of ``micro`` sentences; None leaves it whole."""
+    size = micro or len(sentences)
+    return [sentences[first : first + size] for first in range(0, len(sentences), size)]
 
 
 def lay_flat(
@@ -97,11 +114,16 @@ def collate(
     }
 
 
-def padding_share(task: Task, config: Config, *, updates: int) -> float:
+def padding_share(task: Task, config: Config, *, updates: int, micro: int | None = None) -> float:
     """The share of padding in what the peer computes in its first ``updates`` updates."""
     real = computed = 0
     for sentences in islice(draw_updates(len(task), config, config.seed[0]), updates):
-        lengths = [len(example.ids) for index in sentences for example in task.examples[index]]
-        real += sum(lengths)
-        computed += len(lengths) * max(lengths)
+        for part in parts(sentences, micro):
+            lengths = [length for index in part for length in _lengths(task, index)]
+            real += sum(lengths)
+            computed += len(lengths) * max(lengths)
     return 1.0 - real / computed
+
+
+def _lengths(task: Task, sentence: int) -> list[int]:
+    return [len(example.ids) for example in task.examples[sentence]]

@@ -123,7 +123,10 @@ class Workshop:
             # What it needs while it works shows here, not in the middle of a measurement.
             awaited()
         except torch.OutOfMemoryError as error:
-            raise CannotRun("it does not fit into memory beside the others") from error
+            raise CannotRun(
+                "it does not fit into memory beside the others; --micro-batch cuts the updates of "
+                "peers, --contenders picks some"
+            ) from error
         return Built(
             step=awaited,
             peak=partial(peak_bytes, awaited, held, device),
@@ -195,6 +198,12 @@ class Workshop:
         peer = build_peer(base, work.config, classes=work.classes, place=place, style=style)
         optimizer = optimizer_of(trainable_parameters(peer), work.config, hidden)
         updates = peer_updates(
-            peer, work.task, work.config, optimizer=optimizer, place=place, style=style
+            peer,
+            work.task,
+            work.config,
+            optimizer=optimizer,
+            place=place,
+            style=style,
+            micro=work.micro,
         )
         return lambda: next(updates).tokens

@@ -111,6 +111,10 @@ def _agreement(weights: str, work: Work) -> Agreement:
     peer = build_peer(work.base(), work.config, classes=work.classes, place=work.place)
     copy_adapters(ours.tagger, peer)
     mine = next(our_updates(ours, work, train=False))
-    its = next(peer_updates(peer, work.task, work.config, optimizer=None, place=work.place))
+    its = next(
+        peer_updates(
+            peer, work.task, work.config, optimizer=None, place=work.place, micro=work.micro
+        )
+    )
     check_not_repacked(peer)
     return against(weights, work, mine, loss=its.loss, grad_norm=its.grad_norm, tokens=its.tokens)

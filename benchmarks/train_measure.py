@@ -73,7 +73,7 @@ def measure(
     floor = workshop.floor_seconds(tokens // (turns.rounds * turns.updates))
     return {
         "tokens": tokens,
-        "padding": padding_share(work.task, work.config, updates=turns.drawn),
+        "padding": padding_share(work.task, work.config, updates=turns.drawn, micro=work.micro),
         "floor_ms": None if floor is None else 1e3 * floor,
         "operations": None if ours is None else operations(ours.step, work.place.device),
         "contenders": {

@@ -22,7 +22,7 @@ versions of transformers than lmsl does.
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,6 +71,8 @@ class Settings:
     """Unmask string of ours."""
     batch_size: int = 16
     """Sentences of one update."""
+    micro_batch: int | None = None
+    """Sentences of one forward of the peers, where an update does not fit into memory padded."""
     contenders: tuple[str, ...] = ()
     """Only these, by their names in the table, and the baseline; by default all that can run."""
     rounds: int = 15
@@ -152,7 +154,15 @@ def _turns(settings: Settings) -> Turns:
 
 def _check(settings: Settings) -> None:
     """Not in ``__post_init__``, where tyro would put a frame of its own around the message."""
-    for name in ("sentences", "batch_size", "rounds", "updates", "warmup", "threads"):
+    for name in (
+        "sentences",
+        "batch_size",
+        "micro_batch",
+        "rounds",
+        "updates",
+        "warmup",
+        "threads",
+    ):
         value = getattr(settings, name)
         if value is not None and value < 1:
             flag = "--" + name.replace("_", "-")
@@ -169,7 +179,8 @@ def _work(settings: Settings, place: Place) -> tuple[Work, str]:
     if not settings.data.startswith(lengths.PREFIX):
         data = labelled(settings.data, "train", settings.sentences)
         config = _config(settings, len(data.sentences))
-        return labelled_work(data, config, place), record_name(data)
+        work = labelled_work(data, config, place)
+        return replace(work, micro=settings.micro_batch), record_name(data)
     known = lengths.lengths_of(settings.data)
     count = settings.sentences or known.count
     task = lengths.length_task(
@@ -179,7 +190,14 @@ def _work(settings: Settings, place: Place) -> tuple[Work, str]:
         seed=settings.seed,
     )
     config = _config(settings, count)
-    return Work(config=config, task=task, classes=known.classes, place=place), settings.data
+    work = Work(
+        config=config,
+        task=task,
+        classes=known.classes,
+        place=place,
+        micro=settings.micro_batch,
+    )
+    return work, settings.data
 
 
 def _config(settings: Settings, sentences: int) -> Config:

@@ -36,6 +36,8 @@ class Work:
     task: Task
     classes: int
     place: Place = CPU_PLACE
+    micro: int | None = None
+    """Sentences of one forward of a padded peer; None is the whole update."""
 
     def base(self) -> Base:
         """A base of one's own, with the same weights for all."""

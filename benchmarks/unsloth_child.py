@@ -43,7 +43,7 @@ class Trainer:
         self._device = torch.device(settings["device"])
         self._dtype = getattr(torch, settings["dtype"])
         work = torch.load(folder / "work.pt", weights_only=True)
-        self._batches: list[dict[str, Any]] = work["batches"]
+        self._batches: list[list[dict[str, Any]]] = work["batches"]
         self._adapters: dict[str, Any] = work["adapters"]
         self._next = 0
         model, _ = unsloth.FastLanguageModel.from_pretrained(
@@ -118,7 +118,20 @@ class Trainer:
         trace(self.update, self._device, Path(path))
         return {}
 
-    def _gradients(self, batch: dict[str, Any]) -> Answer:
+    def _gradients(self, update: list[dict[str, Any]]) -> Answer:
+        words = [len(part["labels"]) for part in update]
+        losses = [
+            self._backward(part, own / sum(words)) for part, own in zip(update, words, strict=True)
+        ]
+        limit = self._settings["max_grad_norm"]
+        norm = self._torch.nn.utils.clip_grad_norm_(list(self._trained.values()), limit)
+        return {
+            "loss": float(self._torch.stack(losses).sum()),
+            "grad_norm": float(norm),
+            "tokens": sum(int(part["tokens"]) for part in update),
+        }
+
+    def _backward(self, batch: dict[str, Any], share: float) -> Any:
         torch, kind = self._torch, self._device.type
         ids, places, labels = (
             batch[name].to(self._device, non_blocking=True) for name in ("ids", "places", "labels")
@@ -127,15 +140,10 @@ class Trainer:
         with torch.autocast(kind, dtype=self._dtype if mixed else None, enabled=mixed):
             hidden = self._decoder()(input_ids=ids, use_cache=False).last_hidden_state
         words = hidden.flatten(0, 1).index_select(0, places).float()
-        loss = torch.nn.functional.cross_entropy(self._head(self._dropout(words)), labels)
+        logits = self._head(self._dropout(words))
+        loss = torch.nn.functional.cross_entropy(logits, labels) * share
         loss.backward()
-        limit = self._settings["max_grad_norm"]
-        norm = torch.nn.utils.clip_grad_norm_(list(self._trained.values()), limit)
-        return {
-            "loss": float(loss.detach()),
-            "grad_norm": float(norm),
-            "tokens": int(batch["tokens"]),
-        }
+        return loss.detach()
 
     def _decoder(self) -> Any:
         """Without the head that predicts words."""

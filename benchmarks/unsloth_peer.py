@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.common import REPOSITORY, CannotRun, tidy
 from benchmarks.model_folder import write_model
-from benchmarks.peer_steps import collate
+from benchmarks.peer_steps import collate, parts
 from benchmarks.train_gate import Agreement, against, compared, perturbed
 from benchmarks.train_work import Work, our_updates
 from lmsl.assemble import Assembled
@@ -148,7 +148,7 @@ def _write(folder: Path, work: Work, ours: Assembled, model: Path, updates: int)
         "model": str(model),
         "device": str(work.place.device),
         "dtype": str(work.place.dtype).removeprefix("torch."),
-        "max_length": max(batch["ids"].shape[1] for batch in batches),
+        "max_length": max(part["ids"].shape[1] for update in batches for part in update),
         "rank": config.lora_rank,
         "alpha": config.lora_alpha,
         "lora_dropout": config.lora_dropout,
@@ -173,24 +173,27 @@ def _write(folder: Path, work: Work, ours: Assembled, model: Path, updates: int)
     torch.save({"batches": batches, "adapters": adapters, "head": head}, folder / "work.pt")
 
 
-def _batches(work: Work, updates: int) -> list[dict[str, Any]]:
-    """The first updates: ids padded on the right, and where in them the labelled words end."""
-    batches = []
+def _batches(work: Work, updates: int) -> list[list[dict[str, Any]]]:
+    """The forwards of the first updates: ids padded on the right, and where in them the labelled
+    words end."""
     drawn = draw_updates(len(work.task), work.config, work.config.seed[0])
-    for sentences in islice(drawn, updates):
-        examples = [example for index in sentences for example in work.task.examples[index]]
-        padded = collate(examples, work.task.labels, 0)
-        labels = padded["labels"].flatten()
-        places = torch.from_numpy(np.flatnonzero(labels.numpy() != IGNORED_ID))
-        batches.append(
-            {
-                "ids": padded["input_ids"],
-                "places": places,
-                "labels": labels[places],
-                "tokens": sum(len(example.ids) for example in examples),
-            }
-        )
-    return batches
+    return [
+        [_batch(work, part) for part in parts(sentences, work.micro)]
+        for sentences in islice(drawn, updates)
+    ]
+
+
+def _batch(work: Work, sentences: Sequence[int]) -> dict[str, Any]:
+    examples = [example for index in sentences for example in work.task.examples[index]]
+    padded = collate(examples, work.task.labels, 0)
+    labels = padded["labels"].flatten()
+    places = torch.from_numpy(np.flatnonzero(labels.numpy() != IGNORED_ID))
+    return {
+        "ids": padded["input_ids"],
+        "places": places,
+        "labels": labels[places],
+        "tokens": sum(len(example.ids) for example in examples),
+    }
 
 
 def _environment() -> dict[str, str]:

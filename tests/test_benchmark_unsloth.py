@@ -75,7 +75,9 @@ def test_unsloth_takes_its_turns(
 ) -> None:
     fake(tmp_path, monkeypatch)
     traces = tmp_path / "traces"
-    status, record = measured(tmp_path, "--trace", str(traces), names=list(UNSLOTH))
+    status, record = measured(
+        tmp_path, "--trace", str(traces), "--micro-batch", "5", names=list(UNSLOTH)
+    )
     assert status == 0, capsys.readouterr().err
     assert list(record["contenders"]) == [BASELINE, *UNSLOTH] and not record["did_not_start"]
     gates = {gate["weights"]: gate for gate in record["gate"]}

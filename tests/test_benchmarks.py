@@ -87,6 +87,7 @@ def test_no_speed_on_a_red_gate(
         (["--rounds", "0"], "--rounds: expected at least 1, got 0"),
         ([*SHORT, "--unmask", "0021"], "0021"),
         (["--batch-size", "0"], "--batch-size: expected at least 1"),
+        (["--micro-batch", "0"], "--micro-batch: expected at least 1"),
         (["--model", "shape:gpt-9"], "expected one of llama-2-7b"),
         (["--model", "shape:toy"], "expected --data lengths:NAME"),
         (["--data", "lengths:nowhere"], "expected one of conll2003, conll2000"),
@@ -165,6 +166,7 @@ def test_the_peer_is_padded_and_labelled_where_ours_reads() -> None:
     task = Task(examples=[[one] for one in examples], labels=labels, names=["", ""])
     config = Config(batch_size=2, epochs=1)
     assert padding_share(task, config, updates=1) == pytest.approx(1 - 4 / 6)
+    assert padding_share(task, config, updates=1, micro=1) == 0
 
 
 def test_a_machine_without_git_has_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,6 +255,24 @@ def test_who_does_not_fit_into_memory_is_left_out_and_said(
     assert list(record["contenders"]) == ["ours, NF4 resident, plain block", BASELINE]
     assert "does not fit" in record["did_not_start"]["ours, NF4 resident"]
     assert "not compared: ours, NF4 resident: it does not fit" in capsys.readouterr().out
+
+
+def test_an_update_of_several_forwards_is_the_same_update() -> None:
+    """Where padded activations of one do not fit; the words of a part are its weight."""
+    task = length_task(known_lengths()["conll2003"], sentences=8, vocabulary=64, seed=1)
+    config = Config(
+        unmask=("causal",), model="shape:toy", batch_size=8, lora_dropout=0.0, head_dropout=0.0
+    )
+    work = Work(config=config, task=task, classes=9)
+    found = []
+    for micro in (None, 3, 1):
+        peer = build_peer(work.base(), config, classes=9, place=work.place)
+        steps = peer_updates(peer, task, config, optimizer=None, place=work.place, micro=micro)
+        found.append(next(steps))
+    for other in found[1:]:
+        assert other.loss == pytest.approx(found[0].loss, rel=1e-5)
+        assert other.grad_norm == pytest.approx(found[0].grad_norm, rel=1e-4)
+        assert other.tokens == found[0].tokens
 
 
 def test_the_released_recipe_is_the_same_function() -> None:

@@ -38,17 +38,18 @@ def wanted(workshop: Workshop, chosen: Sequence[str]) -> tuple[list[str], dict[s
     """Who is to take part, and why others that were not left out cannot.
 
     Args:
-        chosen: names; none chooses all that can run.
+        chosen: names; none chooses all.
 
     Raises:
-        InputError: somebody was chosen who is not there.
+        InputError: there is nobody of that name.
     """
     known = workshop.offered()
-    can = [name for name, reason in known.items() if reason is None]
-    if odd := [name for name in chosen if name not in can]:
-        raise InputError(f"--contenders: expected some of {'; '.join(can)}, got {'; '.join(odd)}")
-    absent = {name: reason for name, reason in known.items() if reason is not None}
-    return [name for name in can if name in (*chosen, BASELINE) or not chosen], absent
+    if odd := [name for name in chosen if name not in known]:
+        expected = "; ".join(known)
+        raise InputError(f"--contenders: expected some of {expected}, got {'; '.join(odd)}")
+    asked = {n: why for n, why in known.items() if n in (*chosen, BASELINE) or not chosen}
+    absent = {name: reason for name, reason in asked.items() if reason is not None}
+    return [name for name in asked if name not in absent], absent
 
 
 def measure(

@@ -257,6 +257,19 @@ def test_who_does_not_fit_into_memory_is_left_out_and_said(
     assert "not compared: ours, NF4 resident: it does not fit" in capsys.readouterr().out
 
 
+def test_who_was_chosen_and_cannot_run_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A command for a GPU machine goes through where one of those it names is missing."""
+    output = tmp_path / "toy.json"
+    shape = ["--model", "shape:toy", "--data", "lengths:conll2000", "--sentences", "16"]
+    few = ["--rounds", "1", "--updates", "1", "--warmup", "1", "--contenders", GRAPHS]
+    assert main([*shape, *few, "--output", str(output)]) == 0
+    assert list(json.loads(output.read_text())["contenders"]) == [BASELINE]
+    said = [line for line in capsys.readouterr().out.splitlines() if "not compared" in line]
+    assert said == [f"not compared: {GRAPHS}: the device is no GPU"]
+
+
 def test_an_update_of_several_forwards_is_the_same_update() -> None:
     """Where padded activations of one do not fit; the words of a part are its weight."""
     task = length_task(known_lengths()["conll2003"], sentences=8, vocabulary=64, seed=1)

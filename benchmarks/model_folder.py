@@ -37,7 +37,17 @@ def write_model(base: Base, folder: Path) -> None:
     model.tie_weights()
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
+    _say_to_older_versions(folder / "config.json")
     write_tokenizer(config.vocab_size, folder)
+
+
+def _say_to_older_versions(path: Path) -> None:
+    """The base of the rotary embeddings where transformers 4 looks for it."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    rotary = config.get("rope_parameters") or {}
+    if "rope_theta" in rotary:
+        config["rope_theta"] = rotary["rope_theta"]
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def write_tokenizer(vocabulary: int, folder: Path) -> None:

@@ -9,17 +9,18 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from benchmarks import predict_peers
 from benchmarks.common import CannotRun
 from benchmarks.lengths import known_lengths, length_task
-from benchmarks.model_folder import as_words, text_ids, write_tokenizer
+from benchmarks.model_folder import as_words, text_ids, write_model, write_tokenizer
 from benchmarks.predict import main
 from benchmarks.predict_contenders import AS_THEY_COME, BASELINE, LOOP, OURS, Workshop
 from benchmarks.predict_gate import TOLERANCE, Agreement, agreement
 from benchmarks.predict_run import loaded, material, trained_run
+from benchmarks.shapes import base_of
 from lmsl import labeler as labeler_module
 from lmsl.alignment import Aligner
 from lmsl.examples import build_examples
@@ -195,6 +196,19 @@ def test_a_peer_in_bfloat16_is_off_and_that_is_known(tmp_path: Path) -> None:
     assert 1e-4 < gate.peer_log_probability < 0.2 and gate.log_probability < 1e-4
     assert gate.sentences == 16
     assert gate.holds and gate.clear > 20 and gate.labels == 0
+
+
+def test_a_model_is_written_for_older_versions_of_transformers_too(tmp_path: Path) -> None:
+    """Unsloth's are older: their configurations have no rope_parameters."""
+    base = base_of("shape:toy", torch.device("cpu"), torch.bfloat16)
+    base.decoder.config.rope_parameters["rope_theta"] = 5e5
+    write_model(base, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["rope_theta"] == 5e5 and config["tie_word_embeddings"] is True
+    model, found = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(found.values()) and model.config.rope_parameters["rope_theta"] == 5e5
+    weights, written = base.decoder.state_dict(), model.model.state_dict()
+    assert all(torch.equal(weights[name], written[name]) for name in weights)
 
 
 def test_in_bfloat16_ours_may_be_off_by_twice_the_peer() -> None:

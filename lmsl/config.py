@@ -111,8 +111,8 @@ class Config(Columns):
     checkpointing: bool = False
     """Recompute activations in the backward pass instead of keeping them."""
     cuda_graphs: Literal["off", "on"] = "off"
-    """Capture the training step in CUDA graphs and replay it; how much that gains was not measured
-    yet."""
+    """Capture the training step, and the forward of evaluations on dev, in CUDA graphs and replay
+    them; how much that gains was not measured yet."""
     decode: Literal["viterbi", "argmax"] = "viterbi"
     """How labels are chosen, in evaluation and prediction alike."""
     select: Literal["best-dev", "last"] = "best-dev"

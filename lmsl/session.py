@@ -13,6 +13,7 @@ from lmsl.optim import resolve_optimizer
 from lmsl.runs import Run
 from lmsl.stack import Place, Stack, assemble_runs
 from lmsl.stack_size import stack_fit
+from lmsl.static_step import will_capture
 
 
 @dataclass(kw_only=True)
@@ -64,6 +65,7 @@ class Session:
             clock=self.stack.clock,
             device=self.place.device,
             autocast=self.place.autocast,
+            captured=will_capture(self.stack.tagger, self.config, self.place.device),
         )
         self.console.say(f"  {expected.line()}")
         if self.stack.updates:

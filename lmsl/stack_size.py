@@ -19,8 +19,10 @@ from lmsl.loop import Task, draw_updates, total_updates
 from lmsl.memory import kept_bytes
 from lmsl.micro_step import word_losses
 from lmsl.packing import Pack, pack, under_budget
+from lmsl.rooms import room_for
 from lmsl.runs import Run
 from lmsl.stack import Place, Stack
+from lmsl.static_step import will_capture
 
 # Of the free memory; the host's is shared with everybody else on it.
 SHARES = {"cpu": 0.5}
@@ -73,10 +75,13 @@ def largest_pack(runs: Sequence[Run], task: Task) -> Sequence[Example]:
 def run_bytes(stack: Stack, examples: Sequence[Example], task: Task, place: Place) -> int:
     """Memory that one more run of the stack takes, in bytes."""
     device = place.device
-    batch = pack([examples], [task.labels], device)
+    captured = will_capture(stack.tagger, stack.config, device)
+    room = room_for([examples], stack.config.tokens_per_batch) if captured else None
+    batch = pack([examples], [task.labels], device, room=room)
     trained = sum(view.nbytes for view in stack.parameters.views[0].values())
-    # The weights, their gradients and AdamW's two moments.
-    held = 4 * trained
+    # The weights, their gradients and AdamW's two moments; where steps are captured, fresh
+    # gradients beside their sums.
+    held = (5 if captured else 4) * trained
     stack.tagger.train()
     stack.clock.set(step=0, token_offset=(0,), word_offset=(0,))
     if device.type == "cuda":

@@ -13,9 +13,10 @@ from lmsl.config import Config
 from lmsl.loop import draw_updates, total_updates
 from lmsl.memory import kept_bytes
 from lmsl.packing import pack
+from lmsl.rooms import room_for
 from lmsl.runs import Run, in_stacks, stacks_line
 from lmsl.stack import Place, Stack
-from lmsl.stack_size import largest_pack, run_bytes
+from lmsl.stack_size import PASSING, largest_pack, run_bytes
 from tests.block_tools import assembled
 from tests.small_runs import SHORT
 from tests.tagger_tools import CPU, build_task
@@ -98,6 +99,26 @@ def test_a_stack_keeps_as_much_as_its_runs_alone(block: str) -> None:
     after = stack.parameters.views[0].values()
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert all(view.grad is None for view in after), "measuring leaves nothing behind"
+
+
+def test_captured_steps_need_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Filling, and fresh gradients beside their sums."""
+    task, found = build_task(8), []
+    examples = [example for own in task.examples for example in own]
+    stack = Stack(runs(1), assembled(), replace(CONFIG, cuda_graphs="on"))
+    for captured in (False, True):
+        monkeypatch.setattr("lmsl.stack_size.will_capture", lambda *given, now=captured: now)
+        found.append(run_bytes(stack, examples, task, PLACE))
+    room = room_for([examples], CONFIG.tokens_per_batch)
+    filled = pack([examples], [task.labels], CPU, room=room)
+    kept = [
+        kept_bytes(stack.tagger, batch, stack.clock)
+        for batch in (pack([examples], [task.labels], CPU), filled)
+    ]
+    trained = sum(view.nbytes for view in stack.parameters.views[0].values())
+    assert filled.ids.shape[1] > sum(len(example.ids) for example in examples)
+    more = trained + int((1 + PASSING) * kept[1]) - int((1 + PASSING) * kept[0])
+    assert found[1] - found[0] == more > trained
 
 
 def test_the_choice_is_said(

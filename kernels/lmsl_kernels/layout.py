@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lmsl_kernels.plan import PackPlan
+from lmsl_kernels.plan import PackPlan, sent
 
 # What one more call costs, in query-key pairs, and what a token costs beside its pairs. Measured
 # forward + backward on one core with 6 query heads of 32; on a GPU a call is worth far more.
@@ -187,8 +187,8 @@ def _host_layout(plan: PackPlan, tokens: int) -> Layout:
             Group(
                 length=width,
                 count=len(members),
-                sequences=members.to(device),
-                lengths=own.to(device) if ragged else None,
+                sequences=sent(members, device),
+                lengths=sent(own, device) if ragged else None,
             )
         )
     empty = torch.empty(0, dtype=torch.int64)
@@ -199,10 +199,10 @@ def _host_layout(plan: PackPlan, tokens: int) -> Layout:
     total = sum(real)
     return Layout(
         groups=tuple(groups),
-        token_of_slot=token_of_slot.to(device),
-        slot_of_token=slot_of_token.to(device),
-        padding=is_padding.to(device) if bool(is_padding.any()) else None,
-        outside=(torch.arange(tokens) >= total).to(device) if tokens > total else None,
+        token_of_slot=sent(token_of_slot, device),
+        slot_of_token=sent(slot_of_token, device),
+        padding=sent(is_padding, device) if bool(is_padding.any()) else None,
+        outside=sent(torch.arange(tokens) >= total, device) if tokens > total else None,
         identity=tokens == total and torch.equal(token_of_slot, torch.arange(total)),
     )
 

@@ -12,31 +12,24 @@ dimension is contiguous (where a gradient's is not, it is copied).
 Shapes: N rows of H features; heads of head_dim features.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
-from lmsl_kernels import row_kernels
+from lmsl_kernels.row_launch import (
+    INTERPRETED,
+    norm_backward_launch,
+    norm_forward_launch,
+    rotate_launch,
+    swiglu_backward_launch,
+    swiglu_forward_launch,
+)
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 MOST_FEATURES = 16384
-"""Of a norm: a row is held in the registers of one program."""
+"""Of a norm, whose row is held in the registers of one program."""
 MOST_HEAD_DIM = 256
-# Decided when the kernels were defined, by TRITON_INTERPRET.
-INTERPRETED = not isinstance(row_kernels.norm_forward, triton.JITFunction)
-# A thread holds 16 elements of a row that is reduced: two loads of 16 bytes in flight for every
-# tensor in 16 bits, and few enough registers with three tensors; 32 of the widest rows, since more
-# warps would wait for each other longer. Narrow rows share a program of 4 warps.
-_ELEMENTS, _WARP, _FEW_WARPS, _MOST_WARPS = 16, 32, 4, 16
-_SHARED_BLOCK = _FEW_WARPS * _WARP * _ELEMENTS
-# Without a sum over the row it is cut into parts of 8 elements a thread, one load of 16 bytes:
-# a batch of short sentences has few rows, and all of a GPU should have something of them.
-_PART = _FEW_WARPS * _WARP * 8
 
 
 def unsupported(
@@ -56,32 +49,6 @@ def unsupported(
     if head_dim > MOST_HEAD_DIM or head_dim % 2:
         return f"head_dim must be even and at most {MOST_HEAD_DIM}, got {head_dim}"
     return None
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class RowLaunch:
-    """One kernel launch, not yet made: on ``meta`` tensors it says what would be compiled."""
-
-    kernel: Any
-    grid: tuple[int, ...]
-    arguments: dict[str, Any]
-    constants: dict[str, int | bool]
-    warps: int
-    device: torch.device
-
-    def run(self) -> None:
-        """Start it on the device of its tensors, whichever is the current one."""
-        if not math.prod(self.grid):
-            return
-        if self.device.type == "cuda" and self.device.index != torch.cuda.current_device():
-            # Triton launches, and torch hands out streams, on the current device.
-            with torch.cuda.device(self.device):
-                self._start()
-        else:
-            self._start()
-
-    def _start(self) -> None:
-        self.kernel[self.grid](**self.arguments, **self.constants, num_warps=self.warps)
 
 
 def norm_forward(inputs: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
@@ -165,7 +132,7 @@ def rotate(queries: Tensor, keys: Tensor, cos: Tensor, sin: Tensor) -> tuple[Ten
     """
     sources = (queries, keys)
     turned = [_empty(x.shape, x, torch.promote_types(x.dtype, cos.dtype)) for x in sources]
-    rotate_launch(sources, turned, cos, sin).run()
+    rotate_launch([_rows(x) for x in sources], turned, _rows(cos), _rows(sin)).run()
     return turned[0], turned[1]
 
 
@@ -177,160 +144,7 @@ def rotate_backward(
     Args:
         grads, out: of queries, keys and values, each [N, heads, head_dim].
     """
-    rotate_launch([_rows(grad) for grad in grads], out, cos, sin, back=True).run()
-
-
-def norm_forward_launch(
-    inputs: Tensor,
-    weight: Tensor,
-    epsilon: float,
-    normed: Tensor,
-    scale: Tensor,
-    added: tuple[Tensor, Tensor] | None = None,
-) -> RowLaunch:
-    """``added``: what to add first, and where the sums go."""
-    other, sums = (None, None) if added is None else added
-    return _norm_launch(
-        row_kernels.norm_forward,
-        inputs,
-        {
-            **_strided(inputs=inputs),
-            "added": other,
-            "added_row_stride": 0 if other is None else other.stride(0),
-            "weight": weight,
-            "sums": sums,
-            "outputs": normed,
-            "inverse": scale,
-            "epsilon": epsilon,
-        },
-    )
-
-
-def norm_backward_launch(
-    grad: Tensor,
-    inputs: Tensor,
-    weight: Tensor,
-    scale: Tensor,
-    added: Tensor | None,
-    out: Tensor,
-) -> RowLaunch:
-    return _norm_launch(
-        row_kernels.norm_backward,
-        inputs,
-        {
-            **_strided(grad=grad, inputs=inputs),
-            "weight": weight,
-            "inverse": scale,
-            "added": added,
-            "added_row_stride": 0 if added is None else added.stride(0),
-            **_strided(outputs=out),
-        },
-    )
-
-
-def _norm_launch(kernel: Any, inputs: Tensor, arguments: dict[str, Any]) -> RowLaunch:
-    width = inputs.shape[-1]
-    heads = inputs.shape[1] if inputs.dim() == 3 else 1
-    rows, block = len(inputs) * heads, triton.next_power_of_2(width)
-    together = max(1, _SHARED_BLOCK // block)
-    warps = min(max(block // (_ELEMENTS * _WARP), _FEW_WARPS), _MOST_WARPS)
-    return RowLaunch(
-        kernel=kernel,
-        grid=(triton.cdiv(rows, together),),
-        arguments={**arguments, "rows": rows},
-        constants={"HEADS": heads, "WIDTH": width, "ROWS": together, "BLOCK": block},
-        warps=warps,
-        device=inputs.device,
-    )
-
-
-def swiglu_forward_launch(gate_up: Tensor, outputs: Tensor) -> RowLaunch:
-    arguments = {
-        "gate_up": gate_up,
-        "gate_up_row_stride": gate_up.stride(0),
-        "outputs": outputs,
-    }
-    return _swiglu_launch(row_kernels.swiglu_forward, gate_up, arguments)
-
-
-def swiglu_backward_launch(grad: Tensor, gate_up: Tensor) -> RowLaunch:
-    arguments = {
-        "grad": grad,
-        "grad_row_stride": grad.stride(0),
-        "gate_up": gate_up,
-        "gate_up_row_stride": gate_up.stride(0),
-    }
-    return _swiglu_launch(row_kernels.swiglu_backward, gate_up, arguments)
-
-
-def _swiglu_launch(kernel: Any, gate_up: Tensor, arguments: dict[str, Any]) -> RowLaunch:
-    width = gate_up.shape[1] // 2
-    block = min(_PART, triton.next_power_of_2(width))
-    return RowLaunch(
-        kernel=kernel,
-        grid=(len(gate_up), triton.cdiv(width, block)),
-        arguments=arguments,
-        constants={"WIDTH": width, "BLOCK": block},
-        warps=_FEW_WARPS,
-        device=gate_up.device,
-    )
-
-
-def rotate_launch(
-    sources: Sequence[Tensor],
-    targets: Sequence[Tensor],
-    cos: Tensor,
-    sin: Tensor,
-    *,
-    back: bool = False,
-) -> RowLaunch:
-    """``sources`` and ``targets``: of queries and keys, and of values where there are three."""
-    names = ("queries", "keys", "values")[: len(sources)]
-    arguments = {
-        "values": None,
-        "values_row_stride": 0,
-        "values_head_stride": 0,
-        "values_out": None,
-        "values_out_row_stride": 0,
-        "values_out_head_stride": 0,
-        "cos": cos,
-        "cos_row_stride": cos.stride(0),
-        "sin": sin,
-        "sin_row_stride": sin.stride(0),
-        **_strided(**dict(zip(names, sources, strict=True))),
-        **_strided(**{f"{name}_out": x for name, x in zip(names, targets, strict=True)}),
-    }
-    rows, query_heads, head_dim = sources[0].shape
-    key_heads, half = sources[1].shape[1], head_dim // 2
-    block = triton.next_power_of_2(half)
-    # Pairs of elements: a part has as many of them as one of a SwiGLU.
-    heads = min(_PART // block, triton.next_power_of_2(max(query_heads, key_heads)))
-    parts = [triton.cdiv(x.shape[1], heads) for x in sources]
-    return RowLaunch(
-        kernel=row_kernels.rotate,
-        grid=(rows, sum(parts)),
-        arguments=arguments,
-        constants={
-            "QUERY_HEADS": query_heads,
-            "KEY_HEADS": key_heads,
-            "HALF": half,
-            "HEADS": heads,
-            "BLOCK": block,
-            "BACK": back,
-        },
-        warps=_FEW_WARPS,
-        device=sources[0].device,
-    )
-
-
-def _strided(**tensors: Tensor) -> dict[str, Any]:
-    """Tensors [N, H] or [N, heads, head_dim] as arguments, with the strides of rows and heads."""
-    arguments: dict[str, Any] = {}
-    for name, x in tensors.items():
-        arguments[name] = x
-        arguments[f"{name}_row_stride"] = x.stride(0)
-        arguments[f"{name}_head_stride"] = x.stride(1) if x.dim() == 3 else 0
-    return arguments
+    rotate_launch([_rows(x) for x in grads], out, _rows(cos), _rows(sin), back=True).run()
 
 
 def _rows(x: Tensor) -> Tensor:

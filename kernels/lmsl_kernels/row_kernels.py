@@ -39,7 +39,9 @@ def norm_forward(
     ``outputs``, ``inverse`` and ``sums`` are contiguous.
     """
     row, column, inside = _tile(rows, ROWS, BLOCK, WIDTH)
-    values = _load(inputs + _places(row, inputs_row_stride, inputs_head_stride, HEADS), column, inside)
+    values = _load(
+        inputs + _places(row, inputs_row_stride, inputs_head_stride, HEADS), column, inside
+    )
     own = row[:, None] * WIDTH + column[None, :]
     if added is None:
         rounded = inputs.dtype.element_ty
@@ -79,7 +81,9 @@ def norm_backward(
 ):
     """The gradient of what a norm was of, plus ``added`` [N, WIDTH] where that is given."""
     row, column, inside = _tile(rows, ROWS, BLOCK, WIDTH)
-    values = _load(inputs + _places(row, inputs_row_stride, inputs_head_stride, HEADS), column, inside)
+    values = _load(
+        inputs + _places(row, inputs_row_stride, inputs_head_stride, HEADS), column, inside
+    )
     passed = _load(grad + _places(row, grad_row_stride, grad_head_stride, HEADS), column, inside)
     passed *= tl.load(weight + column, mask=column < WIDTH, other=0.0).to(tl.float32)[None, :]
     scale = tl.load(inverse + row, mask=row < rows, other=0.0)
@@ -93,9 +97,7 @@ def norm_backward(
 
 
 @triton.jit
-def swiglu_forward(
-    gate_up, gate_up_row_stride, outputs, WIDTH: tl.constexpr, BLOCK: tl.constexpr
-):
+def swiglu_forward(gate_up, gate_up_row_stride, outputs, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
     """``silu(gate) * up`` of one row's columns; program (row, part). ``outputs`` is contiguous."""
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -200,9 +202,7 @@ def _heads(start, row, row_stride, head, head_stride):
 
 
 @triton.jit
-def _rotate_heads(
-    source, target, cosine, sine, known, HALF: tl.constexpr, BLOCK: tl.constexpr
-):
+def _rotate_heads(source, target, cosine, sine, known, HALF: tl.constexpr, BLOCK: tl.constexpr):
     """(x, y) to (x cos - y sin, y cos + x sin), x and y being the halves of each head."""
     column = tl.arange(0, BLOCK)
     inside = known[:, None] & (column[None, :] < HALF)

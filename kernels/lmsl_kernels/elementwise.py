@@ -28,7 +28,7 @@ from lmsl_kernels.row_launch import (
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 MOST_FEATURES = 16384
-"""Of a norm, whose row is held in the registers of one program."""
+"""Of a norm, whose row is held in the registers of one program of at most 32 warps."""
 MOST_HEAD_DIM = 256
 
 

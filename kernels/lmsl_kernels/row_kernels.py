@@ -6,7 +6,7 @@ activated gate before it multiplies, as transformers' Llama does; everything els
 it is written. What a row holds stays in its row, nan too.
 
 Arithmetic is written out in float32 and cast by hand, never done on 16-bit values: then Triton's
-interpreter computes bfloat16 as a GPU does.
+interpreter can compute bfloat16 too, but that it cuts off where a GPU rounds.
 
 Shapes: N rows of H features, or of heads of head_dim features.
 """
@@ -38,24 +38,24 @@ def norm_forward(
     With ``added`` [N, WIDTH] their sum, rounded, goes to ``sums`` and is what the norm is of.
     ``outputs``, ``inverse`` and ``sums`` are contiguous.
     """
-    row, column, inside = _tile(rows, ROWS, BLOCK, WIDTH)
+    row, column, inside = _tile(tl.program_id(0), rows, ROWS, BLOCK, WIDTH)
     values = _load(
         inputs + _places(row, inputs_row_stride, inputs_head_stride, HEADS), column, inside
     )
-    own = row[:, None] * WIDTH + column[None, :]
+    own = row * WIDTH
     if added is None:
         rounded = inputs.dtype.element_ty
     else:
         rounded = sums.dtype.element_ty
         values += _load(added + row * added_row_stride, column, inside)
         values = values.to(rounded)
-        tl.store(sums + own, values, mask=inside)
+        _store(sums + own, column, values, inside)
         values = values.to(tl.float32)
     scale = tl.rsqrt(tl.sum(values * values, axis=1) / WIDTH + epsilon)
     tl.store(inverse + row, scale, mask=row < rows)
     normed = (values * scale[:, None]).to(rounded).to(tl.float32)
     factor = tl.load(weight + column, mask=column < WIDTH, other=0.0).to(tl.float32)
-    tl.store(outputs + own, normed * factor[None, :], mask=inside)
+    _store(outputs + own, column, normed * factor[None, :], inside)
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -80,7 +80,7 @@ def norm_backward(
     BLOCK: tl.constexpr,
 ):
     """The gradient of what a norm was of, plus ``added`` [N, WIDTH] where that is given."""
-    row, column, inside = _tile(rows, ROWS, BLOCK, WIDTH)
+    row, column, inside = _tile(tl.program_id(0), rows, ROWS, BLOCK, WIDTH)
     values = _load(
         inputs + _places(row, inputs_row_stride, inputs_head_stride, HEADS), column, inside
     )
@@ -93,46 +93,55 @@ def norm_backward(
     if added is not None:
         result += _load(added + row * added_row_stride, column, inside)
     target = outputs + _places(row, outputs_row_stride, outputs_head_stride, HEADS)
-    tl.store(target[:, None] + column[None, :], result, mask=inside)
+    _store(target, column, result, inside)
 
 
-@triton.jit
-def swiglu_forward(gate_up, gate_up_row_stride, outputs, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
-    """``silu(gate) * up`` of one row's columns; program (row, part). ``outputs`` is contiguous."""
-    row = tl.program_id(0).to(tl.int64)
-    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = column < WIDTH
-    gate_place = gate_up + row * gate_up_row_stride + column
-    gate = tl.load(gate_place, mask=inside, other=0.0).to(tl.float32)
-    up = tl.load(gate_place + WIDTH, mask=inside, other=0.0).to(tl.float32)
+@triton.jit(do_not_specialize=["rows"])
+def swiglu_forward(
+    gate_up,
+    gate_up_row_stride,
+    outputs,
+    rows,
+    WIDTH: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """``silu(gate) * up`` of some rows and columns; ``outputs`` is contiguous.
+
+    Program (i, j) has the rows of tile i and the columns of tile j.
+    """
+    row, column, inside = _tile(tl.program_id(0), rows, ROWS, BLOCK, WIDTH, tl.program_id(1))
+    gate_place = gate_up + row * gate_up_row_stride
+    gate = _load(gate_place, column, inside)
+    up = _load(gate_place + WIDTH, column, inside)
     activated = (gate * tl.sigmoid(gate)).to(gate_up.dtype.element_ty).to(tl.float32)
-    tl.store(outputs + row * WIDTH + column, activated * up, mask=inside)
+    _store(outputs + row * WIDTH, column, activated * up, inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def swiglu_backward(
     grad,
     grad_row_stride,
     gate_up,
     gate_up_row_stride,
+    rows,
     WIDTH: tl.constexpr,
+    ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Write the gradients of gate and up over them; program (row, part)."""
-    row = tl.program_id(0).to(tl.int64)
-    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = column < WIDTH
-    gate_place = gate_up + row * gate_up_row_stride + column
-    passed = tl.load(grad + row * grad_row_stride + column, mask=inside, other=0.0).to(tl.float32)
-    gate = tl.load(gate_place, mask=inside, other=0.0).to(tl.float32)
-    up = tl.load(gate_place + WIDTH, mask=inside, other=0.0).to(tl.float32)
+    """Write the gradients of gate and up over them; programs as in ``swiglu_forward``."""
+    row, column, inside = _tile(tl.program_id(0), rows, ROWS, BLOCK, WIDTH, tl.program_id(1))
+    gate_place = gate_up + row * gate_up_row_stride
+    passed = _load(grad + row * grad_row_stride, column, inside)
+    gate = _load(gate_place, column, inside)
+    up = _load(gate_place + WIDTH, column, inside)
     share = tl.sigmoid(gate)
     slope = share * (1.0 + gate * (1.0 - share))
-    tl.store(gate_place, passed * up * slope, mask=inside)
-    tl.store(gate_place + WIDTH, passed * gate * share, mask=inside)
+    _store(gate_place, column, passed * up * slope, inside)
+    _store(gate_place + WIDTH, column, passed * gate * share, inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def rotate(
     queries,
     queries_row_stride,
@@ -156,80 +165,63 @@ def rotate(
     values_out,
     values_out_row_stride,
     values_out_head_stride,
+    rows,
     QUERY_HEADS: tl.constexpr,
     KEY_HEADS: tl.constexpr,
     HALF: tl.constexpr,
-    HEADS: tl.constexpr,
+    ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
     BACK: tl.constexpr,
 ):
-    """Rotate some heads of one row, or copy them where they are values.
+    """Rotate ``ROWS`` heads of queries or of keys, or copy them where they are values.
 
-    Program (row, part): parts of ``HEADS`` heads of the queries come first, then those of the
-    keys, then, where ``values`` are given, theirs. Both halves of ``cos`` and ``sin`` are equal.
+    The first programs have the heads of all queries, row by row, the next those of the keys, and
+    then, where ``values`` are given, theirs. Both halves of ``cos`` and ``sin`` are equal.
     """
-    QUERY_PARTS: tl.constexpr = (QUERY_HEADS + HEADS - 1) // HEADS
-    KEY_PARTS: tl.constexpr = (KEY_HEADS + HEADS - 1) // HEADS
-    row = tl.program_id(0).to(tl.int64)
-    part = tl.program_id(1)
-    column = tl.arange(0, BLOCK)
-    cosine = tl.load(cos + row * cos_row_stride + column, mask=column < HALF, other=0.0)
-    sine = tl.load(sin + row * sin_row_stride + column, mask=column < HALF, other=0.0)
-    cosine, sine = cosine.to(tl.float32), sine.to(tl.float32)
+    program = tl.program_id(0)
+    for_queries, for_keys = tl.cdiv(rows * QUERY_HEADS, ROWS), tl.cdiv(rows * KEY_HEADS, ROWS)
+    if program < for_queries:
+        head, column, inside = _tile(program, rows * QUERY_HEADS, ROWS, BLOCK, HALF)
+        source = queries + _places(head, queries_row_stride, queries_head_stride, QUERY_HEADS)
+        target = queries_out
+        target += _places(head, queries_out_row_stride, queries_out_head_stride, QUERY_HEADS)
+        cosine = _load(cos + head // QUERY_HEADS * cos_row_stride, column, inside)
+        sine = _load(sin + head // QUERY_HEADS * sin_row_stride, column, inside)
+        _rotate_heads(source, target, cosine, sine, column, inside, HALF, BACK)
+    elif program < for_queries + for_keys:
+        head, column, inside = _tile(program - for_queries, rows * KEY_HEADS, ROWS, BLOCK, HALF)
+        source = keys + _places(head, keys_row_stride, keys_head_stride, KEY_HEADS)
+        target = keys_out + _places(head, keys_out_row_stride, keys_out_head_stride, KEY_HEADS)
+        cosine = _load(cos + head // KEY_HEADS * cos_row_stride, column, inside)
+        sine = _load(sin + head // KEY_HEADS * sin_row_stride, column, inside)
+        _rotate_heads(source, target, cosine, sine, column, inside, HALF, BACK)
+    elif values is not None:
+        program -= for_queries + for_keys
+        head, column, inside = _tile(program, rows * KEY_HEADS, ROWS, BLOCK, HALF)
+        source = values + _places(head, values_row_stride, values_head_stride, KEY_HEADS)
+        target = values_out
+        target += _places(head, values_out_row_stride, values_out_head_stride, KEY_HEADS)
+        _store(target, column, _load(source, column, inside), inside)
+        _store(target + HALF, column, _load(source + HALF, column, inside), inside)
+
+
+@triton.jit
+def _rotate_heads(
+    source, target, cosine, sine, column, inside, HALF: tl.constexpr, BACK: tl.constexpr
+):
+    """(x, y) to (x cos - y sin, y cos + x sin), x and y being the halves of each head."""
     if BACK:
         sine = -sine
-    if part < QUERY_PARTS:
-        head = part * HEADS + tl.arange(0, HEADS)
-        source = _heads(queries, row, queries_row_stride, head, queries_head_stride)
-        target = _heads(queries_out, row, queries_out_row_stride, head, queries_out_head_stride)
-        _rotate_heads(source, target, cosine, sine, head < QUERY_HEADS, HALF, BLOCK)
-    elif part < QUERY_PARTS + KEY_PARTS:
-        head = (part - QUERY_PARTS) * HEADS + tl.arange(0, HEADS)
-        source = _heads(keys, row, keys_row_stride, head, keys_head_stride)
-        target = _heads(keys_out, row, keys_out_row_stride, head, keys_out_head_stride)
-        _rotate_heads(source, target, cosine, sine, head < KEY_HEADS, HALF, BLOCK)
-    elif values is not None:
-        head = (part - QUERY_PARTS - KEY_PARTS) * HEADS + tl.arange(0, HEADS)
-        source = _heads(values, row, values_row_stride, head, values_head_stride)
-        target = _heads(values_out, row, values_out_row_stride, head, values_out_head_stride)
-        _copy_heads(source, target, head < KEY_HEADS, HALF, BLOCK)
+    first, second = _load(source, column, inside), _load(source + HALF, column, inside)
+    _store(target, column, first * cosine - second * sine, inside)
+    _store(target + HALF, column, second * cosine + first * sine, inside)
 
 
 @triton.jit
-def _heads(start, row, row_stride, head, head_stride):
-    """Where heads of a row begin."""
-    return start + row * row_stride + head.to(tl.int64) * head_stride
-
-
-@triton.jit
-def _rotate_heads(source, target, cosine, sine, known, HALF: tl.constexpr, BLOCK: tl.constexpr):
-    """(x, y) to (x cos - y sin, y cos + x sin), x and y being the halves of each head."""
-    column = tl.arange(0, BLOCK)
-    inside = known[:, None] & (column[None, :] < HALF)
-    source, target = source[:, None] + column[None, :], target[:, None] + column[None, :]
-    first = tl.load(source, mask=inside, other=0.0).to(tl.float32)
-    second = tl.load(source + HALF, mask=inside, other=0.0).to(tl.float32)
-    cosine, sine = cosine[None, :], sine[None, :]
-    tl.store(target, first * cosine - second * sine, mask=inside)
-    tl.store(target + HALF, second * cosine + first * sine, mask=inside)
-
-
-@triton.jit
-def _copy_heads(source, target, known, HALF: tl.constexpr, BLOCK: tl.constexpr):
-    column = tl.arange(0, BLOCK)
-    inside = known[:, None] & (column[None, :] < HALF)
-    source, target = source[:, None] + column[None, :], target[:, None] + column[None, :]
-    first = tl.load(source, mask=inside, other=0.0)
-    second = tl.load(source + HALF, mask=inside, other=0.0)
-    tl.store(target, first, mask=inside)
-    tl.store(target + HALF, second, mask=inside)
-
-
-@triton.jit
-def _tile(rows, ROWS: tl.constexpr, BLOCK: tl.constexpr, WIDTH: tl.constexpr):
-    """The rows and columns of a program of a norm, and which of them exist."""
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    column = tl.arange(0, BLOCK)
+def _tile(number, rows, ROWS: tl.constexpr, BLOCK: tl.constexpr, WIDTH: tl.constexpr, part=0):
+    """The rows of a tile, the columns of a part, and which of them exist."""
+    row = number.to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    column = part * BLOCK + tl.arange(0, BLOCK)
     return row, column, (row[:, None] < rows) & (column[None, :] < WIDTH)
 
 
@@ -243,3 +235,8 @@ def _places(row, row_stride, head_stride, HEADS: tl.constexpr):
 def _load(start, column, inside):
     """[rows, columns] in float32; 0 where there is nothing."""
     return tl.load(start[:, None] + column[None, :], mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _store(start, column, values, inside):
+    tl.store(start[:, None] + column[None, :], values, mask=inside)

@@ -18,12 +18,13 @@ from lmsl_kernels import row_kernels
 # Decided when the kernels were defined, by TRITON_INTERPRET.
 INTERPRETED = not isinstance(row_kernels.norm_forward, triton.JITFunction)
 # A thread holds 16 elements of a row that is summed over: two loads of 16 bytes in flight for each
-# tensor of 16 bits, and registers for three tensors; 32 of the widest rows, since more warps would
-# wait for each other longer. Narrow rows share a program of 4 warps.
-_ELEMENTS, _WARP, _FEW_WARPS, _MOST_WARPS = 16, 32, 4, 16
+# tensor of 16 bits, and registers for three tensors (with 32 elements, 16384 features in 16 warps,
+# some spilled). Narrow rows share a program of 4 warps.
+_ELEMENTS, _WARP, _FEW_WARPS = 16, 32, 4
 _SHARED_BLOCK = _FEW_WARPS * _WARP * _ELEMENTS
-# Without a sum over the row it is cut into parts of 8 elements a thread, one load of 16 bytes:
-# a batch of short sentences has few rows, and all of a GPU should have something of them.
+# Without a sum over the row, programs have 8 elements a thread, one load of 16 bytes, of a part of
+# a row or of some narrow ones: a batch of short sentences has few rows, and all of a GPU should
+# have something of them.
 _PART = _FEW_WARPS * _WARP * 8
 
 
@@ -106,7 +107,7 @@ def _norm_launch(kernel: Any, inputs: Tensor, arguments: dict[str, Any]) -> RowL
     heads = inputs.shape[1] if inputs.dim() == 3 else 1
     rows, block = len(inputs) * heads, triton.next_power_of_2(width)
     together = max(1, _SHARED_BLOCK // block)
-    warps = min(max(block // (_ELEMENTS * _WARP), _FEW_WARPS), _MOST_WARPS)
+    warps = max(block // (_ELEMENTS * _WARP), _FEW_WARPS)
     return RowLaunch(
         kernel=kernel,
         grid=(triton.cdiv(rows, together),),
@@ -137,13 +138,14 @@ def swiglu_backward_launch(grad: Tensor, gate_up: Tensor) -> RowLaunch:
 
 
 def _swiglu_launch(kernel: Any, gate_up: Tensor, arguments: dict[str, Any]) -> RowLaunch:
-    width = gate_up.shape[1] // 2
+    rows, width = len(gate_up), gate_up.shape[1] // 2
     block = min(_PART, triton.next_power_of_2(width))
+    together = _PART // block
     return RowLaunch(
         kernel=kernel,
-        grid=(len(gate_up), triton.cdiv(width, block)),
-        arguments=arguments,
-        constants={"WIDTH": width, "BLOCK": block},
+        grid=(triton.cdiv(rows, together), triton.cdiv(width, block)),
+        arguments={**arguments, "rows": rows},
+        constants={"WIDTH": width, "ROWS": together, "BLOCK": block},
         warps=_FEW_WARPS,
         device=gate_up.device,
     )
@@ -176,18 +178,18 @@ def rotate_launch(
     rows, query_heads, head_dim = sources[0].shape
     key_heads, half = sources[1].shape[1], head_dim // 2
     block = triton.next_power_of_2(half)
-    # Pairs of elements: a part has as many of them as one of a SwiGLU.
-    heads = min(_PART // block, triton.next_power_of_2(max(query_heads, key_heads)))
-    parts = [triton.cdiv(x.shape[1], heads) for x in sources]
+    # Pairs of elements, as many as elements in a part of a SwiGLU.
+    together = _PART // block
+    programs = [triton.cdiv(rows * x.shape[1], together) for x in sources]
     return RowLaunch(
         kernel=row_kernels.rotate,
-        grid=(rows, sum(parts)),
-        arguments=arguments,
+        grid=(sum(programs),),
+        arguments={**arguments, "rows": rows},
         constants={
             "QUERY_HEADS": query_heads,
             "KEY_HEADS": key_heads,
             "HALF": half,
-            "HEADS": heads,
+            "ROWS": together,
             "BLOCK": block,
             "BACK": back,
         },

@@ -118,8 +118,9 @@ def test_swiglu_far_from_zero(ops: LayerOps) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("heads", [(1, 1), (5, 1), (4, 2), (3, 20)], ids=str)
-@pytest.mark.parametrize("head_dim", [2, 6, 80, 256])
+@pytest.mark.parametrize(
+    ("heads", "head_dim"), [((1, 1), 2), ((5, 1), 6), ((4, 2), 80), ((3, 20), 256)], ids=str
+)
 def test_rotation(
     ops: LayerOps, dtype: torch.dtype, heads: tuple[int, int], head_dim: int
 ) -> None:

@@ -62,7 +62,7 @@ def norm_forward_launch(
     scale: Tensor,
     added: tuple[Tensor, Tensor] | None = None,
 ) -> RowLaunch:
-    """``added``: what to add first, and where the sums go."""
+    """Into ``normed`` and ``scale``; ``added``: what to add first, and where the sums go."""
     other, sums = (None, None) if added is None else added
     return _norm_launch(
         row_kernels.norm_forward,
@@ -88,6 +88,7 @@ def norm_backward_launch(
     added: Tensor | None,
     out: Tensor,
 ) -> RowLaunch:
+    """Into ``out``."""
     return _norm_launch(
         row_kernels.norm_backward,
         inputs,
@@ -119,6 +120,7 @@ def _norm_launch(kernel: Any, inputs: Tensor, arguments: dict[str, Any]) -> RowL
 
 
 def swiglu_forward_launch(gate_up: Tensor, outputs: Tensor) -> RowLaunch:
+    """Into ``outputs``."""
     arguments = {
         "gate_up": gate_up,
         "gate_up_row_stride": gate_up.stride(0),
@@ -128,6 +130,7 @@ def swiglu_forward_launch(gate_up: Tensor, outputs: Tensor) -> RowLaunch:
 
 
 def swiglu_backward_launch(grad: Tensor, gate_up: Tensor) -> RowLaunch:
+    """Over ``gate_up``."""
     arguments = {
         "grad": grad,
         "grad_row_stride": grad.stride(0),
@@ -159,7 +162,7 @@ def rotate_launch(
     *,
     back: bool = False,
 ) -> RowLaunch:
-    """``sources`` and ``targets``: of queries and keys, and of values where there are three."""
+    """Into ``targets``: like ``sources`` those of queries and keys, or with values three."""
     names = ("queries", "keys", "values")[: len(sources)]
     arguments = {
         "values": None,

@@ -1,7 +1,7 @@
 """Who computes norms, rotation and SwiGLU of the layers of ``block``: torch, or Triton kernels.
 
-Chosen once, when a tagger is put together, and handed on from there. On a GPU each of these
-operations is one launch with the kernels and four to ten without.
+Chosen once, when a tagger is put together, and handed on from there. On a GPU those of a layer are
+8 launches with the kernels, forward and backward, and 61 without.
 """
 
 import importlib.util

@@ -1,7 +1,7 @@
 """The kernels of a layer's small operations: RMS norm, SwiGLU, rotary embedding.
 
 None of them multiplies matrices: each reads its inputs once, computes in float32, and writes once.
-A norm rounds what it has divided to the dtype of its input before the weight, and SwiGLU rounds the
+A norm rounds what it divided to its input's dtype before the weight, and SwiGLU rounds the
 activated gate before it multiplies, as transformers' Llama does; everything else is rounded when
 it is written. What a row holds stays in its row, nan too.
 

@@ -124,6 +124,9 @@ class Config(Columns):
     block: Literal["auto", "own", "plain"] = "auto"
     """Whose forward runs the layers: `plain` is transformers', `own` a faster one for Llama,
     Mistral, Qwen2 and Qwen3; `auto` takes the faster where it fits."""
+    elementwise: Literal["auto", "triton", "plain"] = "auto"
+    """Who computes norms, rotation and SwiGLU in the faster forward; `auto` takes Triton's kernels
+    on CUDA, `plain` is torch."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`; `auto` takes CUDA where there is one."""
 

@@ -173,6 +173,7 @@ def assemble_runs(
         dtype=place.dtype,
         attention=config.attention,
         block=config.block,
+        elementwise=config.elementwise,
         checkpointing=config.checkpointing,
         mixed=bool(candidates),
     )

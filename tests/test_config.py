@@ -65,6 +65,7 @@ OTHER: dict[str, Any] = {
     "patience": 2,
     "attention": "eager",
     "block": "plain",
+    "elementwise": "plain",
     "device": "cuda:1",
 }
 WHERE = {"output", "overwrite", "resume"}

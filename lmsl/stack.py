@@ -174,7 +174,6 @@ def assemble_runs(
         attention=config.attention,
         block=config.block,
         elementwise=config.elementwise,
-        checkpointing=config.checkpointing,
         mixed=bool(candidates),
     )
 

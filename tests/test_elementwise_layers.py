@@ -34,6 +34,7 @@ from tests.small_runs import ADAPTER, ROOT, train, write_data
 from tests.tagger_tools import CPU
 
 pytest.importorskip("triton")
+WHAT = "norms, rotation and SwiGLU"
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is off")
 
 
@@ -58,11 +59,13 @@ def test_a_step_with_an_adapted_mlp() -> None:
     assert_equal_results(*steps)
 
 
-def test_training_by_the_command_line(tmp_path: Path) -> None:
+def test_training_by_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, found = write_data(tmp_path / "data", {"train": 2, "dev": 1}), {}
     for choice in ("triton", "plain"):
         flags = ("--elementwise", choice, "--max-steps", "2", "--exit-layer", "1")
         run = train(data, tmp_path / choice, *flags, "--attention", "sdpa")
+        by = {"triton": "triton", "plain": "torch"}[choice]
+        assert f"{WHAT} by {by} (--elementwise {choice})" in capsys.readouterr().out
         assert f"elementwise: {choice}" in (run / "config.yaml").read_text()
         found[choice] = load_file(run / ADAPTER)
     # Adam divides by the size of a gradient: where that is rounding, so is all of the step.
@@ -86,9 +89,9 @@ def test_what_a_backward_wrote_over_is_not_used_again() -> None:
     hidden = torch.randn(5, 40, requires_grad=True)
     found, expected = (tail(ops)(context, hidden) for ops in (triton_ops(), PLAIN))
     torch.testing.assert_close(found, expected)
-    grads = [torch.autograd.grad(x.sum(), (context, hidden)) for x in (expected,)]
+    wanted = torch.autograd.grad(expected.sum(), (context, hidden))
     mine = torch.autograd.grad(found.sum(), (context, hidden), retain_graph=True)
-    torch.testing.assert_close(mine, grads[0])
+    torch.testing.assert_close(mine, wanted)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         torch.autograd.grad(found.sum(), (context, hidden))
 
@@ -103,9 +106,6 @@ def test_single_steps_may_run_back_twice() -> None:
         for _ in range(2):
             (mine,) = torch.autograd.grad(found, rows, direction, retain_graph=True)
             torch.testing.assert_close(mine, wanted)
-
-
-WHAT = "norms, rotation and SwiGLU"
 
 
 def test_the_choice_is_said() -> None:

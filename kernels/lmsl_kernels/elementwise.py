@@ -1,10 +1,10 @@
 """The small operations of a Llama-shaped layer on a GPU: RMS norm, SwiGLU, rotary embedding.
 
-Written out in torch each is two to twelve launches, every one a pass over memory; here each is one.
-These are functions on tensors without gradients of their own: who composes a layer knows what it
-keeps for the backward, and calls the backward functions itself. Everything that varies from batch
-to batch, the number of rows, is an argument that nothing is compiled for, and nothing is read back
-from the device, so calls can be captured in a CUDA graph.
+In torch each is two to twelve launches, every one a pass over memory; here each is one. These are
+functions on tensors without gradients of their own: who composes a layer knows what it keeps for
+the backward, and calls the backward functions itself. What varies from batch to batch, the number
+of rows, is an argument that nothing is compiled for, and nothing is read back from the device, so
+calls can be captured in a CUDA graph.
 
 bfloat16, float16 and float32; any number of rows, 0 included; rows may lie apart, the last
 dimension is contiguous (where a gradient's is not, it is copied).

@@ -1,6 +1,7 @@
 """As few layers as memory asks for are computed again in the backward."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def test_activations_shrink_with_every_layer_but_the_first() -> None:
     """One layer is computed again at a time, and is in memory then."""
     sizes = [replace(MEMORY, recomputed=count).activations for count in range(9)]
     assert sizes[0] == 8_000 and sizes[1] == 8_000 + 200
-    assert all(one - other == 800 for one, other in zip(sizes[1:], sizes[2:], strict=False))
+    assert all(one - other == 800 for one, other in pairwise(sizes[1:]))
     # The inputs of all layers, and one layer.
     assert sizes[8] == 8 * 200 + 1_000
 

@@ -65,7 +65,7 @@ def test_training_by_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixt
         flags = ("--elementwise", choice, "--max-steps", "2", "--exit-layer", "1")
         run = train(data, tmp_path / choice, *flags, "--attention", "sdpa")
         by = {"triton": "triton", "plain": "torch"}[choice]
-        assert f"{WHAT} by {by} (--elementwise {choice})" in capsys.readouterr().out
+        assert f"{WHAT} by {by} (--elementwise {choice})" in capsys.readouterr().err
         assert f"elementwise: {choice}" in (run / "config.yaml").read_text()
         found[choice] = load_file(run / ADAPTER)
     # Adam divides by the size of a gradient: where that is rounding, so is all of the step.

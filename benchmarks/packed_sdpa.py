@@ -1,14 +1,15 @@
 """What the groups of ``impl="sdpa"`` gain over simpler ways to attend within sentences.
 
     python -m benchmarks.packed_sdpa
-    python -m benchmarks.packed_sdpa --sentences 16 --rounds 5
+    python -m benchmarks.packed_sdpa --threads 2 --sentences 16 --rounds 5
 
-One layer's attention, forward and backward, over one pack of sentences, by three contenders: a
-call for every sentence; one rectangle padded to the longest; and groups of similar length, what
-``lmsl_kernels`` chooses. Indices and masks are made during the warm-up, as in training, where all
-layers share them. Projections are left out.
+One layer's attention, forward and backward, over one pack of sentences, by four contenders: a call
+of torch's attention for every sentence; for one rectangle padded to the longest; for each group of
+similar length; and batched products over the same groups, what ``lmsl_kernels`` chooses. Indices
+and masks are made during the warm-up, as in training, where all layers share them. Projections are
+left out.
 
-First comes the gate: in float64 output and gradients of all three are those of the reference, and
+First comes the gate: in float64 output and gradients of all four are those of the reference, and
 in float32, which is timed, off them by at most twice the error of torch's own attention called
 sentence by sentence, plus a rounding. Where one is not, no time is shown.
 """
@@ -41,10 +42,13 @@ from benchmarks.common import (
 from lmsl.errors import InputError
 from lmsl_kernels import attention, reference_attention
 from lmsl_kernels.layout import layout_of
+from lmsl_kernels.packed_sdpa import grouped_attention
 from lmsl_kernels.plan import PackPlan, plan_lengths
 
 CPU = torch.device("cpu")
-BASELINE, PADDED, GROUPS = "one call a sentence", "one padded group", "groups (chosen)"
+BASELINE, PADDED, GROUPS = "one call a sentence", "one padded group", "a call a group"
+PRODUCTS = "products by group (chosen)"
+WAYS = (BASELINE, PADDED, GROUPS, PRODUCTS)
 PARTS = ("output", "dq", "dk", "dv")
 EXACT = 1e-11
 # Lengths are those of newspaper sentences, roughly: lognormal, between the shortest and longest.
@@ -122,7 +126,7 @@ def run(settings: Settings) -> int:
     if wrong:
         print(*wrong, "no times: the results above are wrong", sep="\n", file=sys.stderr)
         return 1
-    print(f"gate: ok for {', '.join((BASELINE, PADDED, GROUPS))}")
+    print(f"gate: ok for {', '.join(WAYS)}")
     figures = [_measure(settings, pack) for pack in packs]
     print(
         f"ms forward + backward, causal / bidirectional, best of {settings.rounds}: "
@@ -151,7 +155,7 @@ def make_pack(settings: Settings, sentences: int) -> Pack:
 
 
 def contenders(pack: Pack, is_causal: bool) -> dict[str, Attend]:
-    """The three ways to attend, by name."""
+    """The ways to attend, by name."""
     q, k, v = pack.inputs
     plan = pack.plan
     # A plan that does not know its lengths makes one rectangle of them.
@@ -171,10 +175,24 @@ def contenders(pack: Pack, is_causal: bool) -> dict[str, Attend]:
         ]
         return torch.cat(parts, dim=1)[0]
 
-    def packed(plan: PackPlan) -> Attend:
-        return lambda: attention(q, k, v, is_causal=is_causal, plan=plan, impl="sdpa")
+    def by_group(plan: PackPlan) -> Attend:
+        layout = layout_of(plan, len(q))
+        return lambda: grouped_attention(
+            q,
+            k,
+            v,
+            layout=layout,
+            is_causal=is_causal,
+            window=None,
+            softcap=None,
+            scale=q.shape[-1] ** -0.5,
+        )
 
-    return {BASELINE: sentence_by_sentence, PADDED: packed(unknown), GROUPS: packed(plan)}
+    def products() -> Tensor:
+        return attention(q, k, v, is_causal=is_causal, plan=plan, impl="sdpa")
+
+    ways = (sentence_by_sentence, by_group(unknown), by_group(plan), products)
+    return dict(zip(WAYS, ways, strict=True))
 
 
 def gate(pack: Pack, is_causal: bool) -> list[str]:
@@ -254,10 +272,10 @@ def _table(figures: Sequence[dict[str, Any]]) -> str:
     for one in figures:
         times = [
             f"{one['causal'][name]['best_ms']:.2f} / {one['bidirectional'][name]['best_ms']:.2f}"
-            for name in (BASELINE, PADDED, GROUPS)
+            for name in WAYS
         ]
         rows.append([f"{one['sentences']} ({one['tokens']:,})", *times, str(one["groups"])])
-    return table(["sentences (tokens)", BASELINE, PADDED, GROUPS, "of them"], rows)
+    return table(["sentences (tokens)", *WAYS, "groups"], rows)
 
 
 def _check(settings: Settings) -> None:

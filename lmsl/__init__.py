@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lmsl.config import Config
+    from lmsl.entities import Entity
     from lmsl.errors import InputError, TrainingError
-    from lmsl.labeler import Entity, Labeler
+    from lmsl.labeler import Labeler
     from lmsl.probing import probe
     from lmsl.recipes import RECIPES
     from lmsl.run import train
@@ -39,7 +40,7 @@ __all__ = [
 
 _HOMES = {
     "Config": "config",
-    "Entity": "labeler",
+    "Entity": "entities",
     "InputError": "errors",
     "Labeler": "labeler",
     "RECIPES": "recipes",

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from transformers import PreTrainedModel
 
 from lmsl.attention import who_serves
 from lmsl.base import Base
@@ -66,7 +65,6 @@ def assemble(
     attention: str,
     block: Choice = "auto",
     elementwise: OpsChoice = "auto",
-    checkpointing: bool = False,
     mixed: bool = False,
 ) -> Assembled:
     """Turn a loaded decoder, in place, into a tagger whose layers provably obey ``string``.
@@ -111,12 +109,10 @@ def assemble(
     if attention == "auto":
         notes.append(who_serves(head_dim_of(text), device, dtype))
     ops, computes = choose_ops(elementwise, text, device, dtype)
-    fast, chosen = choose_block(decoder, block, bits, ops=ops, checkpointing=checkpointing)
+    fast, chosen = choose_block(decoder, block, bits, ops=ops)
     if fast is None and elementwise == "triton":
         raise InputError(f"--elementwise triton: expected the faster forward, got {chosen}")
     notes += [chosen] if fast is None else [chosen, computes]
-    if checkpointing and fast is None:
-        _recompute_activations(decoder)
     mixture = Mixture(bits=bits, seed=seeds[0]) if mixed else None
     own = None if mixed else differing(bits)
     tagger = Tagger(decoder, head, label_at, fast, own, mixture)
@@ -127,15 +123,6 @@ def assemble(
     )
     settled = replace(lora, targets=targets)
     return Assembled(tagger=tagger, clock=clock, lora=settled, notes=tuple(notes))
-
-
-def _recompute_activations(decoder: PreTrainedModel) -> None:
-    # Newer versions of transformers warn of the old name, older ones do not have the new one.
-    names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
-    enable = next(getattr(decoder, name) for name in names if hasattr(decoder, name))
-    enable({"use_reentrant": False})
-    # Without it no gradient would reach the first layers: their input needs none.
-    decoder.enable_input_require_grads()
 
 
 def _quantized(

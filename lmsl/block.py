@@ -117,20 +117,14 @@ class Block:
         decoder: of transformers, with ``unmask`` and LoRA done, found fitting by ``block_fit``.
         windows: of each layer, None for no limit.
         ops: who computes norms, rotation and SwiGLU.
-        checkpointing: recompute each layer in the backward pass instead of keeping it.
     """
 
-    def __init__(
-        self,
-        decoder: Any,
-        windows: Sequence[int | None],
-        ops: LayerOps,
-        *,
-        checkpointing: bool = False,
-    ) -> None:
+    recomputed = 0
+    """So many of the first layers are computed again in the backward instead of kept."""
+
+    def __init__(self, decoder: Any, windows: Sequence[int | None], ops: LayerOps) -> None:
         self._decoder = decoder
         self._ops = ops
-        self._checkpointing = checkpointing
         self.layers = [
             BlockLayer(layer, window, ops)
             for layer, window in zip(decoder.layers, windows, strict=True)
@@ -153,7 +147,7 @@ class Block:
         hidden, places = self.begin(ids, positions, packed)
         for number, layer in enumerate(self.layers, start=1):
             rows = read if number == len(self.layers) else None
-            if self._checkpointing and torch.is_grad_enabled():
+            if number <= self.recomputed and torch.is_grad_enabled():
                 # All random numbers are counted, not drawn: there is no state to preserve.
                 hidden = checkpoint(
                     layer, hidden, places, rows, use_reentrant=False, preserve_rng_state=False

@@ -43,14 +43,13 @@ def choose_block(
     bits: Bits,
     *,
     ops: LayerOps = PLAIN,
-    checkpointing: bool = False,
 ) -> tuple[Block | None, str]:
     """The forward of ours where it fits and is wanted, and the words for what was chosen.
 
     Args:
         decoder: with ``unmask`` and LoRA done.
         bits: for each run of the stack, what each layer has to see.
-        ops, checkpointing: see ``Block``.
+        ops: see ``Block``.
 
     Raises:
         InputError: ``own`` on a decoder that it does not fit, or a layer of ours, measured, does
@@ -60,7 +59,7 @@ def choose_block(
         return None, "block: transformers' own forward (--block plain)"
     reason = why_not(decoder)
     if reason is None:
-        block = build_block(decoder, ops=ops, checkpointing=checkpointing)
+        block = build_block(decoder, ops=ops)
         forms = run_forms(decoder, bits)
         compare_runs("fast packed", seen_by(block, decoder, forms), bits)
         found, most = difference(block, decoder, forms[0]), _ROUNDING.get(decoder.dtype, 1e-3)
@@ -74,10 +73,10 @@ def choose_block(
     return None, f"block: transformers' own forward (--block auto: {reason})"
 
 
-def build_block(decoder: Any, *, ops: LayerOps = PLAIN, checkpointing: bool = False) -> Block:
+def build_block(decoder: Any, *, ops: LayerOps = PLAIN) -> Block:
     """The forward of ours for a decoder that ``why_not`` has nothing against."""
     windows = [_window(layer.self_attn) for layer in decoder.layers]
-    return Block(decoder, windows, ops, checkpointing=checkpointing)
+    return Block(decoder, windows, ops)
 
 
 def why_not(decoder: Any) -> str | None:

@@ -11,15 +11,19 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
 from lmsl.config import Config, starting_point
 from lmsl.console import Console
 from lmsl.errors import InputError, TrainingError
-from lmsl.flags import Data, Evaluate, Predict, Probe, Report, Sweep, Train
+from lmsl.flags import Data, Evaluate, Loaded, Predict, Probe, Report, Sweep, Train
 from lmsl.sentence import ReadOptions, read_options, shape_flags
+
+if TYPE_CHECKING:
+    # Help and commands that only look at data need not wait for torch.
+    from lmsl.labeler import Labeler
 
 USAGE = """usage: lmsl COMMAND [FLAGS]
 
@@ -120,13 +124,25 @@ def _training_flags(kind: type[Flags], name: str, arguments: list[str]) -> tuple
     return flags, config
 
 
+def _loaded(options: Loaded, console: Console) -> "Labeler":
+    from lmsl.labeler import Labeler
+
+    return Labeler.load(
+        options.run,
+        options.device,
+        options.attention,
+        options.quantize,
+        options.cuda_graphs,
+        console.say,
+    )
+
+
 def _predict(arguments: list[str]) -> int:
     options: Predict = _parse(Predict, arguments, "predict")
-    from lmsl.labeler import Labeler
     from lmsl.stream import predict_stream
 
     console = Console()
-    labeler = Labeler.load(options.run, options.device, options.attention, options.quantize)
+    labeler = _loaded(options, console)
     # The format of the training files says nothing here: people predict on running text.
     known = labeler.info.files
     predict_stream(
@@ -148,11 +164,10 @@ def _predict(arguments: list[str]) -> int:
 
 def _evaluate(arguments: list[str]) -> int:
     options: Evaluate = _parse(Evaluate, arguments, "evaluate")
-    from lmsl.labeler import Labeler
     from lmsl.write import write_columns
 
     console = Console()
-    labeler = Labeler.load(options.run, options.device, options.attention, options.quantize)
+    labeler = _loaded(options, console)
     known = labeler.info.files
     # What the run knows of its files is the default that the flags are read against.
     default = Evaluate(run=options.run, source=options.source, **vars(known))

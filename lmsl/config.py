@@ -108,11 +108,12 @@ class Config(Columns):
     """Keep the dequantised weights in memory."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the frozen model; `auto`: bfloat16 on CUDA, float32 on CPU."""
-    checkpointing: bool = False
-    """Recompute activations in the backward pass instead of keeping them."""
+    checkpointing: Literal["auto", "yes", "no"] = "auto"
+    """Recompute activations in the backward pass instead of keeping them, in every layer; `auto`
+    in as many as have to, for the others to fit into memory."""
     cuda_graphs: Literal["off", "on"] = "off"
-    """Capture the training step in CUDA graphs and replay it; how much that gains was not measured
-    yet."""
+    """Capture the training step, and the forward of evaluations on dev, in CUDA graphs and replay
+    them; how much that gains was not measured yet."""
     decode: Literal["viterbi", "argmax"] = "viterbi"
     """How labels are chosen, in evaluation and prediction alike."""
     select: Literal["best-dev", "last"] = "best-dev"

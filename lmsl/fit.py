@@ -55,6 +55,7 @@ def fit(
                 stack.config,
                 place,
                 updates=update.step,
+                compute=stack.forward(place, console.say),
             )
             seconds = (time.monotonic() - before) / len(stack.runs)
             _take_note(stack, update, found, seconds, data, compared)

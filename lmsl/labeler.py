@@ -7,9 +7,8 @@ Training ends with a Labeler too, and reports what that one predicts: what was s
 loaded run does, in any process.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +17,24 @@ import torch
 from lmsl.alignment import Aligner
 from lmsl.assemble import assemble
 from lmsl.base import TINY, Base, load_base
+from lmsl.console import Console
 from lmsl.data import Dataset, ReadOptions, Sentence, read_with
 from lmsl.decode import Decoded, decode
 from lmsl.device import choose_device, choose_dtype
+from lmsl.entities import Entity, entities
 from lmsl.errors import InputError
 from lmsl.examples import Examples, build_examples
+from lmsl.forward import EagerForward, Forward
 from lmsl.head import load_head
 from lmsl.metrics import lost_entities, score
 from lmsl.model import Tagger
 from lmsl.peft_format import load_adapter
 from lmsl.run_directory import RunInfo, read_info
 from lmsl.sentence import Columns, read_options
+from lmsl.static_forward import choose_forward
 from lmsl.tagging import emissions
 from lmsl.vocabulary import check_labels
 from lmsl.words import split_words
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entity:
-    """One entity found in a text."""
-
-    start: int
-    end: int
-    """Characters [start, end) of the text as given; of ``" ".join(words)`` for a word list."""
-    label: str
-    score: float
-    """Probability of exactly this span under the run's decoder."""
-    text: str
-    start_word: int
-    end_word: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +46,11 @@ class Tagged:
 
 
 class Labeler:
-    """A tagger of one run with its tokenizer and settings."""
+    """A tagger of one run with its tokenizer and settings.
+
+    Args:
+        compute: how packs are computed; by default eagerly.
+    """
 
     def __init__(
         self,
@@ -67,12 +59,14 @@ class Labeler:
         info: RunInfo,
         device: torch.device,
         autocast: torch.dtype | None,
+        compute: Forward | None = None,
     ) -> None:
         self.tagger = tagger
         self.aligner = aligner
         self.info = info
         self.device = device
         self.autocast = autocast
+        self.compute = EagerForward(tagger, device, autocast) if compute is None else compute
 
     @classmethod
     def load(
@@ -81,6 +75,8 @@ class Labeler:
         device: str | None = None,
         attention: str | None = None,
         quantize: str | None = None,
+        cuda_graphs: str = "off",
+        say: Callable[[str], None] | None = None,
     ) -> "Labeler":
         """Load a run directory, or a run on the hub by its id.
 
@@ -89,6 +85,8 @@ class Labeler:
             device: as ``--device``; by default CUDA where there is one.
             attention: as ``--attention``.
             quantize: as ``--quantize``; by default as the run was trained.
+            cuda_graphs: as ``--cuda-graphs``.
+            say: told what becomes of that; by default it goes to standard error.
 
         Raises:
             InputError: not a run, its base model is gone, or its files do not fit the base.
@@ -97,6 +95,8 @@ class Labeler:
         info = read_info(folder)
         if quantize not in (None, "nf4", "none"):
             raise InputError(f"--quantize: expected nf4 or none, got {quantize!r}")
+        if cuda_graphs not in ("off", "on"):
+            raise InputError(f"--cuda-graphs: expected off or on, got {cuda_graphs!r}")
         place = choose_device(device or "auto")
         dtype = choose_dtype(info.dtype, place)
         base = _base_of(folder, info, dtype)
@@ -120,7 +120,15 @@ class Labeler:
         load_head(assembled.tagger.head, 0, folder)
         aligner = Aligner(base.tokenizer, info.tokenization)
         autocast = None if dtype == torch.float32 else dtype
-        return cls(assembled.tagger.eval(), aligner, info, place, autocast)
+        compute = choose_forward(
+            assembled.tagger.eval(),
+            place,
+            autocast,
+            cuda_graphs=cuda_graphs,
+            attention=attention or "auto",
+            say=say or Console().say,
+        )
+        return cls(assembled.tagger, aligner, info, place, autocast, compute)
 
     def predict(self, texts: Sequence[str | Sequence[str]]) -> list[list[Entity]]:
         """The entities of every text, in order; a text is a string or a list of words.
@@ -196,6 +204,7 @@ class Labeler:
             tokens_per_batch=self.info.tokens_per_batch,
             device=self.device,
             autocast=self.autocast,
+            compute=self.compute,
         )
         return Tagged(decoded=decode(found, self.info.labels, self.info.decode), examples=examples)
 
@@ -223,37 +232,6 @@ class Labeler:
         options = read_options(columns, self.info.words)
         plain = self.info.labels.plain and columns.scheme == "auto"
         return replace(options, scheme="plain") if plain else options
-
-
-def entities(sentence: Sentence, decoded: Decoded) -> list[Entity]:
-    """The spans of a decoded sentence with characters of its text."""
-    text = " ".join(sentence.words) if sentence.text is None else sentence.text
-    offsets = word_offsets(sentence)
-    found = []
-    for span, probability in zip(decoded.spans, decoded.scores, strict=True):
-        start, end = offsets[span.start][0], offsets[span.end - 1][1]
-        found.append(
-            Entity(
-                start=start,
-                end=end,
-                label=span.type,
-                score=probability,
-                text=text[start:end],
-                start_word=span.start,
-                end_word=span.end,
-            )
-        )
-    return found
-
-
-def word_offsets(sentence: Sentence) -> tuple[tuple[int, int], ...]:
-    """Characters of each word: in the text as given, or in the words joined by single spaces."""
-    if sentence.offsets is not None:
-        return sentence.offsets
-    ends = list(accumulate(len(word) + 1 for word in sentence.words))
-    return tuple(
-        (end - 1 - len(word), end - 1) for word, end in zip(sentence.words, ends, strict=True)
-    )
 
 
 def _folder(path: str | Path) -> Path:

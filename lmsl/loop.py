@@ -187,7 +187,7 @@ def _inputs(
             made = pack(group, labels, torch.device("cpu"), tagger.bits, strings, room)
             batches.append(
                 MicroBatch(
-                    pack=made.mapped(torch.Tensor.pin_memory) if device.type == "cuda" else made,
+                    pack=made.pinned(device),
                     room=room,
                     step=step,
                     token_offset=tuple(tokens),

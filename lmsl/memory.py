@@ -3,11 +3,13 @@
 Weights, adapters, gradients and optimizer follow from shapes. What a forward keeps for its
 backward depends on whose forward it is, on adapters, dropout and attention, so it is counted: one
 forward over a few sentences of the data, every tensor that autograd saves noted once by its
-storage. It grows with the tokens, so the largest micro-batch follows. Not in it: what single
-operations need for a moment, and what the allocator holds back.
+storage. It grows with the tokens, so the largest micro-batch follows, filled up where steps are
+captured. A captured step has also its gradients twice, as sums that stay and fresh, and memory for
+the input of every room. Not in it: what single operations need for a moment, and what the
+allocator holds back.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -23,8 +25,14 @@ from lmsl.loop import Task
 from lmsl.lora import trainable_parameters
 from lmsl.model import Tagger
 from lmsl.optim import resolve_optimizer
-from lmsl.packing import Pack, pack
+from lmsl.packing import Pack, pack, under_budget
+from lmsl.rooms import MOST_ROOMS, room_for, room_tokens
+from lmsl.tagging import by_length, evaluation_budget
 
+PASSING = 0.3
+"""Gradients of activations on their way, as a share of what is kept for the backward."""
+
+_HOST = torch.device("cpu")
 # Of the forward that is counted: enough that what does not grow with tokens is lost in it.
 _COUNTED_TOKENS = 512
 # bitsandbytes keeps small tensors in 32 bits, and a scale for every block of larger ones.
@@ -43,24 +51,47 @@ class Memory:
     per_token: float
     """Kept for the backward."""
     tokens: int
-    """The most that one micro-batch can hold, all runs together."""
+    """The most that one micro-batch can hold, all runs together, filling included."""
+    layers: int
+    per_input: int
+    """Bytes of a token between two layers: what a layer keeps that is recomputed."""
+    recomputed: int = 0
+    """Layers that keep nothing else, and are computed again one at a time."""
+    graphs: int = 0
+    """Of captured steps: their fresh gradients, and what the rooms of training and evaluation hold
+    at most."""
 
     @property
     def activations(self) -> int:
-        return round(self.per_token * self.tokens)
+        # Taken alike, although the last one keeps less: a little more is expected than comes.
+        layer = self.per_token / self.layers
+        kept = self.per_token - self.recomputed * (layer - self.per_input)
+        again = layer if self.recomputed else 0
+        return round((kept + again) * self.tokens)
+
+    @property
+    def passing(self) -> int:
+        """Activations and their gradients at the worst moment of a backward."""
+        return round((1 + PASSING) * self.activations)
+
+    @property
+    def to_come(self) -> int:
+        """What is not on the device yet when weights and adapters are, activations aside."""
+        return self.adapters + self.optimizer + self.graphs
 
     @property
     def total(self) -> int:
-        return self.weights + 2 * self.adapters + self.optimizer + self.activations
+        trained = 2 * self.adapters + self.optimizer
+        return self.weights + trained + self.activations + self.graphs
 
     def line(self) -> str:
         """For people."""
+        each = self.activations / self.tokens / 1024
         return (
             f"memory: {mib(self.total)} expected: weights {mib(self.weights)}, adapters with "
             f"gradients {mib(2 * self.adapters)}, optimizer {mib(self.optimizer)}, activations "
-            f"{mib(self.activations)} ({self.per_token / 1024:,.1f} KiB for each of at most "
-            f"{self.tokens:,} tokens)"
-        )
+            f"{mib(self.activations)} ({each:,.1f} KiB for each of at most {self.tokens:,} tokens)"
+        ) + (f", CUDA graphs {mib(self.graphs)}" if self.graphs else "")
 
 
 def expected_memory(
@@ -71,23 +102,33 @@ def expected_memory(
     clock: DropoutClock,
     device: torch.device,
     autocast: torch.dtype | None = None,
+    captured: bool = False,
 ) -> Memory:
-    """What ``training_updates`` with the same arguments will take.
+    """What ``training_updates`` with the same arguments will take, all activations being kept.
 
     The clock is moved and nothing else changes; the loop sets it before every micro-batch.
+
+    Args:
+        captured: steps are replayed, and packs filled up.
     """
     trained = trainable_parameters(tagger).values()
     name = resolve_optimizer(config.optimizer, device)
-    some = [_some(task)] * tagger.head.runs
-    batch = pack(some, None, device, tagger.bits, tagger.drawn(some, step=0))
+    some, budget = [_some(task)] * tagger.head.runs, config.tokens_per_batch
+    room = room_for(some) if captured else None
+    batch = pack(some, None, device, tagger.bits, tagger.drawn(some, step=0), room)
     everything = _storages(chain(tagger.parameters(), tagger.buffers()))
-    adapters = _storages(trained)
+    adapters = sum(_storages(trained).values())
+    tokens = most_tokens(task, config)
     return Memory(
-        weights=sum(everything.values()) - sum(adapters.values()),
-        adapters=sum(adapters.values()),
+        weights=sum(everything.values()) - adapters,
+        adapters=adapters,
         optimizer=sum(tagger.head.runs * _moments(p[0], name) for p in trained),
         per_token=kept_bytes(tagger, batch, clock, autocast) / batch.ids.shape[1],
-        tokens=tagger.head.runs * most_tokens(task, config),
+        tokens=tagger.head.runs * (room_tokens(tokens, budget) if captured else tokens),
+        layers=tagger.depth,
+        per_input=tagger.head.hidden * (autocast or torch.float32).itemsize,
+        # The gradients of a micro-batch stand beside their sums.
+        graphs=adapters + room_bytes(tagger, task, config, device) if captured else 0,
     )
 
 
@@ -127,6 +168,37 @@ def most_tokens(task: Task, config: Config) -> int:
     longest = max((len(example.ids) for own in task.examples for example in own), default=0)
     # A single example may be longer than the budget.
     return max(longest, min(update, config.tokens_per_batch))
+
+
+def room_bytes(tagger: Tagger, task: Task, config: Config, device: torch.device) -> int:
+    """Bytes of the rooms of captured steps and evaluations, at most: as many as are kept, all as
+    large as the largest. Sentences of dev are taken to be as long as those of the training.
+    """
+    runs, budget = tagger.head.runs, config.tokens_per_batch
+    step = _input_bytes(tagger, _largest(task, config), budget)
+    budget = evaluation_budget(budget, runs, device)
+    everything = by_length([example for own in task.examples for example in own])
+    read = next(under_budget(everything, budget), ())
+    scores = 8 * runs * tagger.head.classes * room_for([read], budget).words
+    return MOST_ROOMS * (step + _input_bytes(tagger, read, budget) + scores)
+
+
+def _input_bytes(tagger: Tagger, examples: Sequence[Example], budget: int) -> int:
+    """Of the room of a pack of these examples for every run."""
+    runs = [examples] * tagger.head.runs
+    drawn = pack(runs, None, _HOST, tagger.bits, room=room_for(runs, budget))
+    return sum(tensor.nbytes for tensor in drawn.tensors())
+
+
+def _largest(task: Task, config: Config) -> Sequence[Example]:
+    """The examples of the largest micro-batch of one run."""
+
+    def tokens(examples: Sequence[Example]) -> int:
+        return sum(len(example.ids) for example in examples)
+
+    update = sorted(task.examples, key=tokens)[-(config.batch_size // config.keep_every) :]
+    examples = [example for own in update for example in own]
+    return max(under_budget(examples, config.tokens_per_batch), key=tokens, default=())
 
 
 class Peak:

@@ -57,7 +57,7 @@ class EagerStep:
     Args:
         tagger: in train mode when it is called.
         clock: of the tagger's runs.
-        config: kind of loss, and the share of the gradients that is kept.
+        config: kind of loss, the share of the gradients that is kept, and the budget of a pack.
         autocast: what the forward computes in, None for float32.
     """
 
@@ -71,6 +71,7 @@ class EagerStep:
     ) -> None:
         self.tagger, self.clock, self.device = tagger, clock, device
         self._loss, self._share, self._autocast = config.loss, config.keep_every, autocast
+        self.budget = config.tokens_per_batch
 
     def room(self, examples: Sequence[Sequence[Example]]) -> Room | None:
         return None

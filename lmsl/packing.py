@@ -66,6 +66,10 @@ class Pack:
         """On a device, for which the host does not wait."""
         return self if self.ids.device == device else self.mapped(lambda own: sent(own, device))
 
+    def pinned(self, device: torch.device) -> "Pack":
+        """Ready to be sent to a device: in pinned memory where that is a GPU."""
+        return self.mapped(torch.Tensor.pin_memory) if device.type == "cuda" else self
+
     def mapped(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Pack":
         """With every tensor changed; what layers share they share again."""
         changed: dict[int, torch.Tensor] = {}

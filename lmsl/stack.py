@@ -18,13 +18,15 @@ from lmsl.assemble import Assembled, LoRA, assemble
 from lmsl.base import Base
 from lmsl.checkpoint import load_checkpoint, restore, save_checkpoint
 from lmsl.config import Config
+from lmsl.forward import EagerForward, Forward
 from lmsl.linears import replace_module
 from lmsl.lora import RunParameters, stacked_layers, trainable_parameters
 from lmsl.micro_step import MicroStep
 from lmsl.optim import build_optimizer, default_lr
 from lmsl.results import Log
 from lmsl.runs import Run
-from lmsl.static_step import choose_step
+from lmsl.static_forward import StaticForward
+from lmsl.static_step import StaticStep, choose_step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,7 @@ class Stack:
     """
 
     _compute: MicroStep | None
+    _forward: Forward | None
 
     def __init__(self, runs: Sequence[Run], assembled: Assembled, config: Config) -> None:
         assert len({run.progress.updates for run in runs}) == 1, "runs that are not equally far"
@@ -95,6 +98,18 @@ class Stack:
             )
         return self._compute
 
+    def forward(self, place: Place, say: Callable[[str], None]) -> Forward:
+        """How packs of an evaluation are computed: by replay where micro-batches are."""
+        if self._forward is None:
+            self._forward = EagerForward(self.tagger, place.device, place.autocast)
+            step = self.compute(place, say)
+            if isinstance(step, StaticStep) and not step.rooms.failed:
+                # Of the same graphs: both use the same memory for what they need for a moment.
+                self._forward = StaticForward(
+                    self._forward, step.graphs, lambda line: say(f"  {line}")
+                )
+        return self._forward
+
     def save(self) -> None:
         """Write log and checkpoint of every run."""
         for run, log, views, optimizer in zip(
@@ -105,7 +120,7 @@ class Stack:
 
     def _bind(self) -> None:
         # What was captured belongs to parameters that are no more.
-        self._compute = None
+        self._compute = self._forward = None
         self.parameters = RunParameters(trainable_parameters(self.tagger), len(self.runs))
         self.optimizers = [
             build_optimizer(
@@ -159,7 +174,6 @@ def assemble_runs(
         attention=config.attention,
         block=config.block,
         elementwise=config.elementwise,
-        checkpointing=config.checkpointing,
         mixed=bool(candidates),
     )
 

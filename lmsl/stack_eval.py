@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from lmsl.config import Config
 from lmsl.data import Splits
 from lmsl.decode import Decoded, Floats, decode
 from lmsl.errors import TrainingError
-from lmsl.examples import Example, Examples
+from lmsl.examples import Examples
+from lmsl.forward import EagerForward, Forward, batch_of, log_probabilities
 from lmsl.metrics import lost_entities, score
 from lmsl.model import Tagger
-from lmsl.packing import Pack, pack, under_budget
+from lmsl.packing import under_budget
 from lmsl.stack import Place
 from lmsl.stack_flags import Bits
-from lmsl.tagging import by_length, prediction_budget, put, unread
+from lmsl.tagging import by_length, evaluation_budget, put, unread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +41,13 @@ def evaluate_runs(
     *,
     updates: int,
     bits: Bits | None = None,
+    compute: Forward | None = None,
 ) -> list[Evaluated]:
     """Tag and score dev with every run of a stack, after so many updates.
 
     Args:
         bits: instead, the layers of every string under which the only run is scored.
+        compute: who computes packs of this tagger; by default eagerly.
 
     Raises:
         TrainingError: a run's scores are not finite.
@@ -54,7 +56,8 @@ def evaluate_runs(
     words = [len(sentence.words) for sentence in sentences]
     lost = lost_entities(sentences, dev.truncated)
     found = []
-    for run, emissions in enumerate(run_emissions(tagger, dev, words, config, place, bits), 1):
+    scores = run_emissions(tagger, dev, words, config, place, bits, compute)
+    for run, emissions in enumerate(scores, 1):
         if any(np.isnan(rows).any() for rows in emissions):
             which = f" of run {run}" if tagger.head.runs > 1 else ""
             raise TrainingError(
@@ -69,7 +72,6 @@ def evaluate_runs(
     return found
 
 
-@torch.inference_mode()
 def run_emissions(
     tagger: Tagger,
     examples: Examples,
@@ -77,33 +79,22 @@ def run_emissions(
     config: Config,
     place: Place,
     bits: Bits | None = None,
+    compute: Forward | None = None,
 ) -> list[list[Floats]]:
     """For each run, or for each of ``bits``, log-probabilities [words, classes] of every sentence.
 
     A word that no example reads can only be the first label, as in ``lmsl.tagging``.
     """
+    compute = EagerForward(tagger, place.device, place.autocast) if compute is None else compute
+    assert compute.tagger is tagger
     classes = tagger.head.classes
     ways = tagger.head.runs if bits is None else len(bits)
     found = [unread(words, classes) for _ in range(ways)]
     tagger.eval()
-    # The budget is that of all runs, or all strings, at once here, or evaluation would need more
-    # than training.
-    budget = prediction_budget(config.tokens_per_batch // ways, place.device)
-    for group in under_budget(by_length(examples.examples), max(1, budget)):
-        batch = _pack(tagger, group, place, bits)
-        on = place.autocast is not None
-        with torch.autocast(place.device.type, dtype=place.autocast, enabled=on):
-            logits = tagger(batch).reshape(ways, -1, classes)
-        logs = logits.double().log_softmax(-1).cpu().numpy()
-        for own, rows in zip(found, logs, strict=True):
-            put(own, group, rows)
+    budget = evaluation_budget(config.tokens_per_batch, ways, place.device)
+    groups = under_budget(by_length(examples.examples), budget)
+    batches = (batch_of(compute, group, budget, bits) for group in groups)
+    for batch, logs in log_probabilities(compute, batches):
+        for own, rows in zip(found, logs.reshape(ways, -1, classes), strict=True):
+            put(own, batch.examples, rows)
     return found
-
-
-def _pack(tagger: Tagger, group: Sequence[Example], place: Place, bits: Bits | None) -> Pack:
-    """The same sentences for every run, or under every string for the only one."""
-    if bits is not None:
-        drawn = [own for own in bits for _ in group]
-        return pack([[*group] * len(bits)], None, place.device, None, drawn)
-    runs = [group] * tagger.head.runs
-    return pack(runs, None, place.device, tagger.bits, tagger.drawn(runs, None))

@@ -13,20 +13,16 @@ from itertools import islice
 
 import torch
 
-from lmsl.device import free_memory
+from lmsl.device import usable_memory
 from lmsl.examples import Example
 from lmsl.loop import Task, draw_updates, total_updates
-from lmsl.memory import kept_bytes
+from lmsl.memory import PASSING, kept_bytes
 from lmsl.micro_step import word_losses
 from lmsl.packing import Pack, pack, under_budget
+from lmsl.rooms import room_for
 from lmsl.runs import Run
 from lmsl.stack import Place, Stack
-
-# Of the free memory; the host's is shared with everybody else on it.
-SHARES = {"cpu": 0.5}
-SHARE_ELSEWHERE = 0.9
-# Gradients of activations on their way, as a share of what is kept for the backward.
-PASSING = 0.3
+from lmsl.static_step import will_capture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +44,7 @@ class Fit:
 def stack_fit(stack: Stack, runs: Sequence[Run], task: Task, place: Place) -> Fit:
     """Measure on a stack of one run, whose weights stay as they are."""
     need = run_bytes(stack, largest_pack(runs, task), task, place)
-    share = SHARES.get(place.device.type, SHARE_ELSEWHERE)
-    to_use = int(share * free_memory(place.device))
+    to_use = usable_memory(place.device)
     return Fit(size=max(1, to_use // max(1, need)), bytes_of_run=need, bytes_to_use=to_use)
 
 
@@ -73,10 +68,13 @@ def largest_pack(runs: Sequence[Run], task: Task) -> Sequence[Example]:
 def run_bytes(stack: Stack, examples: Sequence[Example], task: Task, place: Place) -> int:
     """Memory that one more run of the stack takes, in bytes."""
     device = place.device
-    batch = pack([examples], [task.labels], device)
+    captured = will_capture(stack.tagger, stack.config, device)
+    room = room_for([examples], stack.config.tokens_per_batch) if captured else None
+    batch = pack([examples], [task.labels], device, room=room)
     trained = sum(view.nbytes for view in stack.parameters.views[0].values())
-    # The weights, their gradients and AdamW's two moments.
-    held = 4 * trained
+    # The weights, their gradients and AdamW's two moments; where steps are captured, fresh
+    # gradients beside their sums.
+    held = (5 if captured else 4) * trained
     stack.tagger.train()
     stack.clock.set(step=0, token_offset=(0,), word_offset=(0,))
     if device.type == "cuda":

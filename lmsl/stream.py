@@ -17,8 +17,9 @@ from typing import Any, Literal, TextIO
 
 from lmsl.data import ReadOptions, Sentence, read_with
 from lmsl.decode import Decoded
+from lmsl.entities import Entity, entities, word_offsets
 from lmsl.errors import InputError
-from lmsl.labeler import Entity, Labeler, entities, word_offsets
+from lmsl.labeler import Labeler
 from lmsl.read_json import json_line, json_raw, read_json, text_raw
 from lmsl.resolve import resolve
 from lmsl.sentence import Raw

@@ -10,11 +10,11 @@ from torch import Tensor
 from lmsl.assemble import Assembled, LoRA, assemble
 from lmsl.base import Base
 from lmsl.examples import Example
-from lmsl.lora import stacked_layers, trainable_parameters
+from lmsl.lora import RunParameters, stacked_layers, trainable_parameters
 from lmsl.micro_step import word_losses
 from lmsl.packing import Pack, pack
 from tests.decoders import build
-from tests.tagger_tools import CLASSES, CPU, example
+from tests.tagger_tools import CLASSES, CPU, Built, example
 
 QV = ("q_proj", "v_proj")
 SETTINGS: dict[str, Any] = {
@@ -50,6 +50,15 @@ def assembled(
             layer.lora_B.data[run].normal_(0.0, 0.1, generator=generator)
     found.tagger.train()
     return found
+
+
+def built(seeds: Sequence[int] = (1,), *, dropout: float = 0.3, **more: Any) -> Built:
+    """The same with what training it needs; every adapter and the head with dropout."""
+    shape = LoRA(rank=3, alpha=6.0, dropout=dropout, targets=QV)
+    settings = {"string": "0011", "lora": shape, "head_dropout": dropout, "seeds": tuple(seeds)}
+    found = assembled(**settings | more)
+    parameters = RunParameters(trainable_parameters(found.tagger), len(seeds))
+    return Built(tagger=found.tagger, clock=found.clock, parameters=parameters)
 
 
 def sentences(counts: Sequence[int], seed: int = 0) -> list[Example]:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmsl_kernels import PackPlan, attention, plan_pack, reference_attention
+from lmsl_kernels import PackPlan, attention, plan_pack, reference_attention, short_groups
 from lmsl_kernels.layout import cut_by_length, layout_of
 
 PACKS = {
@@ -47,6 +47,11 @@ def _assert_same(got, expected, tolerance):
         assert one.shape == other.shape, name
         error = (one - other).abs().max().item() if one.numel() else 0.0
         assert error <= tolerance, f"{name}: {error:.2e}"
+
+
+def _choose(monkeypatch, products):
+    """Who computes packs on a CPU: batched products whatever the length, or torch's attention."""
+    monkeypatch.setattr(short_groups, "LONGEST", 10_000 if products else 0)
 
 
 def _flags(causal, sequences):
@@ -101,7 +106,9 @@ def test_reference_gradients():
 @pytest.mark.parametrize("causal", [True, False, "each"])
 @pytest.mark.parametrize("pack", PACKS)
 @pytest.mark.parametrize("tail", [0, 3])
-def test_packed_matches_reference(pack, causal, window, softcap, tail):
+@pytest.mark.parametrize("products", [True, False], ids=["products", "torch"])
+def test_packed_matches_reference(pack, causal, window, softcap, tail, products, monkeypatch):
+    _choose(monkeypatch, products)
     lengths = PACKS[pack]
     starts, flags = _starts(lengths), _flags(causal, len(lengths))
     q, k, v = _qkv(sum(lengths) + tail)
@@ -164,7 +171,9 @@ def test_half_precision(dtype, softcap):
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("known", [True, False], ids=["host plan", "device plan"])
-def test_a_poisoned_neighbour_stays_alone(causal, known):
+@pytest.mark.parametrize("products", [True, False], ids=["products", "torch"])
+def test_a_poisoned_neighbour_stays_alone(causal, known, products, monkeypatch):
+    _choose(monkeypatch, products)
     lengths = [9, 14, 3, 14]
     starts = _starts(lengths)
     plan = plan_pack(starts) if known else PackPlan(cu_seqlens=starts, max_seqlen=16)
@@ -230,6 +239,20 @@ def test_groups_cover_every_token_once(lengths):
     widths = cut_by_length(lengths, 2000)
     assert widths == sorted(set(widths)) and widths[-1] >= max(lengths)
     assert cut_by_length(lengths, 10**12) == widths[-1:]
+
+
+def test_products_serve_short_packs_in_full_precision_on_a_cpu():
+    def served(lengths, dtype=torch.float32):
+        layout = layout_of(plan_pack(_starts(lengths)), sum(lengths))
+        return short_groups.served(torch.empty(sum(lengths), 2, 8, dtype=dtype), layout)
+
+    longest = short_groups.LONGEST
+    assert served([3, longest]) and served([5], torch.float64)
+    assert not served([3, longest + 1])
+    assert not served([5], torch.bfloat16) and not served([5], torch.float16)
+    # Autocast would round inside the products.
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not served([5])
 
 
 def test_masks_are_made_once():

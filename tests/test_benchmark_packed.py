@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from benchmarks import packed_sdpa
-from benchmarks.packed_sdpa import BASELINE, GROUPS, PADDED, Settings, gate, main, make_pack
+from benchmarks.packed_sdpa import (
+    BASELINE,
+    PADDED,
+    PRODUCTS,
+    WAYS,
+    Settings,
+    gate,
+    main,
+    make_pack,
+)
 
 SHORT = ["--rounds", "2", "--calls", "1", "--warmup", "1", "--sentences", "1", "9"]
 
@@ -28,7 +37,7 @@ def test_measures_and_leaves_a_record(tmp_path: Path, capsys: pytest.CaptureFixt
     for pack in record["packs"]:
         assert pack["tokens"] >= 10 * pack["sentences"] and 1 <= pack["groups"] <= 9
         for kind in ("causal", "bidirectional"):
-            assert list(pack[kind]) == [BASELINE, PADDED, GROUPS]
+            assert tuple(pack[kind]) == WAYS
             assert pack[kind][BASELINE]["ratio"] == 1.0
             assert all(0 < one["best_ms"] <= one["step_ms"] for one in pack[kind].values())
     assert record["settings"]["sentences"] == [1, 9] and record["machine"]["threads"] == 1
@@ -52,12 +61,12 @@ def test_a_leak_between_sentences_turns_the_gate_red(
 
     def leaking(own: packed_sdpa.Pack, causal: bool) -> dict[str, packed_sdpa.Attend]:
         ways = honest(own, causal)
-        attend = ways[GROUPS]
-        return ways | {GROUPS: lambda: attend() + 1e-9 * own.inputs[0].roll(1, 0)}
+        attend = ways[PRODUCTS]
+        return ways | {PRODUCTS: lambda: attend() + 1e-9 * own.inputs[0].roll(1, 0)}
 
     monkeypatch.setattr(packed_sdpa, "contenders", leaking)
     wrong = gate(pack, is_causal)
-    assert wrong and all(GROUPS in line and "5 sentences" in line for line in wrong)
+    assert wrong and all(PRODUCTS in line and "5 sentences" in line for line in wrong)
 
 
 def test_no_times_of_wrong_results(

@@ -58,7 +58,7 @@ OTHER: dict[str, Any] = {
     "quantize": "none",
     "resident": "yes",
     "dtype": "bfloat16",
-    "checkpointing": True,
+    "checkpointing": "yes",
     "cuda_graphs": "on",
     "decode": "argmax",
     "select": "last",

@@ -12,6 +12,10 @@ from benchmarks.gpu_check.scope import Scope
 from benchmarks.gpu_check.step import training_step
 from benchmarks.gpu_check.tools import Finished
 from lmsl import dropout
+from lmsl.lora import trainable_parameters
+from lmsl.packing import Pack
+from lmsl.rooms import FixedPack
+from lmsl.static_forward import CapturedForward
 from lmsl.static_step import Captured, Gradients
 
 CPU = torch.device("cpu")
@@ -25,7 +29,9 @@ def test_the_step_passes() -> None:
     found = answer()
     assert found["faults"] == [] and found["batches"] == 3 and found["rooms"] >= 1
     assert 0 < found["worst"][0] < 1
-    for ms in found["ms"].values():
+    forward = found["forward"]
+    assert forward["packs"] >= 4 and forward["rooms"] >= 1 and 0 < forward["worst"][0] < 1
+    for ms in (*found["ms"].values(), *forward["ms"].values()):
         assert 0 < ms["lowest"] <= ms["median"] <= ms["highest"]
 
 
@@ -35,7 +41,7 @@ def test_what_is_not_loaded_or_kept_is_found(fault: str, monkeypatch: pytest.Mon
     load = Captured.load
 
     def forgetful(self: Captured, *arguments: Any) -> None:
-        kept = self._pack.labels if fault == "labels" else self._place
+        kept = self._pack.read().labels if fault == "labels" else self._place
         before = kept.clone()
         load(self, *arguments)
         if hasattr(self, "replay"):
@@ -52,6 +58,42 @@ def test_what_is_not_loaded_or_kept_is_found(fault: str, monkeypatch: pytest.Mon
     found = answer()
     # The first batch of a room meets memory that was loaded for itself.
     assert any("a replay is off by" in one for one in found["faults"])
+
+
+@pytest.mark.parametrize("fault", ["ids", "weights"])
+def test_a_forward_that_follows_nothing_is_found(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids of an earlier pack; answers by the adapters that were there at the capture."""
+    load, compute = FixedPack.load, CapturedForward._compute
+    seen: dict[int, torch.Tensor] = {}
+    adapters: dict[CapturedForward, list[torch.Tensor]] = {}
+
+    def forgetful(self: FixedPack, pack: Pack) -> None:
+        ids = self.read().ids
+        before = ids.clone()
+        load(self, pack)
+        # The first pack is loaded before anything is captured.
+        if id(ids) in seen:
+            ids.copy_(before)
+        seen[id(ids)] = ids
+
+    def frozen(self: CapturedForward) -> None:
+        trained = trainable_parameters(self._eager.tagger).values()
+        now = [parameter.detach().clone() for parameter in trained]
+        first = adapters.setdefault(self, now)
+        for parameter, own in zip(trained, first, strict=True):
+            parameter.data.copy_(own)
+        compute(self)
+        for parameter, own in zip(trained, now, strict=True):
+            parameter.data.copy_(own)
+
+    if fault == "weights":
+        monkeypatch.setattr(CapturedForward, "_compute", frozen)
+    else:
+        monkeypatch.setattr(FixedPack, "load", forgetful)
+    found = [one for one in answer()["faults"] if "a replayed forward is off by" in one]
+    assert found and (fault == "ids" or "adapters changed" in found[0])
 
 
 def test_masks_of_another_step_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

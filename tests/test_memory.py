@@ -10,11 +10,18 @@ import torch
 from torch import Tensor
 
 from lmsl.config import Config
+from lmsl.forward import EagerForward, batch_of
+from lmsl.graphs import Reruns
 from lmsl.loop import Task, training_updates
 from lmsl.lora import RunParameters, trainable_parameters
-from lmsl.memory import Memory, Peak, _moments, expected_memory, mib, most_tokens
+from lmsl.memory import Memory, Peak, _moments, expected_memory, kept_bytes, mib, most_tokens
+from lmsl.micro_step import EagerStep, MicroBatch
 from lmsl.optim import build_optimizer
+from lmsl.packing import pack, under_budget
 from lmsl.quantize import NF4Linear
+from lmsl.static_forward import StaticForward
+from lmsl.static_step import StaticStep
+from lmsl.tagging import CPU_TOKENS, by_length
 from tests.block_tools import SETTINGS, assembled
 from tests.tagger_tools import CPU, build_task, example
 
@@ -131,6 +138,73 @@ def test_the_most_tokens_of_a_micro_batch() -> None:
     assert most_tokens(task, replace(CONFIG, batch_size=4, keep_every=4)) == 10
 
 
+def test_captured_steps_are_filled_and_have_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against what a training and its evaluations hold: of one room, all of them are that large;
+    the step keeps what filling makes it keep."""
+    monkeypatch.setattr("lmsl.memory.MOST_ROOMS", 1)
+    found, task = assembled("llama", "own", seeds=(1, 2)), long_task()
+    config = replace(CONFIG, tokens_per_batch=5000)
+    look: Any = lambda captured: expected_memory(  # noqa: E731
+        found.tagger, task, config, clock=found.clock, device=CPU, captured=captured
+    )
+    memory, plain = look(True), look(False)
+    eager = EagerStep(found.tagger, found.clock, config, CPU, None)
+    step = StaticStep(eager, Reruns(), print)
+    runs = [[example for own in task.examples for example in own]] * 2
+    room = step.room(runs)
+    assert room is not None
+    assert plain.tokens < memory.tokens == 2 * room.tokens <= 2 * 5000
+    assert plain.graphs == 0 and plain.weights == memory.weights
+    assert memory.total - plain.total == memory.graphs + memory.activations - plain.activations
+    batch = pack(runs, [task.labels] * 2, CPU, found.tagger.bits, room=room)
+    kept = kept_bytes(found.tagger, batch, found.clock)
+    assert memory.activations == pytest.approx(kept, rel=0.1)
+    assert memory.per_token > plain.per_token, "the last layer reads filling too"
+
+    nowhere = (0, 0)
+    micro = MicroBatch(pack=batch, room=room, step=0, token_offset=nowhere, word_offset=nowhere)
+    step(micro, torch.ones(2))
+    found.tagger.eval()
+    compute = StaticForward(EagerForward(found.tagger, CPU), Reruns(), print)
+    # The budget of a run on CPU, from the longest sentence on.
+    budget = min(CPU_TOKENS, 5000 // 2)
+    group = next(iter(under_budget(by_length(runs[0]), budget)))
+    for _ in range(2):
+        compute(batch_of(compute, group, budget))
+    (trained,), (read,) = step.rooms._captured.values(), compute.rooms._captured.values()
+    rooms = [*trained._pack.tensors(), *read._pack.tensors(), read.logs]
+    fresh = sum(total.nbytes for total in step._gradients._sums)
+    assert memory.graphs == fresh + sum(tensor.nbytes for tensor in rooms)
+    assert fresh == memory.adapters
+    assert "CUDA graphs" in memory.line() and "CUDA graphs" not in plain.line()
+
+
+def test_rooms_hold_no_more_than_is_said() -> None:
+    """Whatever updates come: their rooms are as many and as large as was counted, or less."""
+    found, task = assembled("llama", "own"), long_task()
+    config = replace(CONFIG, batch_size=7)
+    memory = expected_memory(
+        found.tagger, task, config, clock=found.clock, device=CPU, captured=True
+    )
+    eager = EagerStep(found.tagger, found.clock, config, CPU, None)
+    step = StaticStep(eager, Reruns(), print)
+    updates = training_updates(
+        found.tagger,
+        task,
+        config,
+        clock=found.clock,
+        parameters=RunParameters(trainable_parameters(found.tagger), runs=1),
+        optimizers=[],
+        peak_lr=1e-3,
+        device=CPU,
+        compute=step,
+    )
+    assert len(list(updates)) == 22
+    held = [t.nbytes for one in step.rooms._captured.values() for t in one._pack.tensors()]
+    assert len(step.rooms.kept) > 1 and sum(held) <= memory.graphs - memory.adapters
+    assert all(room.tokens <= memory.tokens for room in step.rooms.kept)
+
+
 def test_looking_changes_no_training() -> None:
     losses = []
     for look in (False, True):
@@ -172,7 +246,13 @@ def test_looking_leaves_nothing_in_memory(block: str) -> None:
 
 def test_what_people_read() -> None:
     memory = Memory(
-        weights=1 << 20, adapters=1 << 19, optimizer=1 << 20, per_token=2048, tokens=512
+        weights=1 << 20,
+        adapters=1 << 19,
+        optimizer=1 << 20,
+        per_token=2048,
+        tokens=512,
+        layers=4,
+        per_input=64,
     )
     assert memory.total == 4 << 20 and mib(memory.total) == "4.0 MiB"
     line = memory.line()

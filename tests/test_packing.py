@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmsl import tagging
+from lmsl import forward, tagging
 from lmsl.errors import InputError
 from lmsl.examples import Example
 from lmsl.lora import stacked_layers
@@ -206,7 +206,7 @@ def test_prediction_packs_sentences_of_like_length(monkeypatch: pytest.MonkeyPat
         seen.append([len(each.ids) for each in examples[0]])
         return pack(examples, *others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(tagging, "pack", recorded)
+    monkeypatch.setattr(forward, "pack", recorded)
     monkeypatch.setattr(tagging, "CPU_TOKENS", 8)
     own = [example([size], sentence=i) for i, size in enumerate([2, 7, 3, 2, 5, 1])]
     found = emissions(built.tagger, own, [1] * 6, tokens_per_batch=100, device=CPU)

@@ -11,8 +11,9 @@ from lmsl.checkpoint import Progress
 from lmsl.cli import main
 from lmsl.config import Config
 from lmsl.loop import draw_updates, total_updates
-from lmsl.memory import kept_bytes
+from lmsl.memory import PASSING, kept_bytes
 from lmsl.packing import pack
+from lmsl.rooms import room_for
 from lmsl.runs import Run, in_stacks, stacks_line
 from lmsl.stack import Place, Stack
 from lmsl.stack_size import largest_pack, run_bytes
@@ -100,13 +101,33 @@ def test_a_stack_keeps_as_much_as_its_runs_alone(block: str) -> None:
     assert all(view.grad is None for view in after), "measuring leaves nothing behind"
 
 
+def test_captured_steps_need_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Filling, and fresh gradients beside their sums."""
+    task, found = build_task(8), []
+    examples = [example for own in task.examples for example in own]
+    stack = Stack(runs(1), assembled(), replace(CONFIG, cuda_graphs="on"))
+    for captured in (False, True):
+        monkeypatch.setattr("lmsl.stack_size.will_capture", lambda *given, now=captured: now)
+        found.append(run_bytes(stack, examples, task, PLACE))
+    room = room_for([examples], CONFIG.tokens_per_batch)
+    filled = pack([examples], [task.labels], CPU, room=room)
+    kept = [
+        kept_bytes(stack.tagger, batch, stack.clock)
+        for batch in (pack([examples], [task.labels], CPU), filled)
+    ]
+    trained = sum(view.nbytes for view in stack.parameters.views[0].values())
+    assert filled.ids.shape[1] > sum(len(example.ids) for example in examples)
+    more = trained + int((1 + PASSING) * kept[1]) - int((1 + PASSING) * kept[0])
+    assert found[1] - found[0] == more > trained
+
+
 def test_the_choice_is_said(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With little memory two runs are two stacks."""
     from lmsl import stack_size
 
-    monkeypatch.setattr(stack_size, "free_memory", lambda device: 1)
+    monkeypatch.setattr(stack_size, "usable_memory", lambda device: 1)
     line = ["sweep", "--unmask", "0011", "0000", "--data", str(data), *SHORT, "--max-steps", "1"]
     assert main([*line, "--output", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().err

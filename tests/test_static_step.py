@@ -12,39 +12,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lmsl
-from lmsl import lora, static_step
-from lmsl.assemble import LoRA
+from lmsl import lora, rooms, static_step
 from lmsl.config import Config
 from lmsl.dropout import dropout_mask
 from lmsl.graphs import Reruns
 from lmsl.loop import Task, Update
-from lmsl.lora import RunParameters, trainable_parameters
+from lmsl.lora import trainable_parameters
 from lmsl.micro_step import EagerStep, MicroBatch
 from lmsl.packing import Room, pack
-from lmsl.static_step import (
-    Captured,
-    Gradients,
-    StaticStep,
-    choose_step,
-    room_for,
-    rounded_up,
-    why_not_static,
-)
+from lmsl.rooms import room_for, rounded_up
+from lmsl.static_step import Captured, Gradients, StaticStep, choose_step, why_not_static
 from lmsl.vocabulary import IGNORED_ID
-from tests.block_tools import QV, assembled, sentences
+from tests.block_tools import assembled, built, sentences
 from tests.small_runs import train as train_command
 from tests.tagger_tools import CPU, Built, build_tagger, build_task, example
 from tests.training_tools import CONFIG, assert_near, train
 
 UNKNOWN_ID = 10**6
-
-
-def built(seeds: Sequence[int] = (1,), *, dropout: float = 0.3, **more: Any) -> Built:
-    shape = LoRA(rank=3, alpha=6.0, dropout=dropout, targets=QV)
-    settings = {"string": "0011", "lora": shape, "head_dropout": dropout, "seeds": tuple(seeds)}
-    found = assembled(**settings | more)
-    parameters = RunParameters(trainable_parameters(found.tagger), len(seeds))
-    return Built(tagger=found.tagger, clock=found.clock, parameters=parameters)
 
 
 def static(one: Built, config: Config = CONFIG, **more: Any) -> StaticStep:
@@ -124,7 +108,7 @@ def test_training_is_that_of_the_eager_step(name: str, poisoned: None) -> None:
     of_model = {key: settings.pop(key) for key in ("label_at", "resident") if key in settings}
     config = replace(CONFIG, **settings)
     _, compute = compare(lambda: built(**given, **of_model), task, config)
-    assert compute.rooms
+    assert compute.rooms.kept
 
 
 def test_one_token_no_labels_and_no_sentence(poisoned: None) -> None:
@@ -212,9 +196,9 @@ def test_rooms_that_are_too_many_are_given_up() -> None:
         one.parameters.zero_gradients()
         batches = (small, middle, small, large, middle)
         losses.append([float(step(batch, weights)) for batch in batches])
-        assert step.rooms[-2:] == [large.room, middle.room]
+        assert step.rooms.kept[-2:] == [large.room, middle.room]
         sums.append([total.clone() for total in step._gradients._sums])
-    assert len(few.rooms) == 2 and len(many.rooms) == 3
+    assert len(few.rooms.kept) == 2 and len(many.rooms.kept) == 3
     (line,) = said
     assert "more than 2 sizes" in line
     assert losses[0] == losses[1] and len(set(losses[0])) == 3
@@ -240,7 +224,7 @@ def test_where_a_capture_fails_the_rest_is_computed_eagerly() -> None:
     found = train(one, task, config, compute=step)
     expected = train(other, task, config)
     (line,) = said
-    assert "not permitted when stream is capturing" in line and step.rooms == []
+    assert "not permitted when stream is capturing" in line and step.rooms.kept == []
     assert step.room([sentences([3])]) is None
     for mine, its in zip(found, expected, strict=True):
         assert mine.loss == pytest.approx(its.loss, rel=2e-5)
@@ -252,8 +236,8 @@ def test_kernels_replay_with_other_lengths_in_the_same_buffers(
 ) -> None:
     """One capture, by Triton's interpreter; the plan follows its buffer within its capacity."""
     # Interpreted programs are slow: one for each sequence and head, empty ones too.
-    monkeypatch.setattr(static_step, "_LEAST_SEQUENCES", 4)
-    monkeypatch.setattr(static_step, "_LEAST_BOUND", 16)
+    monkeypatch.setattr(rooms, "_LEAST_SEQUENCES", 4)
+    monkeypatch.setattr(rooms, "_LEAST_BOUND", 16)
     one = build_tagger((1,), dropout=0.3)
     found = []
     for impl in ("triton", "sdpa"):
@@ -269,7 +253,7 @@ def test_kernels_replay_with_other_lengths_in_the_same_buffers(
         losses = [float(step(batch, torch.ones(1))) for batch in batches]
         gradients = trainable_parameters(one.tagger).values()
         found.append((losses, [p.grad.clone() for p in gradients]))
-        assert impl == "sdpa" or len(step.rooms) == 1
+        assert impl == "sdpa" or len(step.rooms.kept) == 1
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
     for mine, its in zip(found[0][1], found[1][1], strict=True):
         torch.testing.assert_close(mine, its, rtol=0, atol=1e-5)
@@ -335,7 +319,6 @@ def test_every_batch_fits_its_room(counts: list[list[int]]) -> None:
 
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "plain block": ({"block": "plain"}, {}, "transformers' own forward"),
-    "checkpointing": ({}, {"checkpointing": True}, "--checkpointing"),
     "eager attention": ({"attention": "eager"}, {"attention": "eager"}, "lengths on the host"),
     "one-shot": ({"string": ["0011", "0000"], "mixed": True}, {}, "draws its own string"),
     "rotary": (
@@ -353,6 +336,13 @@ def test_what_is_not_the_same_work_every_time_is_not_captured(name: str) -> None
     assert reason in str(why_not_static(found, replace(CONFIG, **of_config)))
 
 
+def test_steps_that_recompute_are_not_captured() -> None:
+    found = assembled().tagger
+    assert why_not_static(found, CONFIG) is None
+    found.recompute(1)
+    assert "--checkpointing" in str(why_not_static(found, CONFIG))
+
+
 def test_without_a_gpu_it_is_said_and_done_eagerly() -> None:
     one, said = built(), list[str]()
     choose = lambda config: choose_step(  # noqa: E731
@@ -362,7 +352,11 @@ def test_without_a_gpu_it_is_said_and_done_eagerly() -> None:
     assert isinstance(choose(replace(CONFIG, cuda_graphs="on")), EagerStep)
     assert said == ["  CUDA graphs: off, the device is cpu"]
     assert why_not_static(one.tagger, CONFIG) is None
-    assert static_step.why_not(one.tagger, CONFIG, torch.device("cuda")) is None
+    asked, cuda = replace(CONFIG, cuda_graphs="on"), torch.device("cuda")
+    assert static_step.why_not(one.tagger, CONFIG, cuda) is None
+    assert static_step.will_capture(one.tagger, asked, cuda)
+    assert not static_step.will_capture(one.tagger, CONFIG, cuda)
+    assert not static_step.will_capture(one.tagger, asked, CPU)
 
 
 def test_the_command_says_it_once_and_trains(

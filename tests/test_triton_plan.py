@@ -1,6 +1,7 @@
 """No work is lost: what a plan says has to be computed, and that it asks no device."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import accumulate, groupby
 
 import pytest
@@ -12,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from lmsl_kernels import PackPlan, plan_pack
 from lmsl_kernels.call import make_call
 from lmsl_kernels.launch import backward_launches, forward_launches
+from lmsl_kernels.layout import layout_of
 
 LENGTHS = st.lists(st.integers(0, 300), max_size=12)
 BLOCKS = st.sampled_from([16, 64, 128])
@@ -99,6 +101,34 @@ def test_descriptors_point_only_into_what_they_can():
     assert any(described(q, v))
     for one, other in ((apart, v), (q, apart), (q, expanded), (q, apart[..., ::2])):
         assert not any(described(one, other))
+
+
+def test_what_is_made_on_the_host_is_sent_from_pinned_memory(monkeypatch):
+    """Else the host would wait there, in every batch, for all that the device still has to do."""
+    pinned, moved = [], []
+
+    def pin(tensor):
+        pinned.append(tensor.clone())
+        return pinned[-1]
+
+    def move(tensor, device, *others, non_blocking=False):
+        moved.append((tensor, str(device), non_blocking))
+        return tensor
+
+    plan = plan_pack([0, 4, 6, 15])
+    plan = replace(plan, cu_seqlens=plan.cu_seqlens.as_subclass(Elsewhere))
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.Tensor, "pin_memory", pin)
+        patched.setattr(torch.Tensor, "to", move)
+        work = plan.work_list(15, 4, last_first=False)
+        layout = layout_of(plan, 17)
+    tensors = [layout.token_of_slot, layout.slot_of_token, layout.padding, layout.outside]
+    tensors += [x for group in layout.groups for x in (group.sequences, group.lengths)]
+    found = [work, *(x for x in tensors if x is not None)]
+    assert len(found) == len(pinned) == len(moved) >= 6
+    for tensor in found:
+        assert any(tensor is own for own in pinned)
+    assert all(device == "cuda" and non_blocking for _, device, non_blocking in moved)
 
 
 def test_nothing_to_do():

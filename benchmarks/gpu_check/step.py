@@ -3,7 +3,8 @@
 A random Llama with LoRA meets a stream of random batches. Each is computed eagerly as it is,
 eagerly filled up to its room, and by replay; losses and gradients have to agree to rounding, and a
 replay has to leave the host free. Dropout is on and, drawn by the device, has to be that of the
-host. On a CPU, where nothing is captured, the step is run over the same memory once more.
+host. On a CPU, where nothing is captured, the step is run over the same memory once more. The
+forward of predictions follows (``step_forward``).
 """
 
 import time
@@ -11,33 +12,21 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.gpu_check.device import waits
 from benchmarks.gpu_check.scope import Scope
-from lmsl.assemble import LoRA, assemble
-from lmsl.base import Base
+from benchmarks.gpu_check.step_forward import predictions
+from benchmarks.gpu_check.step_model import TOLERANCE, random_sentences, random_tagger
 from lmsl.config import Config
 from lmsl.dropout import DropoutClock, dropout_mask
-from lmsl.examples import Example
 from lmsl.graphs import CudaGraphs, Reruns
-from lmsl.lora import stacked_layers, trainable_parameters
+from lmsl.lora import trainable_parameters
 from lmsl.micro_step import EagerStep, MicroBatch, MicroStep
 from lmsl.packing import pack
-from lmsl.static_step import StaticStep, room_for, why_not_static
-
-CLASSES, VOCABULARY = 9, 256
-SENTENCES = 16
-# Of the norm of what it should be. Batches of another size are multiplied by other kernels, and
-# every layer rounds to 8 bits; that filling is seen by nobody is proven in float32, on a CPU.
-TOLERANCE = {
-    ("filled", torch.float32): 1e-4,
-    ("as it is", torch.float32): 1e-4,
-    ("filled", torch.bfloat16): 5e-2,
-    ("as it is", torch.bfloat16): 0.15,
-}
+from lmsl.rooms import room_for
+from lmsl.static_step import StaticStep, why_not_static
 
 
 def training_step(scope: Scope) -> dict[str, Any]:
@@ -47,7 +36,7 @@ def training_step(scope: Scope) -> dict[str, Any]:
     answer: dict[str, Any] = {"faults": [], "batches": 0, "bitwise_equal": 0, "worst": [0.0, ""]}
     _same_masks(scope.device, answer)
     config = Config(unmask=("0011",))
-    found = _assembled(scope, dtype)
+    found = random_tagger(scope, dtype)
     reason = why_not_static(found.tagger, config)
     if reason is not None:
         answer["faults"].append(f"nothing to capture: {reason}")
@@ -72,75 +61,25 @@ def training_step(scope: Scope) -> dict[str, Any]:
     if waited is not None:
         answer["faults"].append(f"a replay waits for the device: {waited:.200}")
     answer["eager_waits"] = waits(scope, lambda: eager(batches[-1][0], weights))
-    answer["rooms"] = len(step.rooms)
+    answer["rooms"] = len(step.rooms.kept)
     rounds = 1 if scope.toy else 5
     answer["ms"] = {
         "eager": _time(scope, eager, [plain for plain, _ in batches], rounds),
         "replayed": _time(scope, step, [filled for _, filled in batches], rounds),
     }
+    predictions(scope, found.tagger, dtype, autocast, answer)
     return answer
 
 
-def _assembled(scope: Scope, dtype: torch.dtype) -> Any:
-    """A random decoder as ``lmsl train`` puts it together, with adapters that matter."""
-    from transformers import AutoModel, LlamaConfig
-
-    torch.manual_seed(0)
-    hidden, layers, heads = (32, 4, 4) if scope.toy else (2048, 24, 16)
-    shape = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=hidden,
-        intermediate_size=hidden * 11 // 4,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads // 2,
-    )
-    with torch.device(scope.device):
-        decoder = AutoModel.from_config(shape, dtype=dtype).eval()
-    found = assemble(
-        Base(decoder=decoder, tokenizer=None, name="random", revision=None, depth=layers),
-        string="0011",
-        classes=CLASSES,
-        label_at="last",
-        lora=LoRA(rank=16, alpha=32.0, dropout=0.1, targets=("attention",)),
-        head_dropout=0.1,
-        seeds=(1,),
-        quantize="none",
-        resident="no",
-        device=scope.device,
-        dtype=dtype,
-        attention="auto",
-    )
-    for layer in stacked_layers(found.tagger.decoder).values():
-        torch.nn.init.normal_(layer.lora_B, std=0.02)
-    found.tagger.train()
-    return found
-
-
 def _batch(scope: Scope, number: int, *, filled: bool) -> MicroBatch:
-    """Sentences with the lengths of news, one or two sub-words a word; drawn anew by number."""
-    rng = np.random.default_rng(number)
-    mean = 4 if scope.toy else 14
-    examples, labels = [], []
-    for sentence in range(3 if scope.toy else SENTENCES):
-        words = 1 + min(60, int(rng.gamma(1.6, mean / 1.6)))
-        edges = 1 + np.cumsum([0, *rng.integers(1, 3, words)])
-        examples.append(
-            Example(
-                ids=rng.integers(0, VOCABULARY, edges[-1]).astype(np.int32),
-                sentence=sentence,
-                first_word=0,
-                starts=edges[:-1].astype(np.int32),
-                ends=edges[1:].astype(np.int32),
-            )
-        )
-        labels.append(rng.integers(0, CLASSES, words).tolist())
+    examples, labels = random_sentences(scope, number)
     room = room_for([examples]) if filled else None
-    made = pack([examples], [labels], torch.device("cpu"), room=room)
-    if scope.device.type == "cuda":
-        made = made.mapped(Tensor.pin_memory)
     return MicroBatch(
-        pack=made, room=room, step=number, token_offset=(7 * number,), word_offset=(3 * number,)
+        pack=pack([examples], [labels], torch.device("cpu"), room=room).pinned(scope.device),
+        room=room,
+        step=number,
+        token_offset=(7 * number,),
+        word_offset=(3 * number,),
     )
 
 

@@ -6,7 +6,7 @@ into groups where a small cost model says that another call costs less than the 
 
 The padding of a sentence repeats its own last token, so a group never mixes numbers of two
 sentences, not even as 0 * nan. Padding keys are hidden by the mask (or lie behind every real query
-of a causal layer), padding queries see what the last token sees, and nothing reads their output.
+of a causal layer), padding queries see their own sentence alone, and nothing reads their output.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lmsl_kernels.plan import PackPlan
+from lmsl_kernels.plan import PackPlan, sent
 
 # What one more call costs, in query-key pairs, and what a token costs beside its pairs. Measured
 # forward + backward on one core with 6 query heads of 32; on a GPU a call is worth far more.
@@ -37,7 +37,7 @@ class Group:
     masks: dict[tuple[bool, int | None, torch.dtype], Tensor] = field(default_factory=dict)
 
     def mask(self, causal: bool, window: int | None, like: Tensor) -> Tensor:
-        """Additive mask [count or 1, 1, length, length]: 0 where visible, else -inf."""
+        """Additive mask [count or 1, 1, length or 1, length]: 0 where visible, else -inf."""
         key = (causal, window, like.dtype)
         if key not in self.masks:
             visible = self._visible(causal, window, like.device)
@@ -57,8 +57,8 @@ class Group:
     def _visible(self, causal: bool, window: int | None, device: torch.device) -> Tensor:
         position = torch.arange(self.length, device=device)
         row, key = position[None, :, None], position[None, None, :]
-        visible = torch.ones(1, self.length, self.length, dtype=torch.bool, device=device)
-        if self.lengths is not None:
+        visible = torch.ones(1, 1, self.length, dtype=torch.bool, device=device)
+        if self.lengths is not None and not causal:
             # An empty sequence, possible where the host does not know the lengths, keeps one
             # visible key: its rows are never read, but nan would slow some kernels down.
             last = (self.lengths - 1).clamp(min=0)[:, None, None]
@@ -69,6 +69,19 @@ class Group:
         if window is not None:
             visible = visible & ((row - key).abs() < window)
         return visible.unsqueeze(1)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class HeadRows:
+    """How [tokens, heads] become slots where each sequence has one head after the other."""
+
+    heads: int
+    of_slots: Tensor
+    """int64 [slots * heads]: which of the tokens * heads rows each of them reads."""
+    of_tokens: Tensor
+    """int64 [tokens * heads]: which of the slots * heads rows each comes back from."""
+    padding: Tensor
+    """int64: which of the slots * heads rows are padding."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -86,10 +99,38 @@ class Layout:
     """bool [tokens]: rows of no sequence, ``None`` when there are none."""
     identity: bool
     """Slots are rows: nothing to move."""
+    by_head: dict[int, HeadRows] = field(default_factory=dict)
 
     @property
     def slots(self) -> int:
         return self.token_of_slot.numel()
+
+    def head_rows(self, heads: int) -> HeadRows:
+        """For a number of heads, made on first use."""
+        if heads not in self.by_head:
+            head = torch.arange(heads, device=self.token_of_slot.device)
+            rows = self.token_of_slot[:, None] * heads + head
+            number = torch.arange(rows.numel(), device=rows.device)
+            back = torch.empty_like(rows)
+            back.view(-1)[self._head_first(number.view_as(rows))] = number
+            padding = head[:0] if self.padding is None else back[self.padding].flatten()
+            self.by_head[heads] = HeadRows(
+                heads=heads,
+                of_slots=self._head_first(rows),
+                of_tokens=back.index_select(0, self.slot_of_token).flatten(),
+                padding=padding,
+            )
+        return self.by_head[heads]
+
+    def _head_first(self, rows: Tensor) -> Tensor:
+        """[slots, heads] in the order of group, sequence, head, token."""
+        parts = rows.split([group.count * group.length for group in self.groups])
+        return torch.cat(
+            [
+                part.unflatten(0, (group.count, group.length)).transpose(1, 2).flatten()
+                for part, group in zip(parts, self.groups, strict=True)
+            ]
+        )
 
 
 def layout_of(plan: PackPlan, tokens: int) -> Layout:
@@ -146,8 +187,8 @@ def _host_layout(plan: PackPlan, tokens: int) -> Layout:
             Group(
                 length=width,
                 count=len(members),
-                sequences=members.to(device),
-                lengths=own.to(device) if ragged else None,
+                sequences=sent(members, device),
+                lengths=sent(own, device) if ragged else None,
             )
         )
     empty = torch.empty(0, dtype=torch.int64)
@@ -158,10 +199,10 @@ def _host_layout(plan: PackPlan, tokens: int) -> Layout:
     total = sum(real)
     return Layout(
         groups=tuple(groups),
-        token_of_slot=token_of_slot.to(device),
-        slot_of_token=slot_of_token.to(device),
-        padding=is_padding.to(device) if bool(is_padding.any()) else None,
-        outside=(torch.arange(tokens) >= total).to(device) if tokens > total else None,
+        token_of_slot=sent(token_of_slot, device),
+        slot_of_token=sent(slot_of_token, device),
+        padding=sent(is_padding, device) if bool(is_padding.any()) else None,
+        outside=sent(torch.arange(tokens) >= total, device) if tokens > total else None,
         identity=tokens == total and torch.equal(token_of_slot, torch.arange(total)),
     )
 

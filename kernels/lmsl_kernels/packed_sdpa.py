@@ -1,9 +1,10 @@
-"""``impl="sdpa"``: packs through torch's own fused attention, on any device torch has it for.
+"""``impl="sdpa"``: packs through torch's own operations, on any device torch has.
 
 Rows are gathered into the padded groups of ``layout``, every group is one call to
 ``torch.nn.functional.scaled_dot_product_attention``, and the outputs are gathered back. The two
 gathers are each other's transpose, which autograd cannot know: as plain indexing their backward
 would be a scatter-add; as a pair of functions it is the other gather, faster and deterministic.
+Short sequences on a CPU are multiplied in batches instead (``short_groups``).
 
 Torch's kernels have no softcap, so with one the group is computed step by step, scores in memory.
 """
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from lmsl_kernels.layout import Group, Layout, layout_of
 from lmsl_kernels.plan import PackPlan
+from lmsl_kernels.short_groups import served, short_attention
 
 
 def packed_attention(
@@ -33,12 +35,34 @@ def packed_attention(
     layout = layout_of(plan, q.shape[0])
     if layout.slots == 0 or q.numel() == 0:
         return _nothing(q, k, v)
+    if softcap is None and served(q, layout):
+        masks = [
+            _short_mask(group, _flags(is_causal, group), window, q) for group in layout.groups
+        ]
+        return short_attention(q, k, v, layout=layout, masks=masks, scale=scale)
+    return grouped_attention(
+        q, k, v, layout=layout, is_causal=is_causal, window=window, softcap=softcap, scale=scale
+    )
+
+
+def grouped_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    layout: Layout,
+    is_causal: bool | Tensor,
+    window: int | None,
+    softcap: float | None,
+    scale: float,
+) -> Tensor:
+    """The same by one call of torch's attention for each group."""
     parts = [
         _split(x if layout.identity else _ToSlots.apply(x, layout), layout) for x in (q, k, v)
     ]
     outputs = []
     for group, group_q, group_k, group_v in zip(layout.groups, *parts, strict=True):
-        flags = is_causal if isinstance(is_causal, bool) else is_causal[group.sequences]
+        flags = _flags(is_causal, group)
         out = _group_attention(group_q, group_k, group_v, group, flags, window, softcap, scale)
         outputs.append(out.transpose(1, 2).flatten(0, 1))
     slots = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
@@ -83,8 +107,7 @@ def _group_attention(
     """One rectangle, [count, heads, length, head_dim]; ``is_causal`` may be one flag a row."""
     mask = None
     if isinstance(is_causal, Tensor):
-        each = is_causal[:, None, None, None]
-        mask = torch.where(each, group.mask(True, window, q), group.mask(False, window, q))
+        mask = _mixed_mask(group, is_causal, window, q)
     elif softcap is not None or group.needs_mask(is_causal, window):
         mask = group.mask(is_causal, window, q)
     if softcap is not None:
@@ -98,6 +121,25 @@ def _group_attention(
         scale=scale,
         enable_gqa=q.shape[1] != k.shape[1],
     )
+
+
+def _short_mask(
+    group: Group, is_causal: bool | Tensor, window: int | None, like: Tensor
+) -> Tensor | None:
+    if isinstance(is_causal, Tensor):
+        return _mixed_mask(group, is_causal, window, like)
+    if is_causal or group.needs_mask(is_causal, window):
+        return group.mask(is_causal, window, like)
+    return None
+
+
+def _mixed_mask(group: Group, is_causal: Tensor, window: int | None, like: Tensor) -> Tensor:
+    each = is_causal[:, None, None, None]
+    return torch.where(each, group.mask(True, window, like), group.mask(False, window, like))
+
+
+def _flags(is_causal: bool | Tensor, group: Group) -> bool | Tensor:
+    return is_causal if isinstance(is_causal, bool) else is_causal[group.sequences]
 
 
 def _softcapped(

@@ -107,10 +107,11 @@ def plan_pack(
         )
     if max_seqlen < 0:
         raise ValueError(f"max_seqlen must be at least 0, got {max_seqlen}")
-    # Memory of the host that is not pinned is read before the call returns: nobody waits here for
-    # what the device still has to do, and the caller may write to the tensor again.
     on_host = cu_seqlens.device.type == "cpu"
-    source = cu_seqlens.clone() if on_host else cu_seqlens
+    # A copy of its own: the caller may write to the tensor again.
+    source = cu_seqlens.to(torch.int32, copy=True) if on_host else cu_seqlens
+    if on_host and device is not None and not compiling:
+        source = sent(source, torch.device(device))
     return PackPlan(
         cu_seqlens=source.to(device, torch.int32, non_blocking=on_host).contiguous(),
         max_seqlen=int(max_seqlen),
@@ -122,6 +123,16 @@ def plan_pack(
 def plan_lengths(lengths: Sequence[int], device: torch.device | str | None = None) -> PackPlan:
     """Plan a pack from the lengths of its sequences, known on the host."""
     return plan_pack(list(accumulate(lengths, initial=0)), device=device)
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """What was made on the host, on the device of the pack; nobody waits for what that does.
+
+    A copy from memory that is not pinned waits, or is taken aside first.
+    """
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def _capturing(tensor: Tensor) -> bool:
@@ -147,7 +158,7 @@ def _host_work(plan: PackPlan, rows: int, block: int, last_first: bool) -> Tenso
     if last_first:
         tile = np.repeat(tiles, tiles) - 1 - tile
     work = torch.from_numpy(np.stack([sequence, tile], axis=1).astype(np.int32))
-    return work.to(plan.cu_seqlens.device, non_blocking=True)
+    return sent(work, plan.cu_seqlens.device)
 
 
 def _device_work(plan: PackPlan, rows: int, block: int, last_first: bool) -> Tensor:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -30,7 +29,7 @@ from tests.block_tools import (
     step,
 )
 from tests.decoders import build
-from tests.small_runs import ADAPTER, ROOT, train, write_data
+from tests.small_runs import ADAPTER, ROOT, environment, train, write_data
 from tests.tagger_tools import CPU
 
 pytest.importorskip("triton")
@@ -201,11 +200,11 @@ def test_a_launch_goes_to_the_device_of_its_tensors(monkeypatch: pytest.MonkeyPa
 
 
 def test_compiled_once_for_any_number_of_rows_and_without_spills() -> None:
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    compiling = {k: v for k, v in environment().items() if k != "TRITON_INTERPRET"}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "tests.row_compiler"],
         cwd=ROOT,
-        env=environment,
+        env=compiling,
         capture_output=True,
         text=True,
         timeout=600,

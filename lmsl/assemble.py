@@ -4,10 +4,9 @@ begins and for one that is loaded, so that neither can differ from the other.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from transformers import PreTrainedModel
 
 from lmsl.attention import who_serves
 from lmsl.base import Base
@@ -15,6 +14,7 @@ from lmsl.bits import layer_bits
 from lmsl.block_fit import Choice, choose_block
 from lmsl.device import free_memory, mib
 from lmsl.dropout import DropoutClock
+from lmsl.elementwise import OpsChoice, choose_ops, head_dim_of
 from lmsl.errors import InputError
 from lmsl.head import StackedHead
 from lmsl.lora import add_lora
@@ -64,7 +64,7 @@ def assemble(
     dtype: torch.dtype,
     attention: str,
     block: Choice = "auto",
-    checkpointing: bool = False,
+    elementwise: OpsChoice = "auto",
     mixed: bool = False,
 ) -> Assembled:
     """Turn a loaded decoder, in place, into a tagger whose layers provably obey ``string``.
@@ -76,11 +76,12 @@ def assemble(
 
     Raises:
         InputError: the string or the targets do not fit the model, the model cannot be unmasked,
-            a layer, measured, does not do what its bit says, or ``block`` is ``own`` and the
-            model's layers are not Llama-shaped.
+            a layer, measured, does not do what its bit says, ``block`` is ``own`` and the model's
+            layers are not Llama-shaped, or ``elementwise`` is ``triton`` and that cannot serve.
     """
     decoder = base.decoder.to(device)
-    kept = decoder.config.get_text_config().num_hidden_layers
+    text = decoder.config.get_text_config()
+    kept = text.num_hidden_layers
     strings = [string] * len(seeds) if isinstance(string, str) else string
     bits = [layer_bits(one, base.depth)[:kept] for one in strings]
     assert len(seeds) == (1 if mixed else len(bits)), "as many strings as seeds"
@@ -98,7 +99,7 @@ def assemble(
         clock=clock,
     )
     head = StackedHead(
-        hidden=decoder.config.get_text_config().hidden_size,
+        hidden=text.hidden_size,
         classes=classes,
         dropout=head_dropout,
         seeds=seeds,
@@ -106,11 +107,12 @@ def assemble(
     ).to(device)
     notes.append(_measured(decoder, bits, attention, "strings" if mixed else "runs"))
     if attention == "auto":
-        notes.append(who_serves(_head_dim(decoder.config.get_text_config()), device, dtype))
-    fast, chosen = choose_block(decoder, block, bits, checkpointing=checkpointing)
-    notes.append(chosen)
-    if checkpointing and fast is None:
-        _recompute_activations(decoder)
+        notes.append(who_serves(head_dim_of(text), device, dtype))
+    ops, computes = choose_ops(elementwise, text, device, dtype)
+    fast, chosen = choose_block(decoder, block, bits, ops=ops)
+    if fast is None and elementwise == "triton":
+        raise InputError(f"--elementwise triton: expected the faster forward, got {chosen}")
+    notes += [chosen] if fast is None else [chosen, computes]
     mixture = Mixture(bits=bits, seed=seeds[0]) if mixed else None
     own = None if mixed else differing(bits)
     tagger = Tagger(decoder, head, label_at, fast, own, mixture)
@@ -121,21 +123,6 @@ def assemble(
     )
     settled = replace(lora, targets=targets)
     return Assembled(tagger=tagger, clock=clock, lora=settled, notes=tuple(notes))
-
-
-def _head_dim(config: Any) -> int:
-    """Features of a head, which some families leave to be worked out."""
-    given = getattr(config, "head_dim", None)
-    return int(given or config.hidden_size // config.num_attention_heads)
-
-
-def _recompute_activations(decoder: PreTrainedModel) -> None:
-    # Newer versions of transformers warn of the old name, older ones do not have the new one.
-    names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
-    enable = next(getattr(decoder, name) for name in names if hasattr(decoder, name))
-    enable({"use_reentrant": False})
-    # Without it no gradient would reach the first layers: their input needs none.
-    decoder.enable_input_require_grads()
 
 
 def _quantized(

@@ -27,7 +27,7 @@ from torch.utils.checkpoint import checkpoint
 from lmsl.attention import PackedAttention, attend, no_mask
 from lmsl.fused_front import Front
 from lmsl.fused_linear import FusedLinear, ReadRows
-from lmsl.fused_ops import rms_norm, swiglu
+from lmsl.fused_ops import LayerOps, rms_norm, swiglu
 from lmsl.fused_tail import Tail
 
 Observe = Callable[[Tensor], None]
@@ -53,12 +53,14 @@ class BlockLayer:
     Args:
         layer: of transformers, found fitting by ``block_fit``.
         window: how far its attention sees; None is no limit.
+        ops: who computes norms, rotation and SwiGLU.
     """
 
-    def __init__(self, layer: Any, window: int | None) -> None:
+    def __init__(self, layer: Any, window: int | None, ops: LayerOps) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         self._attention = attention
         self._window = window
+        self._ops = ops
         self._post_norm = layer.post_attention_layernorm
         self._front = Front(
             norm=layer.input_layernorm,
@@ -66,13 +68,16 @@ class BlockLayer:
             head_dim=attention.head_dim,
             # Only where the family has them (Qwen3).
             head_norms=(getattr(attention, "q_norm", None), getattr(attention, "k_norm", None)),
+            ops=ops,
         )
         self._out = FusedLinear([attention.o_proj])
         self._gate_up = FusedLinear([mlp.gate_proj, mlp.up_proj])
         self._down = FusedLinear([mlp.down_proj])
         self._tail = None
         if not (self._gate_up.adapted or self._down.adapted):
-            self._tail = Tail(self._out, self._gate_up.frozen, self._down.frozen, self._post_norm)
+            self._tail = Tail(
+                self._out, self._gate_up.frozen, self._down.frozen, self._post_norm, ops
+            )
 
     def __call__(self, hidden: Tensor, places: Places, read: ReadRows | None = None) -> Tensor:
         """[N, H] to [N, H]; with ``read`` to its rows only."""
@@ -83,7 +88,8 @@ class BlockLayer:
         if self._tail is not None:
             return self._tail(context, hidden, read)
         hidden = hidden + self._out(context, read)
-        inner = swiglu(self._gate_up(_norm(hidden, self._post_norm), read))
+        normed = _norm(hidden, self._post_norm, self._ops)
+        inner = swiglu(self._gate_up(normed, read), self._ops)
         return hidden + self._down(inner, read)
 
     def attention(self, hidden: Tensor, places: Places) -> Tensor:
@@ -110,16 +116,17 @@ class Block:
     Args:
         decoder: of transformers, with ``unmask`` and LoRA done, found fitting by ``block_fit``.
         windows: of each layer, None for no limit.
-        checkpointing: recompute each layer in the backward pass instead of keeping it.
+        ops: who computes norms, rotation and SwiGLU.
     """
 
-    def __init__(
-        self, decoder: Any, windows: Sequence[int | None], *, checkpointing: bool = False
-    ) -> None:
+    recomputed = 0
+    """So many of the first layers are computed again in the backward instead of kept."""
+
+    def __init__(self, decoder: Any, windows: Sequence[int | None], ops: LayerOps) -> None:
         self._decoder = decoder
-        self._checkpointing = checkpointing
+        self._ops = ops
         self.layers = [
-            BlockLayer(layer, window)
+            BlockLayer(layer, window, ops)
             for layer, window in zip(decoder.layers, windows, strict=True)
         ]
 
@@ -140,7 +147,7 @@ class Block:
         hidden, places = self.begin(ids, positions, packed)
         for number, layer in enumerate(self.layers, start=1):
             rows = read if number == len(self.layers) else None
-            if self._checkpointing and torch.is_grad_enabled():
+            if number <= self.recomputed and torch.is_grad_enabled():
                 # All random numbers are counted, not drawn: there is no state to preserve.
                 hidden = checkpoint(
                     layer, hidden, places, rows, use_reentrant=False, preserve_rng_state=False
@@ -149,7 +156,7 @@ class Block:
                 hidden = layer(hidden, places, rows)
             if observe is not None:
                 observe(hidden)
-        return _norm(hidden, self._decoder.norm)
+        return _norm(hidden, self._decoder.norm, self._ops)
 
     def begin(
         self, ids: Tensor, positions: Tensor, packed: PackedAttention
@@ -161,5 +168,5 @@ class Block:
         return embedded[0], Places(cos=cos[0], sin=sin[0], packed=packed, mask=mask)
 
 
-def _norm(states: Tensor, module: Any) -> Tensor:
-    return rms_norm(states, module.weight, module.variance_epsilon)
+def _norm(states: Tensor, module: Any, ops: LayerOps) -> Tensor:
+    return rms_norm(states, module.weight, module.variance_epsilon, ops)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lmsl.block import Block, BlockLayer, Places
 from lmsl.errors import InputError
 from lmsl.fused_linear import frozen_part
+from lmsl.fused_ops import PLAIN, LayerOps
 from lmsl.probing import Form, compare_runs, reach_back, run_forms, undisturbed
 from lmsl.quantize import NF4Linear
 from lmsl.stack_flags import Bits
@@ -37,14 +38,18 @@ _ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
 
 
 def choose_block(
-    decoder: Any, choice: Choice, bits: Bits, *, checkpointing: bool = False
+    decoder: Any,
+    choice: Choice,
+    bits: Bits,
+    *,
+    ops: LayerOps = PLAIN,
 ) -> tuple[Block | None, str]:
     """The forward of ours where it fits and is wanted, and the words for what was chosen.
 
     Args:
         decoder: with ``unmask`` and LoRA done.
         bits: for each run of the stack, what each layer has to see.
-        checkpointing: see ``Block``.
+        ops: see ``Block``.
 
     Raises:
         InputError: ``own`` on a decoder that it does not fit, or a layer of ours, measured, does
@@ -54,7 +59,7 @@ def choose_block(
         return None, "block: transformers' own forward (--block plain)"
     reason = why_not(decoder)
     if reason is None:
-        block = build_block(decoder, checkpointing=checkpointing)
+        block = build_block(decoder, ops=ops)
         forms = run_forms(decoder, bits)
         compare_runs("fast packed", seen_by(block, decoder, forms), bits)
         found, most = difference(block, decoder, forms[0]), _ROUNDING.get(decoder.dtype, 1e-3)
@@ -68,10 +73,10 @@ def choose_block(
     return None, f"block: transformers' own forward (--block auto: {reason})"
 
 
-def build_block(decoder: Any, *, checkpointing: bool = False) -> Block:
+def build_block(decoder: Any, *, ops: LayerOps = PLAIN) -> Block:
     """The forward of ours for a decoder that ``why_not`` has nothing against."""
     windows = [_window(layer.self_attn) for layer in decoder.layers]
-    return Block(decoder, windows, checkpointing=checkpointing)
+    return Block(decoder, windows, ops)
 
 
 def why_not(decoder: Any) -> str | None:

@@ -108,8 +108,9 @@ class Config(Columns):
     """Keep the dequantised weights in memory."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the frozen model; `auto`: bfloat16 on CUDA, float32 on CPU."""
-    checkpointing: bool = False
-    """Recompute activations in the backward pass instead of keeping them."""
+    checkpointing: Literal["auto", "yes", "no"] = "auto"
+    """Recompute activations in the backward pass instead of keeping them, in every layer; `auto`
+    in as many as have to, for the others to fit into memory."""
     cuda_graphs: Literal["off", "on"] = "off"
     """Capture the training step, and the forward of evaluations on dev, in CUDA graphs and replay
     them; how much that gains was not measured yet."""
@@ -124,6 +125,9 @@ class Config(Columns):
     block: Literal["auto", "own", "plain"] = "auto"
     """Whose forward runs the layers: `plain` is transformers', `own` a faster one for Llama,
     Mistral, Qwen2 and Qwen3; `auto` takes the faster where it fits."""
+    elementwise: Literal["auto", "triton", "plain"] = "auto"
+    """Who computes norms, rotation and SwiGLU in the faster forward; `auto` takes Triton's kernels
+    on CUDA, `plain` is torch."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`; `auto` takes CUDA where there is one."""
 

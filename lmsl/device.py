@@ -4,6 +4,10 @@ import torch
 
 from lmsl.errors import InputError
 
+# Of the free memory; the host's is shared with everybody else on it.
+_SHARES = {"cpu": 0.5}
+_SHARE_ELSEWHERE = 0.9
+
 
 def choose_device(name: str) -> torch.device:
     """The device of a ``--device`` value.
@@ -45,7 +49,9 @@ def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be had on a GPU, or on the host."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        # What torch holds back for itself is there to be used.
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + held
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             sizes = dict(line.split(":") for line in file)
@@ -53,6 +59,11 @@ def free_memory(device: torch.device) -> int:
     except (OSError, KeyError, ValueError):
         # Where the system does not tell, be modest: two gigabytes.
         return 2 << 30
+
+
+def usable_memory(device: torch.device) -> int:
+    """What a training may plan with of the free memory, in bytes."""
+    return int(_SHARES.get(device.type, _SHARE_ELSEWHERE) * free_memory(device))
 
 
 def mib(size: int) -> str:

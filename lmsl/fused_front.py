@@ -17,7 +17,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from lmsl.fused_linear import FusedLinear
-from lmsl.fused_ops import norm_backward, norm_forward, rotate
+from lmsl.fused_ops import LayerOps
 from lmsl.fused_parts import parts, runs_together
 
 
@@ -29,12 +29,20 @@ class Front:
         qkv: query, key and value projections.
         head_dim: features of a head.
         head_norms: norms over each head of queries and of keys, or None twice.
+        ops: who computes norms and rotation.
     """
 
     def __init__(
-        self, *, norm: Any, qkv: FusedLinear, head_dim: int, head_norms: tuple[Any, Any]
+        self,
+        *,
+        norm: Any,
+        qkv: FusedLinear,
+        head_dim: int,
+        head_norms: tuple[Any, Any],
+        ops: LayerOps,
     ) -> None:
         self.norm, self.qkv, self.head_dim, self.head_norms = norm, qkv, head_dim, head_norms
+        self.ops = ops
         self.heads = [size // head_dim for size in qkv.frozen.sizes]
 
     def __call__(self, hidden: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -69,39 +77,42 @@ class _Front(Function):
         factors: list[Tensor | None],
         *adapters: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        norm = front.norm
-        normed, scale = norm_forward(hidden, norm.weight, norm.variance_epsilon)
+        norm, ops = front.norm, front.ops
+        normed, scale = ops.norm_forward(hidden, norm.weight, norm.variance_epsilon)
         joined, saved = front.qkv.forward(normed, factors, adapters)
         *turned, values = front.by_head(joined)
         for place, own in enumerate(front.head_norms):
             if own is not None:
                 saved.append(turned[place])
-                turned[place], inverse = norm_forward(
+                turned[place], inverse = ops.norm_forward(
                     turned[place], own.weight, own.variance_epsilon
                 )
                 saved.append(inverse)
         ctx.front = front
         ctx.save_for_backward(hidden, cos, sin, scale, *saved)
-        queries, keys = (rotate(states, cos, sin) for states in turned)
-        return queries, keys, values
+        queries, keys = turned
+        return *ops.rotate(queries, keys, cos, sin), values
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         front, (hidden, cos, sin, scale, *saved) = ctx.front, ctx.saved_tensors
+        ops = front.ops
         joined = grads[0].new_empty(len(hidden), sum(front.qkv.frozen.sizes))
         parts = front.by_head(joined)
+        # Behind a norm over heads there is one more step before the joint gradient.
+        turned = [
+            part if own is None else torch.empty_like(part, memory_format=torch.contiguous_format)
+            for part, own in zip(parts, (*front.head_norms, None), strict=True)
+        ]
+        ops.rotate_backward(grads, cos, sin, turned)
         for place in (1, 0):
             own = front.head_norms[place]
-            if own is None:
-                rotate(grads[place], cos, sin, back=True, out=parts[place])
-            else:
+            if own is not None:
                 inputs, inverse = saved[-2:]
                 saved = saved[:-2]
-                turned = rotate(grads[place], cos, sin, back=True)
-                parts[place].copy_(norm_backward(turned, inputs, own.weight, inverse))
-        parts[2].copy_(grads[2])
+                ops.norm_backward(turned[place], inputs, own.weight, inverse, out=parts[place])
         back, adapters = front.qkv.backward(joined, saved, ctx.needs_input_grad[0])
         if back is not None:
-            back = norm_backward(back, hidden, front.norm.weight, scale)
+            back = ops.norm_backward(back, hidden, front.norm.weight, scale)
         return (back, None, None, None, None, *adapters)

@@ -19,11 +19,10 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
 from lmsl.fused_frozen import FrozenGroup
 from lmsl.fused_linear import FusedLinear, ReadRows
-from lmsl.fused_ops import norm_backward, norm_forward, swiglu_backward_
+from lmsl.fused_ops import LayerOps, plus
 from lmsl.fused_parts import parts, runs_together
 
 
@@ -33,12 +32,19 @@ class Tail:
     Args:
         out, gate_up, down: of the layer.
         norm: module with ``weight`` and ``variance_epsilon``.
+        ops: who computes norm and SwiGLU.
     """
 
     def __init__(
-        self, out: FusedLinear, gate_up: FrozenGroup, down: FrozenGroup, norm: Any
+        self,
+        out: FusedLinear,
+        gate_up: FrozenGroup,
+        down: FrozenGroup,
+        norm: Any,
+        ops: LayerOps,
     ) -> None:
         self.out, self.gate_up, self.down, self.norm = out, gate_up, down, norm
+        self.ops = ops
 
     def __call__(self, context: Tensor, hidden: Tensor, read: ReadRows | None = None) -> Tensor:
         """[N, heads * head_dim] and [N, H] to [N, H]; ``read`` as for ``FusedLinear``."""
@@ -63,27 +69,24 @@ class _Tail(Function):
         *adapters: Tensor,
     ) -> Tensor:
         projected, saved = tail.out.forward(context, factors, adapters)
-        middle = _plus(projected, hidden)
-        normed, scale = norm_forward(middle, tail.norm.weight, tail.norm.variance_epsilon)
+        middle, normed, scale = tail.ops.add_norm_forward(
+            projected, hidden, tail.norm.weight, tail.norm.variance_epsilon
+        )
         gate_up = tail.gate_up.product(normed)
-        gate, up = gate_up.chunk(2, dim=1)
-        inner = functional.silu(gate).mul_(up)
+        inner = tail.ops.swiglu_forward(gate_up)
         ctx.tail = tail
         ctx.save_for_backward(middle, scale, gate_up, *saved)
-        return _plus(tail.down.product(inner), middle)
+        return plus(tail.down.product(inner), middle)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         tail, (middle, scale, gate_up, *saved) = ctx.tail, ctx.saved_tensors
         grad_inner = tail.down.back(grad).to(gate_up.dtype)
-        swiglu_backward_(grad_inner, gate_up)
+        tail.ops.swiglu_backward_(grad_inner, gate_up)
         grad_normed = tail.gate_up.back(gate_up)
-        grad_middle = norm_backward(grad_normed, middle, tail.norm.weight, scale).add_(grad)
+        grad_middle = tail.ops.norm_backward(
+            grad_normed, middle, tail.norm.weight, scale, added=grad
+        )
         back, adapters = tail.out.backward(grad_middle, saved, ctx.needs_input_grad[0])
         return (back, grad_middle, None, None, *adapters)
-
-
-def _plus(fresh: Tensor, other: Tensor) -> Tensor:
-    """The sum, in the memory of ``fresh`` where that has its dtype."""
-    return fresh.add_(other) if fresh.dtype == other.dtype else fresh + other

@@ -29,6 +29,9 @@ from lmsl.packing import Pack, pack, under_budget
 from lmsl.rooms import MOST_ROOMS, room_for, room_tokens
 from lmsl.tagging import by_length, evaluation_budget
 
+PASSING = 0.3
+"""Gradients of activations on their way, as a share of what is kept for the backward."""
+
 _HOST = torch.device("cpu")
 # Of the forward that is counted: enough that what does not grow with tokens is lost in it.
 _COUNTED_TOKENS = 512
@@ -49,13 +52,32 @@ class Memory:
     """Kept for the backward."""
     tokens: int
     """The most that one micro-batch can hold, all runs together, filling included."""
+    layers: int
+    per_input: int
+    """Bytes of a token between two layers: what a layer keeps that is recomputed."""
+    recomputed: int = 0
+    """Layers that keep nothing else, and are computed again one at a time."""
     graphs: int = 0
     """Of captured steps: their fresh gradients, and what the rooms of training and evaluation hold
     at most."""
 
     @property
     def activations(self) -> int:
-        return round(self.per_token * self.tokens)
+        # Taken alike, although the last one keeps less: a little more is expected than comes.
+        layer = self.per_token / self.layers
+        kept = self.per_token - self.recomputed * (layer - self.per_input)
+        again = layer if self.recomputed else 0
+        return round((kept + again) * self.tokens)
+
+    @property
+    def passing(self) -> int:
+        """Activations and their gradients at the worst moment of a backward."""
+        return round((1 + PASSING) * self.activations)
+
+    @property
+    def to_come(self) -> int:
+        """What is not on the device yet when weights and adapters are, activations aside."""
+        return self.adapters + self.optimizer + self.graphs
 
     @property
     def total(self) -> int:
@@ -64,11 +86,11 @@ class Memory:
 
     def line(self) -> str:
         """For people."""
+        each = self.activations / self.tokens / 1024
         return (
             f"memory: {mib(self.total)} expected: weights {mib(self.weights)}, adapters with "
             f"gradients {mib(2 * self.adapters)}, optimizer {mib(self.optimizer)}, activations "
-            f"{mib(self.activations)} ({self.per_token / 1024:,.1f} KiB for each of at most "
-            f"{self.tokens:,} tokens)"
+            f"{mib(self.activations)} ({each:,.1f} KiB for each of at most {self.tokens:,} tokens)"
         ) + (f", CUDA graphs {mib(self.graphs)}" if self.graphs else "")
 
 
@@ -82,7 +104,7 @@ def expected_memory(
     autocast: torch.dtype | None = None,
     captured: bool = False,
 ) -> Memory:
-    """What ``training_updates`` with the same arguments will take.
+    """What ``training_updates`` with the same arguments will take, all activations being kept.
 
     The clock is moved and nothing else changes; the loop sets it before every micro-batch.
 
@@ -103,6 +125,8 @@ def expected_memory(
         optimizer=sum(tagger.head.runs * _moments(p[0], name) for p in trained),
         per_token=kept_bytes(tagger, batch, clock, autocast) / batch.ids.shape[1],
         tokens=tagger.head.runs * (room_tokens(tokens, budget) if captured else tokens),
+        layers=tagger.depth,
+        per_input=tagger.head.hidden * (autocast or torch.float32).itemsize,
         # The gradients of a micro-batch stand beside their sums.
         graphs=adapters + room_bytes(tagger, task, config, device) if captured else 0,
     )

@@ -53,6 +53,24 @@ class Tagger(nn.Module):
         self.block = block
         self.bits = bits
         self.mixture = mixture
+        self.recomputed = 0
+
+    @property
+    def depth(self) -> int:
+        """Layers of the decoder."""
+        return len(decoder_blocks(self.decoder)[1])
+
+    def recompute(self, layers: int) -> None:
+        """Let the first so many layers compute their activations again in the backward.
+
+        transformers' own forward knows only all of them or none.
+        """
+        self.recomputed = layers
+        if self.block is not None:
+            self.block.recomputed = layers
+        elif layers:
+            assert layers == self.depth
+            _recompute_all(self.decoder)
 
     def forward(self, pack: Pack, observe: Observe | None = None) -> torch.Tensor:
         """Logits [R, W_cap, classes], float32; ``observe`` sees what each layer gives out."""
@@ -89,6 +107,15 @@ class Tagger(nn.Module):
             packed=pack.attention,
         ).last_hidden_state
         return hidden[0]
+
+
+def _recompute_all(decoder: Any) -> None:
+    # Newer versions of transformers warn of the old name, older ones do not have the new one.
+    names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
+    enable = next(getattr(decoder, name) for name in names if hasattr(decoder, name))
+    enable({"use_reentrant": False})
+    # Without it no gradient would reach the first layers: their input needs none.
+    decoder.enable_input_require_grads()
 
 
 @contextmanager

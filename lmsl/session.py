@@ -10,6 +10,7 @@ from lmsl.inputs import Prepared
 from lmsl.loop import Task
 from lmsl.memory import expected_memory
 from lmsl.optim import resolve_optimizer
+from lmsl.recompute import choose_recomputed
 from lmsl.runs import Run
 from lmsl.stack import Place, Stack, assemble_runs
 from lmsl.stack_size import stack_fit
@@ -67,6 +68,10 @@ class Session:
             autocast=self.place.autocast,
             captured=will_capture(self.stack.tagger, self.config, self.place.device),
         )
+        expected, chosen = choose_recomputed(
+            self.stack.tagger, self.config.checkpointing, expected, self.place.device
+        )
+        self.console.say(f"  {chosen}")
         self.console.say(f"  {expected.line()}")
         if self.stack.updates:
             self.console.say(f"  going on after update {self.stack.updates}")

@@ -173,7 +173,7 @@ def assemble_runs(
         dtype=place.dtype,
         attention=config.attention,
         block=config.block,
-        checkpointing=config.checkpointing,
+        elementwise=config.elementwise,
         mixed=bool(candidates),
     )
 

@@ -13,22 +13,16 @@ from itertools import islice
 
 import torch
 
-from lmsl.device import free_memory
+from lmsl.device import usable_memory
 from lmsl.examples import Example
 from lmsl.loop import Task, draw_updates, total_updates
-from lmsl.memory import kept_bytes
+from lmsl.memory import PASSING, kept_bytes
 from lmsl.micro_step import word_losses
 from lmsl.packing import Pack, pack, under_budget
 from lmsl.rooms import room_for
 from lmsl.runs import Run
 from lmsl.stack import Place, Stack
 from lmsl.static_step import will_capture
-
-# Of the free memory; the host's is shared with everybody else on it.
-SHARES = {"cpu": 0.5}
-SHARE_ELSEWHERE = 0.9
-# Gradients of activations on their way, as a share of what is kept for the backward.
-PASSING = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +44,7 @@ class Fit:
 def stack_fit(stack: Stack, runs: Sequence[Run], task: Task, place: Place) -> Fit:
     """Measure on a stack of one run, whose weights stay as they are."""
     need = run_bytes(stack, largest_pack(runs, task), task, place)
-    share = SHARES.get(place.device.type, SHARE_ELSEWHERE)
-    to_use = int(share * free_memory(place.device))
+    to_use = usable_memory(place.device)
     return Fit(size=max(1, to_use // max(1, need)), bytes_of_run=need, bytes_to_use=to_use)
 
 

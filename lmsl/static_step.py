@@ -56,16 +56,16 @@ def will_capture(tagger: Tagger, config: Config, device: torch.device) -> bool:
 
 def why_not(tagger: Tagger, config: Config, device: torch.device) -> str | None:
     """Why steps cannot be captured; None where they can."""
-    return rooms.why_not(tagger, config.attention, device) or _recomputed(config)
+    return rooms.why_not(tagger, config.attention, device) or _recomputed(tagger)
 
 
 def why_not_static(tagger: Tagger, config: Config) -> str | None:
     """Why a step is not the same work for every batch, whatever the device; None where it is."""
-    return rooms.why_not_fixed(tagger, config.attention) or _recomputed(config)
+    return rooms.why_not_fixed(tagger, config.attention) or _recomputed(tagger)
 
 
-def _recomputed(config: Config) -> str | None:
-    return "activations are recomputed (--checkpointing)" if config.checkpointing else None
+def _recomputed(tagger: Tagger) -> str | None:
+    return "activations are recomputed (--checkpointing)" if tagger.recomputed else None
 
 
 class StaticStep:

@@ -58,13 +58,14 @@ OTHER: dict[str, Any] = {
     "quantize": "none",
     "resident": "yes",
     "dtype": "bfloat16",
-    "checkpointing": True,
+    "checkpointing": "yes",
     "cuda_graphs": "on",
     "decode": "argmax",
     "select": "last",
     "patience": 2,
     "attention": "eager",
     "block": "plain",
+    "elementwise": "plain",
     "device": "cuda:1",
 }
 WHERE = {"output", "overwrite", "resume"}

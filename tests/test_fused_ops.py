@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lmsl.fused_linear import FusedLinear
-from lmsl.fused_ops import rms_norm, rotate, swiglu
+from lmsl.fused_ops import PLAIN, rms_norm, rotate, swiglu
 from lmsl.fused_tail import Tail
 from tests.block_tools import WideNorm
 
@@ -13,8 +13,8 @@ def test_gradients() -> None:
     torch.manual_seed(0)
     rows = torch.randn(5, 8, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(8, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda x: rms_norm(x, weight, 1e-2), rows)
-    assert torch.autograd.gradcheck(swiglu, rows)
+    assert torch.autograd.gradcheck(lambda x: rms_norm(x, weight, 1e-2, PLAIN), rows)
+    assert torch.autograd.gradcheck(lambda x: swiglu(x, PLAIN), rows)
 
 
 def test_rotation_backwards_undoes_it() -> None:
@@ -50,7 +50,7 @@ def test_the_tail(rows: int) -> None:
     wanted = torch.autograd.grad(expected, (context, hidden), direction)
     groups = [FusedLinear([linears["out"]]), FusedLinear([linears["gate"], linears["up"]])]
     groups.append(FusedLinear([linears["down"]]))
-    tail = Tail(groups[0], groups[1].frozen, groups[2].frozen, norm)
+    tail = Tail(groups[0], groups[1].frozen, groups[2].frozen, norm, PLAIN)
     found = tail(context, hidden)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     grads = torch.autograd.grad(found, (context, hidden), direction, retain_graph=True)

@@ -246,7 +246,13 @@ def test_looking_leaves_nothing_in_memory(block: str) -> None:
 
 def test_what_people_read() -> None:
     memory = Memory(
-        weights=1 << 20, adapters=1 << 19, optimizer=1 << 20, per_token=2048, tokens=512
+        weights=1 << 20,
+        adapters=1 << 19,
+        optimizer=1 << 20,
+        per_token=2048,
+        tokens=512,
+        layers=4,
+        per_input=64,
     )
     assert memory.total == 4 << 20 and mib(memory.total) == "4.0 MiB"
     line = memory.line()

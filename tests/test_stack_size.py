@@ -11,12 +11,12 @@ from lmsl.checkpoint import Progress
 from lmsl.cli import main
 from lmsl.config import Config
 from lmsl.loop import draw_updates, total_updates
-from lmsl.memory import kept_bytes
+from lmsl.memory import PASSING, kept_bytes
 from lmsl.packing import pack
 from lmsl.rooms import room_for
 from lmsl.runs import Run, in_stacks, stacks_line
 from lmsl.stack import Place, Stack
-from lmsl.stack_size import PASSING, largest_pack, run_bytes
+from lmsl.stack_size import largest_pack, run_bytes
 from tests.block_tools import assembled
 from tests.small_runs import SHORT
 from tests.tagger_tools import CPU, build_task
@@ -127,7 +127,7 @@ def test_the_choice_is_said(
     """With little memory two runs are two stacks."""
     from lmsl import stack_size
 
-    monkeypatch.setattr(stack_size, "free_memory", lambda device: 1)
+    monkeypatch.setattr(stack_size, "usable_memory", lambda device: 1)
     line = ["sweep", "--unmask", "0011", "0000", "--data", str(data), *SHORT, "--max-steps", "1"]
     assert main([*line, "--output", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().err

@@ -319,7 +319,6 @@ def test_every_batch_fits_its_room(counts: list[list[int]]) -> None:
 
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "plain block": ({"block": "plain"}, {}, "transformers' own forward"),
-    "checkpointing": ({}, {"checkpointing": True}, "--checkpointing"),
     "eager attention": ({"attention": "eager"}, {"attention": "eager"}, "lengths on the host"),
     "one-shot": ({"string": ["0011", "0000"], "mixed": True}, {}, "draws its own string"),
     "rotary": (
@@ -335,6 +334,13 @@ def test_what_is_not_the_same_work_every_time_is_not_captured(name: str) -> None
     of_model, of_config, reason = REFUSED[name]
     found = assembled(**of_model).tagger
     assert reason in str(why_not_static(found, replace(CONFIG, **of_config)))
+
+
+def test_steps_that_recompute_are_not_captured() -> None:
+    found = assembled().tagger
+    assert why_not_static(found, CONFIG) is None
+    found.recompute(1)
+    assert "--checkpointing" in str(why_not_static(found, CONFIG))
 
 
 def test_without_a_gpu_it_is_said_and_done_eagerly() -> None:

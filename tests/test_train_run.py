@@ -134,7 +134,7 @@ class TestRepetition:
             same_files(run, other, ADAPTER, "head.safetensors", "log.jsonl")
 
     def test_checkpointing_changes_nothing(self, run: Path, data: Path, tmp_path: Path) -> None:
-        other = train(data, tmp_path / "other", "--checkpointing")
+        other = train(data, tmp_path / "other", "--checkpointing", "yes")
         same_files(run, other, ADAPTER, "head.safetensors", "log.jsonl")
 
     def test_checkpointing_by_transformers_changes_nothing(
@@ -145,7 +145,7 @@ class TestRepetition:
         with warnings.catch_warnings():
             # The method that switches it on has changed its name.
             warnings.simplefilter("error", FutureWarning)
-            other = train(data, tmp_path / "other", *flags, "--checkpointing")
+            other = train(data, tmp_path / "other", *flags, "--checkpointing", "yes")
         same_files(one, other, ADAPTER, "head.safetensors", "log.jsonl")
 
 

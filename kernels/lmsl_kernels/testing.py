@@ -94,10 +94,13 @@ def measure(
 
 
 def compare(
-    ours: Sequence[Tensor], truth: Sequence[Tensor], plain: Sequence[Tensor]
+    ours: Sequence[Tensor],
+    truth: Sequence[Tensor],
+    plain: Sequence[Tensor],
+    names: Sequence[str] = NAMES,
 ) -> Iterator[Error]:
     """The rule. ``truth`` is float64, ``plain`` plain code in the dtype of ``ours``."""
-    for name, got, true, same in zip(NAMES, ours, truth, plain, strict=True):
+    for name, got, true, same in zip(names, ours, truth, plain, strict=True):
         error = _largest(same.double() - true)
         band = torch.finfo(got.dtype).eps * _largest(true)
         if got.dtype == torch.float32:

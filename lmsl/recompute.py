@@ -1,0 +1,57 @@
+"""Which layers compute their activations again in the backward instead of keeping them.
+
+Keeping them is faster by the time of a forward, so as few layers as memory asks for do without:
+the first ones of the decoder, each for the size of its input. The bits are the same either way,
+since dropout is counted and not drawn.
+"""
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+
+from lmsl.device import mib, usable_memory
+from lmsl.memory import Memory
+from lmsl.model import Tagger
+
+Checkpointing = Literal["auto", "yes", "no"]
+
+
+def choose_recomputed(
+    tagger: Tagger, choice: Checkpointing, expected: Memory, device: torch.device
+) -> tuple[Memory, str]:
+    """Set what the tagger recomputes; the memory it takes then, and the words for the choice.
+
+    Args:
+        choice: of ``--checkpointing``.
+        expected: with nothing recomputed, weights and adapters being on the device already.
+    """
+    if choice == "no":
+        return expected, "activations: kept (--checkpointing no)"
+    if choice == "yes":
+        tagger.recompute(tagger.depth)
+        return replace(expected, recomputed=tagger.depth), (
+            f"activations: recomputed in all {tagger.depth} layers (--checkpointing yes)"
+        )
+    room = usable_memory(device) - expected.to_come
+    count = least_recomputed(expected, room)
+    if count and tagger.block is None:
+        # transformers' own forward knows all or nothing.
+        count = tagger.depth
+    tagger.recompute(count)
+    needed = f"{mib(expected.passing)} for {mib(max(0, room))}"
+    how = f"recomputed in {count} of {tagger.depth} layers" if count else "kept"
+    return replace(expected, recomputed=count), (
+        f"activations: {how} (--checkpointing auto: {needed} to use)"
+    )
+
+
+def least_recomputed(expected: Memory, room: int) -> int:
+    """How many layers have to be recomputed for a backward that fits into ``room`` bytes.
+
+    All of them where even that does not fit: the device will say so.
+    """
+    for count in range(expected.layers):
+        if replace(expected, recomputed=count).passing <= room:
+            return count
+    return expected.layers

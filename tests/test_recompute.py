@@ -1,0 +1,119 @@
+"""As few layers as memory asks for are computed again in the backward."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmsl import recompute
+from lmsl.config import Config
+from lmsl.memory import Memory, expected_memory, kept_bytes
+from lmsl.packing import pack
+from lmsl.recompute import Checkpointing, choose_recomputed, least_recomputed
+from tests.block_tools import assembled
+from tests.small_runs import same_files, train
+from tests.tagger_tools import CPU, build_task
+
+MEMORY = Memory(
+    weights=10_000,
+    adapters=50,
+    optimizer=100,
+    per_token=80.0,
+    tokens=100,
+    layers=8,
+    per_input=2,
+)
+CONFIG = Config(unmask=("0101",), batch_size=16, tokens_per_batch=4096)
+
+
+@given(st.integers(-100, 20_000))
+def test_no_layer_more_than_has_to_be(room: int) -> None:
+    count = least_recomputed(MEMORY, room)
+    assert 0 <= count <= MEMORY.layers
+    if count < MEMORY.layers:
+        assert replace(MEMORY, recomputed=count).passing <= room
+    if count:
+        assert replace(MEMORY, recomputed=count - 1).passing > room
+
+
+def test_activations_shrink_with_every_layer_but_the_first() -> None:
+    """One layer is computed again at a time, and is in memory then."""
+    sizes = [replace(MEMORY, recomputed=count).activations for count in range(9)]
+    assert sizes[0] == 8_000 and sizes[1] == 8_000 + 200
+    assert all(one - other == 800 for one, other in pairwise(sizes[1:]))
+    # The inputs of all layers, and one layer.
+    assert sizes[8] == 8 * 200 + 1_000
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3, 4])
+def test_what_is_expected_is_kept(layers: int) -> None:
+    """Inputs of recomputed layers are held by autograd unseen: they are added here."""
+    found = assembled(changes={"num_hidden_layers": 4}, string="0011")
+    task = build_task(12)
+    whole = expected_memory(found.tagger, task, CONFIG, clock=found.clock, device=CPU)
+    examples = [example for own in task.examples for example in own]
+    batch = pack([examples], None, CPU)
+    tokens = batch.ids.shape[1]
+    found.tagger.recompute(layers)
+    seen = kept_bytes(found.tagger, batch, found.clock) + layers * tokens * whole.per_input
+    expected = replace(whole, recomputed=layers, tokens=tokens).activations
+    once_again = whole.per_token / whole.layers * tokens
+    assert abs(expected - once_again - seen) < 0.1 * whole.per_token * tokens
+
+
+@pytest.mark.parametrize(
+    ("choice", "room", "count", "words"),
+    [
+        ("no", 0, 0, "kept (--checkpointing no)"),
+        ("yes", 1 << 40, 4, "recomputed in all 4 layers (--checkpointing yes)"),
+        ("auto", 1 << 40, 0, "kept (--checkpointing auto: "),
+        ("auto", 0, 4, "recomputed in 4 of 4 layers (--checkpointing auto: "),
+    ],
+)
+@pytest.mark.parametrize("block", ["auto", "plain"])
+def test_choice_and_words(
+    choice: Checkpointing,
+    room: int,
+    count: int,
+    words: str,
+    block: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recompute, "usable_memory", lambda device: room)
+    tagger = assembled(block=block).tagger
+    memory, said = choose_recomputed(tagger, choice, replace(MEMORY, layers=4), CPU)
+    assert words in said
+    assert (memory.recomputed, tagger.recomputed) == (count, count)
+    switched_on = any(getattr(m, "gradient_checkpointing", False) for m in tagger.modules())
+    assert switched_on == (block == "plain" and count > 0)
+
+
+@pytest.mark.parametrize(("block", "count"), [("auto", 2), ("plain", 4)])
+def test_the_forward_of_transformers_knows_all_or_nothing(
+    block: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = replace(MEMORY, layers=4)
+    room = memory.to_come + replace(memory, recomputed=2).passing
+    monkeypatch.setattr(recompute, "usable_memory", lambda device: room)
+    tagger = assembled(block=block).tagger
+    assert choose_recomputed(tagger, "auto", memory, CPU)[0].recomputed == count
+    assert tagger.recomputed == count
+
+
+def test_a_training_short_of_memory_ends_with_the_same_bits(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = ("--max-steps", "3")
+    one = train(data, tmp_path / "one", *flags)
+    capsys.readouterr()
+    monkeypatch.setattr(recompute, "usable_memory", lambda device: 4 << 20)
+    other = train(data, tmp_path / "other", *flags)
+    said = capsys.readouterr()
+    assert "layers (--checkpointing auto" in said.out + said.err
+    same_files(one, other, "adapter_model.safetensors", "head.safetensors", "log.jsonl")

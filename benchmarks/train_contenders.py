@@ -28,12 +28,14 @@ from lmsl.lora import trainable_parameters
 from lmsl.stack import shared_copy
 
 SDPA, GRAPHS = "ours, NF4 resident, sdpa", "ours, NF4 resident, CUDA graphs"
+ELEMENTWISE = "ours, NF4 resident, plain elementwise"
 OURS: dict[str, dict[str, Any]] = {
     "ours, NF4 resident": {"resident": "yes"},
     "ours, NF4": {"resident": "no"},
     # What single parts are worth: the same without them.
     "ours, NF4 resident, plain block": {"resident": "yes", "block": "plain"},
     SDPA: {"resident": "yes", "attention": "sdpa"},
+    ELEMENTWISE: {"resident": "yes", "elementwise": "plain"},
     GRAPHS: {"resident": "yes", "cuda_graphs": "on"},
 }
 BASELINE = "peer, NF4"
@@ -93,6 +95,7 @@ class Workshop:
         graphs = None if cuda else "the device is no GPU"
         reasons = {
             SDPA: kernel,
+            ELEMENTWISE: None if cuda else "ours and plain are the same on a CPU",
             GRAPHS: graphs,
             "peer, released recipe": released,
             "peer, end to end": flat,

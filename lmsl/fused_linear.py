@@ -109,8 +109,8 @@ class FusedLinear:
             for number, one in enumerate(self.adapted):
                 rows, inner, drop, a, b = saved[5 * number : 5 * number + 5]
                 part = _by_run(grad, len(a))[..., one.columns].to(inner.dtype)
-                grad_inner = torch.bmm(part, b.to(inner.dtype)).mul_(one.layer.scaling)
-                grad_b = torch.bmm(part.transpose(1, 2), inner).mul_(one.layer.scaling)
+                grad_inner = _product(part, b.to(inner.dtype), one.layer.scaling)
+                grad_b = _product(part.transpose(1, 2), inner, one.layer.scaling)
                 grad_a = torch.bmm(grad_inner.transpose(1, 2), rows)
                 grads += [grad_a.to(a.dtype), grad_b.to(b.dtype)]
                 if back is not None:
@@ -175,6 +175,11 @@ def _add_product(part: Tensor, left: Tensor, right: Tensor, scaling: float) -> N
         part.baddbmm_(left, right, alpha=scaling)
     else:
         part.copy_(torch.baddbmm(part.to(left.dtype), left, right, alpha=scaling))
+
+
+def _product(left: Tensor, right: Tensor, scaling: float) -> Tensor:
+    """``scaling * left @ right`` as one operation."""
+    return torch.baddbmm(left.new_empty(1, 1, 1), left, right, beta=0.0, alpha=scaling)
 
 
 def _add_back(back: Tensor, grad_inner: Tensor, a: Tensor, factors: Tensor | None) -> None:

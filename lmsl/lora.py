@@ -209,11 +209,10 @@ class RunParameters:
         if not grads:
             return [0.0] * len(self.views)
         # Not vector_norm: over a dimension it takes milliseconds on CPU.
-        squares = [grad.flatten(1).square().sum(1) for grad in grads]
-        norm = torch.stack(squares).sum(0).sqrt()
+        norm = torch.cat([grad.flatten(1) for grad in grads], 1).square_().sum(1).sqrt()
         factors = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-        for grad in grads:
-            grad.mul_(factors.view(-1, *[1] * (grad.dim() - 1)))
+        of_each = [factors.view(-1, *[1] * (grad.dim() - 1)) for grad in grads]
+        torch._foreach_mul_(grads, of_each)
         return norm.tolist()
 
     def zero_gradients(self) -> None:

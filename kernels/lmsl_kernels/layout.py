@@ -77,7 +77,7 @@ class HeadRows:
 
     heads: int
     of_slots: Tensor
-    """int64 [slots * heads]: which of the tokens * heads rows each of them reads."""
+    """int64 [slots * heads]: which row of a head of a token each of them reads."""
     of_tokens: Tensor
     """int64 [tokens * heads]: which of the slots * heads rows each comes back from."""
     padding: Tensor
@@ -99,28 +99,33 @@ class Layout:
     """bool [tokens]: rows of no sequence, ``None`` when there are none."""
     identity: bool
     """Slots are rows: nothing to move."""
-    by_head: dict[int, HeadRows] = field(default_factory=dict)
+    by_head: dict[tuple[int, int], HeadRows] = field(default_factory=dict)
 
     @property
     def slots(self) -> int:
         return self.token_of_slot.numel()
 
-    def head_rows(self, heads: int) -> HeadRows:
-        """For a number of heads, made on first use."""
-        if heads not in self.by_head:
+    def head_rows(self, heads: int, apart: int) -> HeadRows:
+        """For a number of heads, made on first use.
+
+        Args:
+            apart: rows of a head from a token to the next: ``heads``, or more in a joint product.
+        """
+        key = (heads, apart)
+        if key not in self.by_head:
             head = torch.arange(heads, device=self.token_of_slot.device)
-            rows = self.token_of_slot[:, None] * heads + head
+            rows = self.token_of_slot[:, None] * apart + head
             number = torch.arange(rows.numel(), device=rows.device)
             back = torch.empty_like(rows)
             back.view(-1)[self._head_first(number.view_as(rows))] = number
             padding = head[:0] if self.padding is None else back[self.padding].flatten()
-            self.by_head[heads] = HeadRows(
+            self.by_head[key] = HeadRows(
                 heads=heads,
                 of_slots=self._head_first(rows),
                 of_tokens=back.index_select(0, self.slot_of_token).flatten(),
                 padding=padding,
             )
-        return self.by_head[heads]
+        return self.by_head[key]
 
     def _head_first(self, rows: Tensor) -> Tensor:
         """[slots, heads] in the order of group, sequence, head, token."""

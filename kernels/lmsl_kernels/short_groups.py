@@ -50,7 +50,8 @@ def short_attention(
             entry.
     """
     # Made here: what torch.compile traces through a function may not leave anything behind.
-    rows = layout.head_rows(q.shape[1]), layout.head_rows(k.shape[1])
+    rows = [layout.head_rows(x.shape[1], _apart(x)) for x in (q, k, v)]
+    rows.append(layout.head_rows(q.shape[1], q.shape[1]))
     return _ShortAttention.apply(q, k, v, layout, rows, masks, scale)
 
 
@@ -62,15 +63,13 @@ class _ShortAttention(torch.autograd.Function):
         k: Tensor,
         v: Tensor,
         layout: Layout,
-        rows: tuple[HeadRows, HeadRows],
+        rows: list[HeadRows],
         masks: list[Tensor | None],
         scale: float,
     ) -> Tensor:
         ctx.layout, ctx.rows, ctx.scale = layout, rows, scale
-        of_queries, of_keys = rows
-        heads, key_heads = of_queries.heads, of_keys.heads
-        q = _to_slots(q, of_queries)
-        k, v = _to_slots(k, of_keys), _to_slots(v, of_keys)
+        heads, key_heads = rows[0].heads, rows[1].heads
+        q, k, v = (_to_slots(x, of) for x, of in zip((q, k, v), rows[:3], strict=True))
         out, weights = torch.empty_like(q), []
         parts = [_batches(x, layout, key_heads, heads) for x in (q, out)]
         parts += [_batches(x, layout, key_heads, key_heads) for x in (k, v)]
@@ -83,15 +82,15 @@ class _ShortAttention(torch.autograd.Function):
             weights.append(scores.softmax(-1))
             torch.bmm(weights[-1], group_v, out=group_out)
         ctx.save_for_backward(q, k, v, *weights)
-        return _to_tokens(out, layout, of_queries)
+        return _to_tokens(out, layout, rows[0])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, *kept = ctx.saved_tensors
-        layout, scale, (of_queries, of_keys) = ctx.layout, ctx.scale, ctx.rows
-        heads, key_heads = of_queries.heads, of_keys.heads
-        grad = _to_slots(grad, of_queries).index_fill_(0, of_queries.padding, 0.0)
+        layout, scale, (*of_each, of_grad) = ctx.layout, ctx.scale, ctx.rows
+        heads, key_heads = of_each[0].heads, of_each[1].heads
+        grad = _to_slots(grad.contiguous(), of_grad).index_fill_(0, of_grad.padding, 0.0)
         grads = [torch.empty_like(x) for x in (q, k, v)]
         parts = [_batches(x, layout, key_heads, heads) for x in (q, grad, grads[0])]
         parts += [_batches(x, layout, key_heads, key_heads) for x in (k, v, *grads[1:])]
@@ -103,14 +102,30 @@ class _ShortAttention(torch.autograd.Function):
             grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
             _scaled_product(grad_scores, group_k, scale, out=grad_q)
             _scaled_product(grad_scores.transpose(1, 2), group_q, scale, out=grad_k)
-        of_each = (of_queries, of_keys, of_keys)
-        back = (_to_tokens(x, layout, rows) for x, rows in zip(grads, of_each, strict=True))
+        back = (_to_tokens(x, layout, of) for x, of in zip(grads, of_each, strict=True))
         return *back, None, None, None, None
+
+
+def _apart(tokens: Tensor) -> int:
+    """Rows of D features from a token to the next, where its heads are neighbours in memory.
+
+    Queries, keys and values are often views of one product: they need no copy.
+    """
+    count, heads, features = tokens.shape
+    step = tokens.stride(0)
+    together = tokens.stride()[1:] == (features, 1) and step % features == 0
+    return step // features if together and step and count > 1 else heads
 
 
 def _to_slots(tokens: Tensor, rows: HeadRows) -> Tensor:
     """[tokens, heads, D] to [slots * heads, D], where a sequence has one head after the other."""
-    return tokens.reshape(-1, tokens.shape[2]).index_select(0, rows.of_slots)
+    count, heads, features = tokens.shape
+    apart = _apart(tokens)
+    if apart == heads:
+        lines = tokens.reshape(-1, features)
+    else:
+        lines = tokens.as_strided(((count - 1) * apart + heads, features), (features, 1))
+    return lines.index_select(0, rows.of_slots)
 
 
 def _to_tokens(slots: Tensor, layout: Layout, rows: HeadRows) -> Tensor:

@@ -129,13 +129,16 @@ def loaded(
             replayed.
     """
     said: list[str] = []
-    labeler = Labeler.load(run, device=place.device.type, cuda_graphs=cuda_graphs, say=said.append)
+    labeler = Labeler.load(
+        run,
+        device=place.device.type,
+        resident="auto" if resident else "no",
+        cuda_graphs=cuda_graphs,
+        say=said.append,
+    )
     if cuda_graphs == "on" and isinstance(labeler.compute, EagerForward):
         raise CannotRun("; ".join(said))
-    for layer in labeler.tagger.modules():
-        if isinstance(layer, NF4Linear):
-            if resident and layer.resident is None:
-                raise CannotRun("no memory to keep its weights dequantised beside the others")
-            if not resident:
-                layer.resident = None
+    layers = [layer for layer in labeler.tagger.modules() if isinstance(layer, NF4Linear)]
+    if resident and any(layer.resident is None for layer in layers):
+        raise CannotRun("no memory to keep its weights dequantised beside the others")
     return labeler

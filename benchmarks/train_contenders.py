@@ -34,6 +34,7 @@ OURS: dict[str, dict[str, Any]] = {
     "ours, NF4": {"resident": "no"},
     # What single parts are worth: the same without them.
     "ours, NF4 resident, plain block": {"resident": "yes", "block": "plain"},
+    "ours, NF4 resident, a sentence a forward": {"resident": "yes", "tokens_per_batch": 1},
     SDPA: {"resident": "yes", "attention": "sdpa"},
     ELEMENTWISE: {"resident": "yes", "elementwise": "plain"},
     GRAPHS: {"resident": "yes", "cuda_graphs": "on"},

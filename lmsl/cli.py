@@ -129,11 +129,12 @@ def _loaded(options: Loaded, console: Console) -> "Labeler":
 
     return Labeler.load(
         options.run,
-        options.device,
-        options.attention,
-        options.quantize,
-        options.cuda_graphs,
-        console.say,
+        device=options.device,
+        attention=options.attention,
+        quantize=options.quantize,
+        resident=options.resident,
+        cuda_graphs=options.cuda_graphs,
+        say=console.say,
     )
 
 

@@ -56,6 +56,8 @@ class Loaded:
     """Who computes attention."""
     quantize: Literal["nf4", "none"] | None = None
     """Format of the frozen weights; by default as trained."""
+    resident: Literal["auto", "yes", "no"] = "auto"
+    """Keep the dequantised weights in memory; the numbers are the same."""
     cuda_graphs: Literal["off", "on"] = "off"
     """Capture the forward of packs whose sizes come again in CUDA graphs and replay it; how much
     that gains was not measured yet."""

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from lmsl.alignment import Aligner
-from lmsl.assemble import assemble
+from lmsl.assemble import Resident, assemble
 from lmsl.base import TINY, Base, load_base
 from lmsl.console import Console
 from lmsl.data import Dataset, ReadOptions, Sentence, read_with
@@ -75,6 +75,7 @@ class Labeler:
         device: str | None = None,
         attention: str | None = None,
         quantize: str | None = None,
+        resident: Resident = "auto",
         cuda_graphs: str = "off",
         say: Callable[[str], None] | None = None,
     ) -> "Labeler":
@@ -85,6 +86,7 @@ class Labeler:
             device: as ``--device``; by default CUDA where there is one.
             attention: as ``--attention``.
             quantize: as ``--quantize``; by default as the run was trained.
+            resident: as ``--resident``.
             cuda_graphs: as ``--cuda-graphs``.
             say: told what becomes of that; by default it goes to standard error.
 
@@ -95,6 +97,8 @@ class Labeler:
         info = read_info(folder)
         if quantize not in (None, "nf4", "none"):
             raise InputError(f"--quantize: expected nf4 or none, got {quantize!r}")
+        if resident not in ("auto", "yes", "no"):
+            raise InputError(f"--resident: expected auto, yes or no, got {resident!r}")
         if cuda_graphs not in ("off", "on"):
             raise InputError(f"--cuda-graphs: expected off or on, got {cuda_graphs!r}")
         place = choose_device(device or "auto")
@@ -109,7 +113,7 @@ class Labeler:
             head_dropout=0.0,
             seeds=(info.seed,),
             quantize=info.quantize if quantize is None else "nf4" if quantize == "nf4" else "none",
-            resident="auto",
+            resident=resident,
             device=place,
             dtype=dtype,
             attention=attention or "auto",

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import lmsl
+from lmsl.errors import InputError
 from lmsl.labels import tag_spans
+from lmsl.quantize import NF4Linear
 from lmsl.tagging import emissions
 from tests.small_runs import train_talkative
 
@@ -145,3 +147,15 @@ def enumerated(labeler: lmsl.Labeler, words: Sequence[str], entity: lmsl.Entity)
         if wanted in [(span.start, span.end, span.type) for span in tag_spans(tags)]:
             share += probability
     return share / total
+
+
+def test_weights_are_kept_dequantised_or_not_and_nothing_else_changes(run: Path) -> None:
+    found = {}
+    for resident in ("yes", "no"):
+        labeler = lmsl.Labeler.load(run, device="cpu", resident=resident)
+        layers = [m for m in labeler.tagger.modules() if isinstance(m, NF4Linear)]
+        assert layers and all((m.resident is not None) == (resident == "yes") for m in layers)
+        found[resident] = labeler.predict(["Ada Lovelace met Babbage in London ."])
+    assert found["yes"] == found["no"]
+    with pytest.raises(InputError, match="--resident: expected auto, yes or no, got 'maybe'"):
+        lmsl.Labeler.load(run, device="cpu", resident="maybe")  # type: ignore[arg-type]

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.gpu_check.layer_ops import EPSILON, add_norm, gated, norm, rotated
 from lmsl.elementwise import triton_ops
 from lmsl.fused_ops import PLAIN, LayerOps
-from tests.row_tools import DEVICE, Rows, check
+from tests.row_tools import DEVICE, check, rows_of
 
 pytest.importorskip("triton")
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
-EPSILON = 1e-5
 # Rows and features: one row, not powers of two, more rows than a program, a row of many warps.
 NORMS = [(1, 5), (5, 3), (33, 100), (40, 128), (2, 4100)]
 
@@ -25,45 +25,12 @@ def ops() -> LayerOps:
     return triton_ops()
 
 
-def norm(ops: LayerOps, x: dict[str, Tensor]) -> dict[str, Tensor]:
-    normed, scale = ops.norm_forward(x["inputs"], x["weight"], EPSILON)
-    back = ops.norm_backward(x["grad"], x["inputs"], x["weight"], scale)
-    return {"normed": normed, "scale": scale, "grad of inputs": back}
-
-
-def add_norm(ops: LayerOps, x: dict[str, Tensor]) -> dict[str, Tensor]:
-    fresh = x["inputs"].clone()
-    sums, normed, scale = ops.add_norm_forward(fresh, x["other"], x["weight"], EPSILON)
-    back = ops.norm_backward(x["grad"], sums, x["weight"], scale, added=x["grad of sums"])
-    return {"sums": sums, "normed": normed, "scale": scale, "grad of sums": back}
-
-
-def gated(ops: LayerOps, x: dict[str, Tensor]) -> dict[str, Tensor]:
-    outputs, grads = ops.swiglu_forward(x["inputs"]), x["inputs"].clone()
-    ops.swiglu_backward_(x["grad"], grads)
-    gate, up = grads.chunk(2, dim=1)
-    return {"outputs": outputs, "grad of gate": gate, "grad of up": up}
-
-
-def rotated(ops: LayerOps, x: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Forward out of views of a joint product, backward into views of a joint gradient."""
-    heads = [len(x[name][0]) for name in ("queries", "keys", "values")]
-    queries, keys = ops.rotate(x["queries"], x["keys"], x["cos"], x["sin"])
-    rows, _, head_dim = queries.shape
-    joint = queries.new_full((rows, sum(heads), head_dim), torch.nan)
-    grads = [x["queries"], x["keys"], x["values"]]
-    ops.rotate_backward(grads, x["cos"], x["sin"], joint.split(heads, dim=1))
-    return {"queries": queries, "keys": keys, "grads": joint}
-
-
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", NORMS, ids=str)
 def test_norms(ops: LayerOps, dtype: torch.dtype, shape: tuple[int, int]) -> None:
-    rows = Rows(dtype=dtype)
-    tensors = {"inputs": rows.random(*shape), "weight": rows.random(shape[1])}
-    tensors |= {"grad": rows.random(*shape, seed=1)}
+    rows = rows_of(dtype=dtype)
+    tensors = rows.of_norm(*shape)
     check(norm, ops, tensors)
-    tensors |= {"other": rows.random(*shape, seed=2), "grad of sums": rows.random(*shape, seed=3)}
     # The interpreter cuts bfloat16 off where a GPU rounds: a sum would be of other numbers.
     if dtype != torch.bfloat16 or DEVICE == "cuda":
         check(add_norm, ops, tensors)
@@ -72,7 +39,7 @@ def test_norms(ops: LayerOps, dtype: torch.dtype, shape: tuple[int, int]) -> Non
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_norms_of_heads(ops: LayerOps, dtype: torch.dtype) -> None:
     """[N, heads, head_dim] out of a wider row, the gradient into one."""
-    rows = Rows(dtype=dtype)
+    rows = rows_of(dtype=dtype)
     tensors = {"inputs": rows.random(7, 3, 20), "grad": rows.random(7, 3, 20, seed=1)}
     check(norm, ops, tensors | {"weight": rows.random(20)})
     weight = rows.random(20)
@@ -87,7 +54,7 @@ def test_norms_of_heads(ops: LayerOps, dtype: torch.dtype) -> None:
 
 def test_norms_of_two_dtypes(ops: LayerOps) -> None:
     """A weight or a residual in float32 beside rows of 16 bits: results as torch promotes them."""
-    half, full = Rows(dtype=torch.float16), Rows()
+    half, full = rows_of(dtype=torch.float16), rows_of()
     tensors = {"inputs": half.random(5, 24), "weight": full.random(24)}
     tensors |= {"grad": full.random(5, 24, seed=1)}
     check(norm, ops, tensors)
@@ -106,8 +73,8 @@ def test_a_sum_takes_the_memory_of_what_is_fresh(ops: LayerOps) -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("rows", "width"), [(1, 1), (6, 7), (3, 1030)])
 def test_swiglu(ops: LayerOps, dtype: torch.dtype, rows: int, width: int) -> None:
-    made = Rows(dtype=dtype)
-    check(gated, ops, {"inputs": made.random(rows, 2 * width), "grad": made.random(rows, width)})
+    made = rows_of(dtype=dtype)
+    check(gated, ops, made.of_swiglu(rows, width))
 
 
 def test_swiglu_far_from_zero(ops: LayerOps) -> None:
@@ -124,21 +91,17 @@ def test_swiglu_far_from_zero(ops: LayerOps) -> None:
 def test_rotation(
     ops: LayerOps, dtype: torch.dtype, heads: tuple[int, int], head_dim: int
 ) -> None:
-    rows = Rows(dtype=dtype)
+    rows = rows_of(dtype=dtype)
     queries, keys = heads
-    joint = rows.random(3, queries + 2 * keys, head_dim)
-    parts = dict(
-        zip(("queries", "keys", "values"), joint.split((queries, keys, keys), 1), strict=True)
-    )
-    cos, sin = rows.angles(3, head_dim)
-    check(rotated, ops, {**parts, "cos": cos, "sin": sin})
-    turned = ops.rotate(parts["queries"], parts["keys"], cos, sin)
+    parts = rows.of_rotation(3, queries, keys, head_dim)
+    check(rotated, ops, parts)
+    turned = ops.rotate(*(parts[name] for name in ("queries", "keys", "cos", "sin")))
     assert all(x.is_contiguous() for x in turned)
 
 
 def test_gradients_of_values_are_copied_bit_by_bit(ops: LayerOps) -> None:
     """Also where they are not finite."""
-    rows = Rows()
+    rows = rows_of()
     grads = [rows.random(2, heads, 6, seed=heads) for heads in (4, 2, 2)]
     grads[2][0, 0] = torch.tensor([torch.inf, 1, torch.nan, -torch.inf, 2, 3], device=DEVICE)
     out = [torch.empty_like(x) for x in grads]
@@ -148,7 +111,7 @@ def test_gradients_of_values_are_copied_bit_by_bit(ops: LayerOps) -> None:
 
 @pytest.mark.parametrize("strides", ["contiguous", "transposed", "last dim apart", "fused odd"])
 def test_gradients_of_any_strides(ops: LayerOps, strides: str) -> None:
-    rows = Rows(strides=strides)
+    rows = rows_of(strides=strides)
     tensors = {"queries": rows.random(5, 4, 6), "keys": rows.random(5, 2, 6, seed=1)}
     cos, sin = rows.angles(5, 6)
     check(
@@ -160,7 +123,7 @@ def test_gradients_of_any_strides(ops: LayerOps, strides: str) -> None:
 
 def test_an_expanded_gradient(ops: LayerOps) -> None:
     """Of a plain sum: one number in memory."""
-    rows = Rows(strides="contiguous")
+    rows = rows_of(strides="contiguous")
     tensors = {"inputs": rows.random(5, 24), "weight": rows.random(24)}
     check(norm, ops, tensors | {"grad": torch.ones(1, device=DEVICE).expand(5, 24)})
     one = torch.ones(1, device=DEVICE).expand(5, 12)
@@ -189,7 +152,7 @@ OPERATIONS: dict[str, Callable[[LayerOps, Tensor], tuple[Tensor, ...]]] = {
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_what_is_not_finite_stays_in_its_row(ops: LayerOps, name: str) -> None:
-    rows = Rows(strides="contiguous").random(70, 48)
+    rows = rows_of(strides="contiguous").random(70, 48)
     broken = rows.clone()
     broken[3, 5], broken[40] = torch.nan, torch.inf
     others = [row for row in range(70) if row not in (3, 40)]
@@ -209,7 +172,7 @@ def test_rows_more_than_2_31_elements_apart(ops: LayerOps) -> None:
     """Only the pages that are written are there: three rows of a few elements."""
     apart = 2**30
     memory = torch.empty(2 * apart + 64, dtype=torch.float16, device=DEVICE)
-    far = memory.as_strided((3, 24), (apart, 1)).copy_(Rows().random(3, 24))
+    far = memory.as_strided((3, 24), (apart, 1)).copy_(rows_of().random(3, 24))
     near, weight = far.contiguous(), torch.ones(24, dtype=torch.float16, device=DEVICE)
     normed, scale = ops.norm_forward(far, weight, EPSILON)
     assert torch.equal(normed, ops.norm_forward(near, weight, EPSILON)[0])
@@ -217,7 +180,7 @@ def test_rows_more_than_2_31_elements_apart(ops: LayerOps) -> None:
     assert torch.equal(given, ops.norm_backward(far, far, weight, scale))
     assert torch.equal(ops.swiglu_forward(far), ops.swiglu_forward(near))
     by_head = [x.unflatten(1, (3, 8)) for x in (far, near)]
-    angles = Rows(dtype=torch.float16).angles(3, 8)
+    angles = rows_of(dtype=torch.float16).angles(3, 8)
     turned, expected = (ops.rotate(x, x, *angles)[0] for x in by_head)
     assert torch.equal(turned, expected)
     ops.rotate_backward([expected] * 3, *angles, [by_head[0]] * 3)

@@ -34,10 +34,11 @@ from benchmarks.attention.cells import (
 from benchmarks.attention.gate import errors, fault, reference_passes
 from benchmarks.attention.peers import Batch, Peer, padding_bias, peers
 from benchmarks.gpu_check import __main__ as gpu_check
-from benchmarks.gpu_check import device, numerics, tools
+from benchmarks.gpu_check import device, numerics, small_operations, tools
 from benchmarks.gpu_check.part import PARTS, Part, run_part
 from benchmarks.gpu_check.scope import Scope, Skipped, merge
 from benchmarks.gpu_check.tools import Finished, find_sanitizer, read_memcheck, run_program
+from lmsl.elementwise import triton_ops
 from lmsl_kernels import attention
 
 CPU = torch.device("cpu")
@@ -245,7 +246,7 @@ def test_no_gpu_is_one_line_and_status_2(
     assert gpu_check.main(["--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err == "no CUDA device here: nothing was checked\n"
     for arguments, expected in (
-        (["--parts", "a,z"], "--parts: expected letters of a,b,c,d,e,f,g,h,i,j,k, got 'a,z'"),
+        (["--parts", "a,z"], "--parts: expected letters of a,b,c,d,e,f,g,h,i,j,k,l, got 'a,z'"),
         (["--parts", ""], "--parts: expected letters"),
         (["--minutes", "nan"], "--minutes: expected from 0.5 to 120, got nan"),
         ([], "--device cpu: expected --toy beside it"),
@@ -312,6 +313,24 @@ def test_proofs_find_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setitem(device.MOST_LAUNCHES, "sentences", (1, 0))
     assert "(1, 1) launches" in device.launches(scope())["faults"][0]
+
+
+def test_small_operations_that_are_off_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Off by more than rounding, and other bits when computed again."""
+    honest = run_part(PARTS["l"], scope())
+    assert honest["status"] == "passed" and honest["answer"]["cases"] == 14
+    calls = []
+
+    def drifting(gate_up: Tensor) -> Tensor:
+        calls.append(1)
+        return triton_ops().swiglu_forward(gate_up) * (1 + 0.1 * len(calls))
+
+    off = replace(triton_ops(), swiglu_forward=drifting)
+    monkeypatch.setattr(small_operations, "triton_ops", lambda: off)
+    found = run_part(PARTS["l"], scope())["answer"]["faults"]
+    # Three dtypes, each off and each time another way.
+    assert len(found) == 6 and all("SwiGLU" in one for one in found)
+    assert "other bits when computed again" in found[1]
 
 
 def test_a_part_may_fail_in_any_way() -> None:

@@ -13,8 +13,9 @@
     g  compiles       a stream of random batches compiles each kernel once
     h  models         lmsl.unmask on a transformers decoder: checkpointed and compiled too
     i  benchmarks     benchmarks.attention for the rest of the time, and a short train.py with NF4
-    j  training step  replayed from a CUDA graph and eagerly: same gradients, and the time of both
+    j  replayed       training steps and predictions from CUDA graphs and eagerly: alike, and times
     k  loss curves    200 updates by lmsl and by padded transformers + PEFT, alike within two seeds
+    l  small ops      norms, SwiGLU and rotation by Triton against float64, and beside torch
 
 It needs torch, triton and transformers, no network; what else a part needs and does not find, it
 says and is skipped. Proofs mostly wait for compilers, so they run side by side, each in a process
@@ -48,9 +49,9 @@ from benchmarks.gpu_check.tools import benchmark, run_program
 from benchmarks.plots import draw_curves
 from lmsl.errors import InputError
 
-LETTERS = "abcdefghijk"
+LETTERS = "abcdefghijkl"
 # Timed, so they have the device to themselves.
-ALONE = "j"
+ALONE = "jl"
 # Beside the proofs: compiling for the benchmarks, and the training run that belongs to them.
 WITH_BENCHMARKS = "wt"
 _PROOFS_SHARE, _MOST_PROCESSES, _LEAST_SECONDS = 0.6, 20, 8.0

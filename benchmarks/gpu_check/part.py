@@ -29,6 +29,7 @@ from benchmarks.gpu_check.device import compiles, graphs, launches
 from benchmarks.gpu_check.model import models
 from benchmarks.gpu_check.numerics import determinism, huge, numerics
 from benchmarks.gpu_check.scope import Scope, Skipped
+from benchmarks.gpu_check.small_operations import small_operations
 from benchmarks.gpu_check.step import training_step
 from benchmarks.gpu_check.tools import memcheck, train
 from lmsl.errors import InputError
@@ -63,6 +64,7 @@ PARTS: dict[str, Part] = {
     "h": Part(name="models", run=models, seconds=150),
     "j": Part(name="training step", run=training_step, seconds=90),
     "k": Part(name="loss curves", run=loss_curves, seconds=200),
+    "l": Part(name="small operations", run=small_operations, seconds=120),
     "w": Part(name="compile what i times", run=_warm_up, seconds=150, shares=3),
     "t": Part(name="train.py with NF4", run=train, seconds=120),
 }

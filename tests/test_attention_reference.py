@@ -198,6 +198,22 @@ def test_transposed_views_are_taken_as_they_are():
     assert torch.equal(strided, attention(*(x.contiguous() for x in views), **arguments))
 
 
+@pytest.mark.parametrize("products", [True, False], ids=["products", "torch"])
+def test_heads_of_a_joint_product_are_taken_as_they_are(products, monkeypatch):
+    """Queries, keys and values side by side in memory, behind and before other features."""
+    _choose(monkeypatch, products)
+    joint = torch.randn(31, 12, 8, dtype=torch.float64)
+    views = [x.requires_grad_() for x in joint.split((1, 4, 2, 2, 3), 1)[1:4]]
+    apart = [x.detach().contiguous().requires_grad_() for x in views]
+    arguments = {"is_causal": False, "cu_seqlens": _starts([13, 1, 17]), "impl": "sdpa"}
+    found, expected = (_run(attention, *x, **arguments) for x in (views, apart))
+    _assert_same(found, expected, 0)
+    # One token, whose stride says nothing.
+    one = [x[:1] for x in views], [x[:1] for x in apart]
+    arguments["cu_seqlens"] = _starts([1])
+    _assert_same(*(_run(attention, *x, **arguments) for x in one), 0)
+
+
 @settings(deadline=None, max_examples=40)
 @given(
     lengths=st.lists(st.integers(0, 40), min_size=1, max_size=9),

@@ -76,6 +76,8 @@ class HeadRows:
     """How [tokens, heads] become slots where each sequence has one head after the other."""
 
     heads: int
+    apart: int
+    """Rows from the first head of a token to that of the next."""
     of_slots: Tensor
     """int64 [slots * heads]: which row of a head of a token each of them reads."""
     of_tokens: Tensor
@@ -121,6 +123,7 @@ class Layout:
             padding = head[:0] if self.padding is None else back[self.padding].flatten()
             self.by_head[key] = HeadRows(
                 heads=heads,
+                apart=apart,
                 of_slots=self._head_first(rows),
                 of_tokens=back.index_select(0, self.slot_of_token).flatten(),
                 padding=padding,

@@ -90,7 +90,7 @@ class _ShortAttention(torch.autograd.Function):
         q, k, v, *kept = ctx.saved_tensors
         layout, scale, (*of_each, of_grad) = ctx.layout, ctx.scale, ctx.rows
         heads, key_heads = of_each[0].heads, of_each[1].heads
-        grad = _to_slots(grad.contiguous(), of_grad).index_fill_(0, of_grad.padding, 0.0)
+        grad = _to_slots(grad, of_grad).index_fill_(0, of_grad.padding, 0.0)
         grads = [torch.empty_like(x) for x in (q, k, v)]
         parts = [_batches(x, layout, key_heads, heads) for x in (q, grad, grads[0])]
         parts += [_batches(x, layout, key_heads, key_heads) for x in (k, v, *grads[1:])]
@@ -120,11 +120,10 @@ def _apart(tokens: Tensor) -> int:
 def _to_slots(tokens: Tensor, rows: HeadRows) -> Tensor:
     """[tokens, heads, D] to [slots * heads, D], where a sequence has one head after the other."""
     count, heads, features = tokens.shape
-    apart = _apart(tokens)
-    if apart == heads:
+    if rows.apart == heads:
         lines = tokens.reshape(-1, features)
     else:
-        lines = tokens.as_strided(((count - 1) * apart + heads, features), (features, 1))
+        lines = tokens.as_strided(((count - 1) * rows.apart + heads, features), (features, 1))
     return lines.index_select(0, rows.of_slots)
 
 

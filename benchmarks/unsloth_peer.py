@@ -109,6 +109,7 @@ class Unsloth:
             stdin.write(json.dumps(order).encode() + b"\n")
             stdin.flush()
         except BrokenPipeError:
+            # It has ended; with what words is said where its answer is waited for.
             pass
         return self._answer()
 

@@ -95,12 +95,10 @@ class Labeler:
         """
         folder = _folder(path)
         info = read_info(folder)
-        if quantize not in (None, "nf4", "none"):
-            raise InputError(f"--quantize: expected nf4 or none, got {quantize!r}")
-        if resident not in ("auto", "yes", "no"):
-            raise InputError(f"--resident: expected auto, yes or no, got {resident!r}")
-        if cuda_graphs not in ("off", "on"):
-            raise InputError(f"--cuda-graphs: expected off or on, got {cuda_graphs!r}")
+        quantize = info.quantize if quantize is None else quantize
+        _check_choice("--quantize", quantize, "nf4", "none")
+        _check_choice("--resident", resident, "auto", "yes", "no")
+        _check_choice("--cuda-graphs", cuda_graphs, "off", "on")
         place = choose_device(device or "auto")
         dtype = choose_dtype(info.dtype, place)
         base = _base_of(folder, info, dtype)
@@ -112,7 +110,7 @@ class Labeler:
             lora=replace(info.lora, dropout=0.0),
             head_dropout=0.0,
             seeds=(info.seed,),
-            quantize=info.quantize if quantize is None else "nf4" if quantize == "nf4" else "none",
+            quantize="nf4" if quantize == "nf4" else "none",
             resident=resident,
             device=place,
             dtype=dtype,
@@ -236,6 +234,12 @@ class Labeler:
         options = read_options(columns, self.info.words)
         plain = self.info.labels.plain and columns.scheme == "auto"
         return replace(options, scheme="plain") if plain else options
+
+
+def _check_choice(flag: str, given: str, *choices: str) -> None:
+    if given not in choices:
+        *first, last = choices
+        raise InputError(f"{flag}: expected {', '.join(first)} or {last}, got {given!r}")
 
 
 def _folder(path: str | Path) -> Path:

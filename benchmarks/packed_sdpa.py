@@ -41,9 +41,9 @@ from benchmarks.common import (
 )
 from lmsl.errors import InputError
 from lmsl_kernels import attention, reference_attention
-from lmsl_kernels.layout import layout_of
-from lmsl_kernels.packed_sdpa import grouped_attention
 from lmsl_kernels.plan import PackPlan, plan_lengths
+from lmsl_kernels.sdpa.groups import layout_of
+from lmsl_kernels.sdpa.packed import grouped_attention
 
 CPU = torch.device("cpu")
 BASELINE, PADDED, GROUPS = "one call a sentence", "one padded group", "a call a group"

@@ -44,7 +44,7 @@ def choose_ops(
 
 def triton_ops() -> LayerOps:
     """The kernels. Imported here: training works where Triton is not installed."""
-    from lmsl_kernels import elementwise
+    from lmsl_kernels.rows import elementwise
 
     return LayerOps(
         norm_forward=elementwise.norm_forward,
@@ -67,6 +67,6 @@ def _why_not(config: Any, device: torch.device, dtype: torch.dtype) -> str | Non
     """Why the kernels cannot serve, or ``None``."""
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed"
-    from lmsl_kernels.elementwise import unsupported
+    from lmsl_kernels.rows.elementwise import unsupported
 
     return unsupported(device, dtype, features=config.hidden_size, head_dim=head_dim_of(config))

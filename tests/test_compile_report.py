@@ -40,7 +40,7 @@ from benchmarks.tune.tables import (
     table_faults,
     tidy,
 )
-from lmsl_kernels.tuning import (
+from lmsl_kernels.flash.tuning import (
     ARCHITECTURES,
     HEAD_DIMS,
     KERNELS,

@@ -154,7 +154,7 @@ def test_what_cannot_serve_is_said_and_refused(monkeypatch: pytest.MonkeyPatch) 
 
     for case in cases:
         refused(*case)
-    monkeypatch.setattr("lmsl_kernels.elementwise.INTERPRETED", False)
+    monkeypatch.setattr("lmsl_kernels.rows.elementwise.INTERPRETED", False)
     reason = "it needs a CUDA device, got cpu (TRITON_INTERPRET=1 runs it on the CPU)"
     refused(config, torch.float32, reason)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -180,7 +180,7 @@ class Kernel:
 
 
 def test_a_launch_goes_to_the_device_of_its_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lmsl_kernels.row_launch import RowLaunch
+    from lmsl_kernels.rows.launch import RowLaunch
 
     current = [0]
 
@@ -202,7 +202,7 @@ def test_a_launch_goes_to_the_device_of_its_tensors(monkeypatch: pytest.MonkeyPa
 def test_compiled_once_for_any_number_of_rows_and_without_spills() -> None:
     compiling = {k: v for k, v in environment().items() if k != "TRITON_INTERPRET"}
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.row_compiler"],
+        [sys.executable, "-W", "ignore", "-m", "tests.attention.row_compiler"],
         cwd=ROOT,
         env=compiling,
         capture_output=True,

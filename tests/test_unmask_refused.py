@@ -154,7 +154,7 @@ def test_a_model_that_loses_the_pack_says_so():
 
 
 def test_triton_says_why_it_cannot_serve(monkeypatch):
-    monkeypatch.setattr("lmsl_kernels.launch.INTERPRETED", False)
+    monkeypatch.setattr("lmsl_kernels.flash.launch.INTERPRETED", False)
     model = unmask(build("llama"), "0011", attention="triton")
     with pytest.raises(ValueError, match=r"'triton' cannot serve.* needs a CUDA device, got cpu"):
         _call(model)

@@ -37,7 +37,7 @@ from benchmarks.compile_report.record import (
     record_path,
     write_record,
 )
-from lmsl_kernels.tuning import ARCHITECTURES, HEAD_DIMS, has_table, head_dims_of
+from lmsl_kernels.flash.tuning import ARCHITECTURES, HEAD_DIMS, has_table, head_dims_of
 
 HEAD = ("case", "tiles", "warps", "registers", "spills", "stack", "shared", "limit", "matrix")
 # The architecture and head dim that most speak of, and sentences as most models have them.

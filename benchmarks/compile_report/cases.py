@@ -11,10 +11,10 @@ from typing import Literal
 
 import torch
 
-from lmsl_kernels.call import make_call
-from lmsl_kernels.launch import Launch, backward_launches, forward_launches
+from lmsl_kernels.flash.call import make_call
+from lmsl_kernels.flash.launch import Launch, backward_launches, forward_launches
+from lmsl_kernels.flash.tuning import KERNELS, MEDIUM, Tiles, head_dims_of, read_table
 from lmsl_kernels.plan import PackPlan
-from lmsl_kernels.tuning import KERNELS, MEDIUM, Tiles, head_dims_of, read_table
 
 Scope = Literal["all", "hardest"]
 """All variants of an entry, or the hardest alone."""

@@ -2,7 +2,8 @@
 
 Triton brings its own assembler and disassembler, so registers, spills, stack, shared and tensor
 memory of every table entry are known without a GPU and without a CUDA toolkit. A launch comes from
-``lmsl_kernels.launch`` with tensors on the ``meta`` device: what is compiled is what is launched.
+``lmsl_kernels.flash.launch`` with tensors on the ``meta`` device: what is compiled is what is
+launched.
 
 Every result goes by a digest of all that it depends on: the source of the kernel and of the
 functions it calls (comments and docstrings apart), types and constants, warps and stages, the
@@ -27,7 +28,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from lmsl_kernels.launch import Launch
+from lmsl_kernels.flash.launch import Launch
 
 # Bytes of shared memory that one program may have (CUDA programming guide, compute capabilities).
 SHARED_LIMIT = {

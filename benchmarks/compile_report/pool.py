@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.common import REPOSITORY
 from benchmarks.compile_report.cases import Case, Variant, launch_of
 from benchmarks.compile_report.offline import Compiled, compile_launch, launch_digest
-from lmsl_kernels.tuning import Tiles
+from lmsl_kernels.flash.tuning import Tiles
 
 CACHE = REPOSITORY / "build" / "compiled"
 # After so many compilations a worker starts afresh: the compiler does not give all memory back.

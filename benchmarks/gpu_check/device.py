@@ -13,8 +13,8 @@ from benchmarks.attention.cells import Cell
 from benchmarks.attention.gate import PARTS, TOLERANCE
 from benchmarks.gpu_check.scope import Scope, Skipped
 from lmsl_kernels import PackPlan, attention, plan_pack, reference_attention
-from lmsl_kernels import launch as launch_module
-from lmsl_kernels.launch import Launch
+from lmsl_kernels.flash import launch as launch_module
+from lmsl_kernels.flash.launch import Launch
 from lmsl_kernels.plan import plan_lengths
 
 KERNELS = (

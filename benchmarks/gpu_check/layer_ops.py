@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lmsl.fused_ops import PLAIN, LayerOps
-from lmsl_kernels.testing import compare, faults, lay_out, poisoned_memory
+from lmsl_kernels.proof.tolerances import compare, faults, lay_out, poisoned_memory
 
 EPSILON = 1e-5
 Named = dict[str, Tensor]

@@ -1,7 +1,7 @@
 """Parts of ``benchmarks.gpu_check`` about numbers: how exact, how repeatable, how large.
 
-The cases and the rule of exactness are those of the test suite (``lmsl_kernels.testing``), in the
-dtypes that a GPU is for.
+The cases and the rule of exactness are those of the test suite
+(``lmsl_kernels.proof.tolerances``), in the dtypes that a GPU is for.
 """
 
 from collections.abc import Iterator
@@ -16,9 +16,9 @@ from benchmarks.attention.cells import Cell
 from benchmarks.attention.gate import PARTS, TOLERANCE
 from benchmarks.gpu_check.scope import Scope, Skipped
 from lmsl_kernels import PackPlan, attention, reference_attention
-from lmsl_kernels.cases import Case, pairwise_cases
 from lmsl_kernels.plan import plan_lengths
-from lmsl_kernels.testing import faults, measure
+from lmsl_kernels.proof.cases import Case, pairwise_cases
+from lmsl_kernels.proof.tolerances import faults, measure
 
 BATCH_SEED = 3
 LIMIT = 2**31

@@ -21,7 +21,7 @@ from benchmarks.gpu_check.layer_ops import (
 from benchmarks.gpu_check.scope import Scope, Skipped
 from lmsl.elementwise import triton_ops
 from lmsl.fused_ops import PLAIN
-from lmsl_kernels.elementwise import unsupported
+from lmsl_kernels.rows.elementwise import unsupported
 
 _REPEATS = 20
 

@@ -26,7 +26,7 @@ from benchmarks.common import REPOSITORY
 from benchmarks.compile_report.pool import Compiler
 from benchmarks.tune.search import Search, tune_offline
 from benchmarks.tune.tables import float32_entries, tidy, write_table
-from lmsl_kernels.tuning import ARCHITECTURES, HEAD_DIMS, format_table, read_table
+from lmsl_kernels.flash.tuning import ARCHITECTURES, HEAD_DIMS, format_table, read_table
 
 TABLES = REPOSITORY / "kernels" / "lmsl_kernels" / "tables"
 

@@ -20,7 +20,7 @@ on Hopper), and for long sequences apart.
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lmsl_kernels.tuning import GROUPS, HEAD_DIMS, MEDIUM, SINGLE_TILES, Kernel, Tiles
+from lmsl_kernels.flash.tuning import GROUPS, HEAD_DIMS, MEDIUM, SINGLE_TILES, Kernel, Tiles
 
 # With operands in shared memory, and without (256 rows spill on sm_80 wherever 32 keys meet them).
 MOST_ROWS = {True: 256, False: 128}

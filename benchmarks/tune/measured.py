@@ -1,9 +1,9 @@
 """Tuning on a GPU: of the candidates that compile, the one that takes the least time.
 
-Each is first compared with the reference under the rule of ``lmsl_kernels.testing`` and left out,
-loudly, where it is wrong. Then both masks are timed on lengths that the entry is for, as CUDA
-graphs, and their sum decides; window and softcap are not timed. Results are written at once and
-what matters most comes first, so a run may be cut off.
+Each is first compared with the reference under the rule of ``lmsl_kernels.proof.tolerances`` and
+left out, loudly, where it is wrong. Then both masks are timed on lengths that the entry is for, as
+CUDA graphs, and their sum decides; window and softcap are not timed. Results are written at once
+and what matters most comes first, so a run may be cut off.
 """
 
 import argparse
@@ -22,17 +22,17 @@ from benchmarks.compile_report.pool import Compiler
 from benchmarks.tune.candidates import SINGLE, Key, candidates, keys_of_table
 from benchmarks.tune.search import Search
 from benchmarks.tune.tables import describe, expand, for_plain_calls, tidy, write_table
-from lmsl_kernels.call import make_call
-from lmsl_kernels.launch import (
+from lmsl_kernels.flash.call import make_call
+from lmsl_kernels.flash.launch import (
     INTERPRETED,
     Launch,
     backward_launches,
     forward_launches,
 )
+from lmsl_kernels.flash.tuning import KERNELS, MEDIUM, Table, Tiles, architecture, parse_table
 from lmsl_kernels.plan import plan_pack
+from lmsl_kernels.proof.tolerances import compare
 from lmsl_kernels.reference import reference_attention
-from lmsl_kernels.testing import compare
-from lmsl_kernels.tuning import KERNELS, MEDIUM, Table, Tiles, architecture, parse_table
 
 GROUP = 4
 # Which of o, dq, dk, dv a kernel writes.

@@ -18,7 +18,7 @@ from benchmarks.tune.candidates import (
     single_tiles,
 )
 from benchmarks.tune.tables import describe, expand, for_plain_calls
-from lmsl_kernels.tuning import Tiles
+from lmsl_kernels.flash.tuning import Tiles
 
 Fits = Callable[[Tiles], bool]
 

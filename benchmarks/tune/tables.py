@@ -6,7 +6,7 @@ from itertools import product, zip_longest
 from pathlib import Path
 
 from benchmarks.tune.candidates import SINGLE, TILED, Key, single_tiles
-from lmsl_kernels.tuning import (
+from lmsl_kernels.flash.tuning import (
     GROUPS,
     HEAD_DIMS,
     MEDIUM,

@@ -11,9 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lmsl_kernels.packed_sdpa import dense_attention, packed_attention
 from lmsl_kernels.plan import PackPlan, plan_pack
 from lmsl_kernels.reference import reference_attention
+from lmsl_kernels.sdpa.packed import dense_attention, packed_attention
 
 Implementation = Literal["triton", "sdpa", "eager"]
 IMPLEMENTATIONS: tuple[Implementation, ...] = ("triton", "sdpa", "eager")
@@ -75,10 +75,10 @@ def attention(
 def _triton_attention() -> Callable[..., Tensor]:
     # Imported here: the package works where Triton is not installed.
     if torch.compiler.is_compiling():
-        from lmsl_kernels.operator import traced_attention
+        from lmsl_kernels.flash.operator import traced_attention
 
         return traced_attention
-    from lmsl_kernels.autograd import triton_attention
+    from lmsl_kernels.flash.autograd import triton_attention
 
     return triton_attention
 
@@ -113,7 +113,7 @@ def why_not(impl: str, q: Tensor, scale: float) -> str | None:
     reason = _why_not_here(q.device)
     if reason is not None:
         return reason
-    from lmsl_kernels.launch import unsupported
+    from lmsl_kernels.flash.launch import unsupported
 
     return unsupported(q, scale)
 
@@ -132,8 +132,8 @@ def _why_not_here(device: torch.device) -> str | None:
     """Why the kernels cannot run on ``device``, or ``None``."""
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed"
-    from lmsl_kernels.launch import INTERPRETED
-    from lmsl_kernels.tuning import no_table
+    from lmsl_kernels.flash.launch import INTERPRETED
+    from lmsl_kernels.flash.tuning import no_table
 
     if device.type == "cuda":
         return no_table(device)

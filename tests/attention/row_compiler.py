@@ -1,7 +1,7 @@
 """Compiles the hardest launches of layers' small operations for every architecture, as JSON lines.
 
 Compiling needs Triton's compiler, and the tests run with its interpreter switched on, so this is a
-process of its own: ``python -m tests.row_compiler``.
+process of its own: ``python -m tests.attention.row_compiler``.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks.compile_report.offline import SHARED_LIMIT, compile_launch, launch_digest
-from lmsl_kernels.row_launch import (
+from lmsl_kernels.rows.launch import (
     RowLaunch,
     norm_backward_launch,
     norm_forward_launch,

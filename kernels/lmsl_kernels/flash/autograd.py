@@ -1,8 +1,8 @@
 """``impl="triton"``: the kernels as a differentiable operator.
 
 Regime S saves its inputs and nothing else; the others also save the output and the softmax's
-denominators. This is the way of eager code. Compilers take ``lmsl_kernels.operator``, which is
-made of the same two functions, because they cannot look inside a launch; its calls cost more.
+denominators. This is the way of eager code. Compilers take ``lmsl_kernels.flash.operator``, which
+is made of the same two functions, because they cannot look inside a launch; its calls cost more.
 """
 
 from typing import Any
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lmsl_kernels.call import Call, make_call, ready
-from lmsl_kernels.launch import backward_launches, forward_launches
+from lmsl_kernels.flash.call import Call, make_call, ready
+from lmsl_kernels.flash.launch import backward_launches, forward_launches
 from lmsl_kernels.plan import PackPlan
 
 

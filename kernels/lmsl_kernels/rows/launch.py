@@ -1,4 +1,4 @@
-"""From tensors to launches of ``row_kernels``: grids, arguments, tile sizes.
+"""From tensors to launches of ``kernels``: grids, arguments, tile sizes.
 
 Tile sizes follow from the features of a row alone, so nothing is tuned and nothing compiled again
 for another number of rows.
@@ -13,7 +13,7 @@ import torch
 import triton
 from torch import Tensor
 
-from lmsl_kernels import row_kernels
+from lmsl_kernels.rows import kernels as row_kernels
 
 # Decided when the kernels were defined, by TRITON_INTERPRET.
 INTERPRETED = not isinstance(row_kernels.norm_forward, triton.JITFunction)

@@ -12,12 +12,12 @@ import torch
 import triton
 from torch import Tensor
 
-from lmsl_kernels.backward_keys import backward_keys
-from lmsl_kernels.backward_rows import backward_rows
-from lmsl_kernels.call import Call, describable
-from lmsl_kernels.forward import tiled_forward
-from lmsl_kernels.single import single_backward, single_forward
-from lmsl_kernels.tuning import HEAD_DIMS, Tiles, head_dims_of, split_head_dim, table_of
+from lmsl_kernels.flash.backward_keys import backward_keys
+from lmsl_kernels.flash.backward_rows import backward_rows
+from lmsl_kernels.flash.call import Call, describable
+from lmsl_kernels.flash.forward import tiled_forward
+from lmsl_kernels.flash.single import single_backward, single_forward
+from lmsl_kernels.flash.tuning import HEAD_DIMS, Tiles, head_dims_of, split_head_dim, table_of
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 # Decided when the kernels were defined, by TRITON_INTERPRET.

@@ -9,7 +9,7 @@ skipped. Heads are the fastest grid axis, so that a group shares its keys and va
 import triton
 import triton.language as tl
 
-from lmsl_kernels.tiles import (
+from lmsl_kernels.flash.tiles import (
     CAUSAL,
     LOG2_E,
     MIXED,

@@ -1,10 +1,10 @@
 """``impl="sdpa"``: packs through torch's own operations, on any device torch has.
 
-Rows are gathered into the padded groups of ``layout``, every group is one call to
+Rows are gathered into the padded groups of ``groups``, every group is one call to
 ``torch.nn.functional.scaled_dot_product_attention``, and the outputs are gathered back. The two
 gathers are each other's transpose, which autograd cannot know: as plain indexing their backward
 would be a scatter-add; as a pair of functions it is the other gather, faster and deterministic.
-Short sequences on a CPU are multiplied in batches instead (``short_groups``).
+Short sequences on a CPU are multiplied in batches instead (``short``).
 
 Torch's kernels have no softcap, so with one the group is computed step by step, scores in memory.
 """
@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lmsl_kernels.layout import Group, Layout, layout_of
 from lmsl_kernels.plan import PackPlan
-from lmsl_kernels.short_groups import served, short_attention
+from lmsl_kernels.sdpa.groups import Group, Layout, layout_of
+from lmsl_kernels.sdpa.short import served, short_attention
 
 
 def packed_attention(

@@ -8,7 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lmsl_kernels import attention, explain, plan_pack
 from lmsl_kernels.api import why_not
-from lmsl_kernels.tuning import architecture
+from lmsl_kernels.flash.tuning import architecture
 from tests.small_runs import fresh_process
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -44,7 +44,7 @@ def test_refused(tensor, arguments, words):
 
 def test_a_head_dim_that_was_not_tuned(monkeypatch):
     """A table may hold some head dims only; calls with others are for somebody else."""
-    monkeypatch.setattr("lmsl_kernels.launch.head_dims_of", lambda table: (128,))
+    monkeypatch.setattr("lmsl_kernels.flash.launch.head_dims_of", lambda table: (128,))
     with pytest.raises(ValueError, match="table for sm_90 has no tiles for head dim 64"):
         _call(_rows(size=48))
     assert _call(_rows(size=128)).shape == (5, 2, 128)
@@ -61,11 +61,11 @@ def test_a_head_dim_that_was_not_tuned(monkeypatch):
 )
 def test_a_gpu_without_tiles(monkeypatch, capability, tables, reason):
     """Attention goes to sdpa there, ``explain`` says why, and so does who is asked for triton."""
-    monkeypatch.setattr("lmsl_kernels.tuning._capability", lambda index: capability)
+    monkeypatch.setattr("lmsl_kernels.flash.tuning._capability", lambda index: capability)
     if tables == "none":
-        monkeypatch.setattr("lmsl_kernels.tuning.has_table", lambda name: False)
+        monkeypatch.setattr("lmsl_kernels.flash.tuning.has_table", lambda name: False)
     if tables == "head dim 128":
-        monkeypatch.setattr("lmsl_kernels.launch.head_dims_of", lambda table: (128,))
+        monkeypatch.setattr("lmsl_kernels.flash.launch.head_dims_of", lambda table: (128,))
     # Tensors that are on a GPU as far as anybody can tell.
     with FakeTensorMode():
         q = _rows(size=64, dtype=torch.float16, device="cuda")
@@ -91,7 +91,7 @@ def test_a_gpu_without_tiles(monkeypatch, capability, tables, reason):
     ],
 )
 def test_every_gpu_from_ampere_on_has_tiles(monkeypatch, capability, name):
-    monkeypatch.setattr("lmsl_kernels.tuning._capability", lambda index: capability)
+    monkeypatch.setattr("lmsl_kernels.flash.tuning._capability", lambda index: capability)
     assert architecture(torch.device("cuda", 0)) == name
     with FakeTensorMode():
         for size in (8, 64, 96, 128, 256):
@@ -107,7 +107,7 @@ def test_the_interpreter_refuses_bfloat16():
 
 @on_cpu
 def test_a_cpu_without_the_interpreter(monkeypatch):
-    monkeypatch.setattr("lmsl_kernels.launch.INTERPRETED", False)
+    monkeypatch.setattr("lmsl_kernels.flash.launch.INTERPRETED", False)
     with pytest.raises(ValueError, match=r"CUDA device, got cpu \(TRITON_INTERPRET=1 runs it on"):
         _call(_rows())
 

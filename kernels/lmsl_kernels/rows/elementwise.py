@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lmsl_kernels.row_launch import (
+from lmsl_kernels.rows.launch import (
     INTERPRETED,
     norm_backward_launch,
     norm_forward_launch,

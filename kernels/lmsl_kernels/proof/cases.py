@@ -1,4 +1,4 @@
-"""The calls with which the kernels are proved, for ``lmsl_kernels.testing``.
+"""The calls with which the kernels are proved, for ``lmsl_kernels.proof.tolerances``.
 
 They differ in ten ways. ``LEVELS`` has the settings of each, ``pairwise_cases`` few cases in which
 any two settings meet, ``all_cases`` all that differ in arithmetic.

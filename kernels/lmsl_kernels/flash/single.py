@@ -13,7 +13,7 @@ Nothing is added up across programs, so results repeat bit for bit.
 import triton
 import triton.language as tl
 
-from lmsl_kernels.tiles import (
+from lmsl_kernels.flash.tiles import (
     add_dot,
     dot_heads,
     find_sequence,

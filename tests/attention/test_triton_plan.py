@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lmsl_kernels import PackPlan, plan_pack
-from lmsl_kernels.call import make_call
-from lmsl_kernels.launch import backward_launches, forward_launches
-from lmsl_kernels.layout import layout_of
+from lmsl_kernels.flash.call import make_call
+from lmsl_kernels.flash.launch import backward_launches, forward_launches
+from lmsl_kernels.sdpa.groups import layout_of
 
 LENGTHS = st.lists(st.integers(0, 300), max_size=12)
 BLOCKS = st.sampled_from([16, 64, 128])

@@ -5,7 +5,7 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils.checkpoint import checkpoint
 
-import lmsl_kernels.operator
+import lmsl_kernels.flash.operator
 from lmsl_kernels import attention, plan_pack
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -131,7 +131,7 @@ def test_no_second_derivative():
 def test_by_default_a_compiled_call_is_served_as_an_eager_one(monkeypatch):
     """On a CPU that is not the interpreter, whatever it could do."""
     called = []
-    monkeypatch.setattr(lmsl_kernels.operator, "attention_forward", called.append)
+    monkeypatch.setattr(lmsl_kernels.flash.operator, "attention_forward", called.append)
     inputs, plan = _inputs(5), plan_pack([0, 5], device=DEVICE)
 
     def block(q, k, v):

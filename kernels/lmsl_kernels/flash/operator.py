@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmsl_kernels.autograd import run_backward, run_forward
-from lmsl_kernels.call import Call, make_call, ready
+from lmsl_kernels.flash.autograd import run_backward, run_forward
+from lmsl_kernels.flash.call import Call, make_call, ready
+from lmsl_kernels.flash.tuning import GROUPS, longest_single, split_head_dim, table_of
 from lmsl_kernels.plan import PackPlan
-from lmsl_kernels.tuning import GROUPS, longest_single, split_head_dim, table_of
 
 
 def traced_attention(

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from lmsl_kernels import attention, plan_pack
-from lmsl_kernels.call import make_call
-from lmsl_kernels.launch import Launch, backward_launches, forward_launches
-from lmsl_kernels.tuning import Tiles
+from lmsl_kernels.flash.call import make_call
+from lmsl_kernels.flash.launch import Launch, backward_launches, forward_launches
+from lmsl_kernels.flash.tuning import Tiles
 
 TILES = Tiles(
     kernel="tiled_forward",

@@ -2,7 +2,7 @@
 
 torch's fused attention walks over sequences and heads and multiplies small matrices one by one.
 For sentences the calls cost more than the arithmetic, and a second thread hardly helps. Here the
-sequences of a group of ``layout`` are one batched product a step. Rows are gathered head by
+sequences of a group of ``groups`` are one batched product a step. Rows are gathered head by
 head, so that every product reads and writes memory in order; query heads that share a key head are
 stacked, so that nothing is repeated for them and the product itself sums the gradients of their
 keys and values. The weights are kept for the backward: ``heads * length`` numbers a token, which
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lmsl_kernels.layout import HeadRows, Layout
+from lmsl_kernels.sdpa.groups import HeadRows, Layout
 
 LONGEST = 256
 """Beyond this length one thread is as fast with torch's own, which keeps less."""

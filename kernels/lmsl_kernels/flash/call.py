@@ -6,8 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lmsl_kernels.plan import PackPlan
-from lmsl_kernels.tuning import (
+from lmsl_kernels.flash.tuning import (
     MEDIUM,
     Kernel,
     Table,
@@ -17,6 +16,7 @@ from lmsl_kernels.tuning import (
     split_head_dim,
     table_of,
 )
+from lmsl_kernels.plan import PackPlan
 
 Regime = Literal["single", "medium", "long"]
 TAIL_PROGRAMS = 32

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmsl_kernels import PackPlan, attention, plan_pack, reference_attention, short_groups
-from lmsl_kernels.layout import cut_by_length, layout_of
+from lmsl_kernels import PackPlan, attention, plan_pack, reference_attention
+from lmsl_kernels.sdpa import short as short_groups
+from lmsl_kernels.sdpa.groups import cut_by_length, layout_of
 
 PACKS = {
     "mixed": [5, 17, 1, 33, 8, 40],

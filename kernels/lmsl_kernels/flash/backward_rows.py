@@ -11,8 +11,8 @@ repeat bit for bit and no float32 copy of dq is needed, at the price of computin
 import triton
 import triton.language as tl
 
-from lmsl_kernels.forward import key_range
-from lmsl_kernels.tiles import (
+from lmsl_kernels.flash.forward import key_range
+from lmsl_kernels.flash.tiles import (
     add_dot,
     describe_tiles,
     dot_heads,

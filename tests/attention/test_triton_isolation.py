@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmsl_kernels import PackPlan, attention, plan_pack
-from lmsl_kernels.testing import NAMES, poisoned_memory
+from lmsl_kernels.proof.tolerances import NAMES, poisoned_memory
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 REGIMES = {"single": 40, "medium": 300, "long": 2000}

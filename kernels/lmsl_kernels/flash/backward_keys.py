@@ -8,7 +8,7 @@ nested, they make the compiler spill registers.
 import triton
 import triton.language as tl
 
-from lmsl_kernels.tiles import (
+from lmsl_kernels.flash.tiles import (
     CAUSAL,
     MIXED,
     add_dot,

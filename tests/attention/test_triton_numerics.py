@@ -1,7 +1,7 @@
 """The Triton kernels against the float64 reference, forward and backward.
 
 Without a GPU Triton's interpreter runs them (``conftest.py`` switches it on). Cases and tolerance
-are those of ``lmsl_kernels.testing``; a GPU checks the same ones in bfloat16.
+are those of ``lmsl_kernels.proof.tolerances``; a GPU checks the same ones in bfloat16.
 """
 
 from importlib import resources
@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from lmsl_kernels import call, launch, operator
-from lmsl_kernels.call import make_call
-from lmsl_kernels.testing import (
+from lmsl_kernels.flash import call, launch, operator
+from lmsl_kernels.flash.call import make_call
+from lmsl_kernels.flash.tuning import head_dims_of, split_head_dim
+from lmsl_kernels.proof.tolerances import (
     LEVELS,
     Case,
     all_cases,
@@ -24,7 +25,6 @@ from lmsl_kernels.testing import (
     measure,
     pairwise_cases,
 )
-from lmsl_kernels.tuning import head_dims_of, split_head_dim
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TABLES = sorted(

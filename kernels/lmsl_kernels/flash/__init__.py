@@ -1,0 +1,1 @@
+"""The Triton flash-attention kernels, their launchers and tables of tiles."""

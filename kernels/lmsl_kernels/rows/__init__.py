@@ -1,0 +1,1 @@
+"""Norms, rotation and SwiGLU of a layer as Triton kernels over rows."""

@@ -1,0 +1,1 @@
+"""Packed attention by torch, for CPUs and wherever Triton cannot run."""

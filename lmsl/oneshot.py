@@ -4,7 +4,7 @@ One set of weights is trained with a random candidate string for each sentence a
 networks are in one-shot architecture search (Bender et al. 2018; Guo et al. 2020, arXiv
 1904.00420). It then costs one pass over dev to score a candidate, and the strings that score best
 are trained for real. A score of the shared weights is not that of a string trained alone: only
-their order is of use, and how far it can be trusted is measured by ``benchmarks.oneshot``.
+their order is of use, and how far it can be trusted is measured by ``benchmarks.search.oneshot``.
 
 While it trains, dev is scored with one drawn string for each sentence, at the price of an ordinary
 run; its weights are selected by that.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.oneshot import main as compare
+from benchmarks.search.oneshot import main as compare
 from lmsl.cli import main
 from lmsl.oneshot_compare import split_half, verdict
 from tests.small_runs import SHORT, write_data

@@ -25,18 +25,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-# Only for a clone that is not installed: `kernels` holds nothing but the package lmsl_kernels.
-sys.path.append(str(Path(__file__).parents[2] / "kernels"))
-
-
 from benchmarks.attention import cells as cells_module
 from benchmarks.attention.cells import Cell, headline_cells, other_cells, quick_cells, stream_cells
-from benchmarks.attention.flags import choose_device, parse_share, slug
 from benchmarks.attention.peers import OURS, Peer, peers
 from benchmarks.attention.report import print_table
 from benchmarks.attention.runs import Run, kernels_of, mixes_of, streams_of, warm_up
-from benchmarks.common import RESULTS, machine, machine_lines, write_json
-from benchmarks.plots import draw, require_matplotlib
+from benchmarks.shared.flags import choose_device, parse_share, slug
+from benchmarks.shared.machine import RESULTS, machine, machine_lines, write_json
+from benchmarks.shared.plots import draw, require_matplotlib
 from lmsl.errors import InputError
 
 TABLES = ("kernels", "streams", "mixes")

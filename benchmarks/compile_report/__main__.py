@@ -20,10 +20,6 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-# Only for a clone that is not installed: `kernels` holds nothing but the package lmsl_kernels.
-sys.path.append(str(Path(__file__).parents[2] / "kernels"))
-
-from benchmarks.common import RESULTS, table
 from benchmarks.compile_report.cases import GROUP, Case, Scope, cases_of
 from benchmarks.compile_report.offline import SHARED_LIMIT, Compiled
 from benchmarks.compile_report.pool import Compiler, digest_of
@@ -37,6 +33,7 @@ from benchmarks.compile_report.record import (
     record_path,
     write_record,
 )
+from benchmarks.shared.machine import RESULTS, table
 from lmsl_kernels.flash.tuning import ARCHITECTURES, HEAD_DIMS, has_table, head_dims_of
 
 HEAD = ("case", "tiles", "warps", "registers", "spills", "stack", "shared", "limit", "matrix")

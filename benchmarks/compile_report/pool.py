@@ -19,9 +19,9 @@ from queue import Empty, SimpleQueue
 from threading import Lock
 from typing import Any
 
-from benchmarks.common import REPOSITORY
 from benchmarks.compile_report.cases import Case, Variant, launch_of
 from benchmarks.compile_report.offline import Compiled, compile_launch, launch_digest
+from benchmarks.shared.machine import REPOSITORY
 from lmsl_kernels.flash.tuning import Tiles
 
 CACHE = REPOSITORY / "build" / "compiled"

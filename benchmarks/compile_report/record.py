@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import RESULTS
 from benchmarks.compile_report.cases import Case, Scope, cases_of
 from benchmarks.compile_report.offline import Compiled
 from benchmarks.compile_report.pool import digest_of
+from benchmarks.shared.machine import RESULTS
 
 COLUMNS = ("digest", "registers", "spills", "stack", "shared", "tensor", "matrix")
 

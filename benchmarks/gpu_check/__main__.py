@@ -36,17 +36,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Only for a clone that is not installed: `kernels` holds nothing but the package lmsl_kernels.
-sys.path.append(str(Path(__file__).parents[2] / "kernels"))
-
 import torch
 
-from benchmarks.attention.flags import choose_device, slug
-from benchmarks.common import RESULTS, machine, machine_lines, write_json
 from benchmarks.gpu_check.part import PARTS, Part, run_part
 from benchmarks.gpu_check.scope import Scope, merge
 from benchmarks.gpu_check.tools import benchmark, run_program
-from benchmarks.plots import draw_curves
+from benchmarks.shared.flags import choose_device, slug
+from benchmarks.shared.machine import RESULTS, machine, machine_lines, write_json
+from benchmarks.shared.plots import draw_curves
 from lmsl.errors import InputError
 
 LETTERS = "abcdefghijkl"

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from benchmarks.gpu_check.scope import Scope, Skipped
-from benchmarks.labelled import SYNTHETIC, labelled, prepare
-from benchmarks.loss_curves import OURS, PEER, compare
-from benchmarks.train_pair import learnt
-from benchmarks.train_work import labelled_work
+from benchmarks.shared.labelled import SYNTHETIC, labelled, prepare
+from benchmarks.shared.loss_curves import OURS, PEER, compare
+from benchmarks.train_step.pair import learnt
+from benchmarks.train_step.work import labelled_work
 from lmsl.config import Config
 from lmsl.stack import Place
 

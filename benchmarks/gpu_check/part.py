@@ -16,14 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Only for a clone that is not installed: `kernels` holds nothing but the package lmsl_kernels.
-sys.path.append(str(Path(__file__).parents[2] / "kernels"))
-
 import torch
 
-from benchmarks.attention.flags import choose_device, parse_share
 from benchmarks.attention.runs import warm_up
-from benchmarks.common import write_json
 from benchmarks.gpu_check.curves import loss_curves
 from benchmarks.gpu_check.device import compiles, graphs, launches
 from benchmarks.gpu_check.model import models
@@ -32,6 +27,8 @@ from benchmarks.gpu_check.scope import Scope, Skipped
 from benchmarks.gpu_check.small_operations import small_operations
 from benchmarks.gpu_check.step import training_step
 from benchmarks.gpu_check.tools import memcheck, train
+from benchmarks.shared.flags import choose_device, parse_share
+from benchmarks.shared.machine import write_json
 from lmsl.errors import InputError
 
 

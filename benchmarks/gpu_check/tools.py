@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import REPOSITORY
 from benchmarks.gpu_check.scope import Scope, Skipped
+from benchmarks.shared.machine import REPOSITORY
 
 _SANITIZER_FOLDERS = (
     "/usr/local/cuda*/bin",

@@ -19,11 +19,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# Only for a clone that is not installed: `kernels` holds nothing but the package lmsl_kernels.
-sys.path.append(str(Path(__file__).parents[2] / "kernels"))
-
-from benchmarks.common import REPOSITORY
 from benchmarks.compile_report.pool import Compiler
+from benchmarks.shared.machine import REPOSITORY
 from benchmarks.tune.search import Search, tune_offline
 from benchmarks.tune.tables import float32_entries, tidy, write_table
 from lmsl_kernels.flash.tuning import ARCHITECTURES, HEAD_DIMS, format_table, read_table

@@ -1,0 +1,256 @@
+"""Who is compared in the benchmark of prediction, and the measurement."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from benchmarks.predict.gate import Agreement, Truth, agreement, truth
+from benchmarks.predict.peers import build_pipeline, merged_peer, padded_loop
+from benchmarks.predict.run import loaded
+from benchmarks.shared.machine import CannotRun, Contender, Timing, interleave, summary, tidy
+from benchmarks.shared.step_cost import Held, holding, peak_bytes
+from lmsl.base import load_tokenizer
+from lmsl.errors import InputError
+from lmsl.labeler import Labeler
+from lmsl.stack import Place
+
+BASELINE, LOOP, AS_THEY_COME = "pipeline", "padded loop, sorted", "padded loop, 8 as they come"
+# Sentences that the gate compares.
+COMPARED = 64
+
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """How ours predicts."""
+
+    call: Literal["predict", "predict_tags"] = "predict_tags"
+    resident: bool = True
+    """Whether the NF4 weights are kept dequantised."""
+    cuda_graphs: Literal["off", "on"] = "off"
+
+    @property
+    def labeler(self) -> tuple[bool, str]:
+        """Variants that say the same here are one Labeler."""
+        return self.resident, self.cuda_graphs
+
+
+OURS: dict[str, Variant] = {
+    "ours, predict": Variant(call="predict"),
+    "ours, predict_tags": Variant(),
+    "ours, predict_tags, not resident": Variant(resident=False),
+    "ours, predict_tags, CUDA graphs": Variant(cuda_graphs="on"),
+}
+PEERS = (BASELINE, LOOP, AS_THEY_COME)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turns:
+    """How long is measured, and at which sizes."""
+
+    rounds: int
+    sweep_rounds: int
+    batch_sizes: Sequence[int]
+    budgets: Sequence[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """What the peers share, and what their model says in float32."""
+
+    pipe: Any
+    held: Held
+    known: Truth
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workshop:
+    """Gets contenders ready, and keeps what they share.
+
+    Args:
+        run: directory of a causal run.
+        sentences: what everybody predicts.
+        place: where and in what everybody computes.
+    """
+
+    run: Path
+    sentences: Sequence[Sequence[str]]
+    place: Place
+    gates: list[Agreement] = field(default_factory=list)
+    """Of variants of ours, when each is loaded."""
+    _labelers: dict[tuple[bool, str], tuple[Labeler, Held]] = field(default_factory=dict)
+    _peers: list[Peer] = field(default_factory=list)
+
+    def of_the_first(self, count: int | None) -> "Workshop":
+        """The same with the first sentences only."""
+        return replace(self, sentences=self.sentences[:count])
+
+    def gate(self) -> Agreement:
+        """Ours against the peer, both against the peer in float32."""
+        labeler, _ = self._loaded(Variant())
+        with holding(self.place.device) as held:
+            model = merged_peer(labeler)
+            known = truth(labeler, model, self.sentences[:COMPARED])
+            model.to(self.place.dtype)
+        pipe = build_pipeline(model, load_tokenizer(labeler.info.base, labeler.info.revision))
+        self._peers.append(Peer(pipe=pipe, held=held, known=known))
+        return agreement("ours", labeler, pipe, known)
+
+    def ours(self, name: str) -> tuple[Work, Held]:
+        """A contender of ours.
+
+        Raises:
+            CannotRun: it does not fit beside the others, or does not predict what they do.
+        """
+        variant = OURS[name]
+        if variant.cuda_graphs == "on" and self.place.device.type != "cuda":
+            raise CannotRun("the device is no GPU")
+        try:
+            seen = variant.labeler in self._labelers
+            labeler, held = self._loaded(variant)
+            work = partial(getattr(labeler, variant.call), self.sentences)
+            # What it needs while it works shows here, not in the middle of a measurement.
+            work()
+        except torch.OutOfMemoryError as error:
+            raise CannotRun("it does not fit into memory beside the others") from error
+        if not seen:
+            self.gates.append(agreement(name, labeler, self._peers[0].pipe, self._peers[0].known))
+            print(self.gates[-1].line())
+            if not self.gates[-1].holds:
+                raise CannotRun("the gate is red")
+        return work, held
+
+    def peer(self, name: str, batch_size: int) -> tuple[Work, Held]:
+        """A peer at a batch size; the gate comes first, it builds them."""
+        (peer,), own = self._peers, self.sentences
+        pipe = peer.pipe
+        if name == BASELINE:
+            texts = [" ".join(words) for words in own]
+            return partial(pipe, texts, batch_size=batch_size), peer.held
+        loop = partial(padded_loop, pipe.model, pipe.tokenizer, own, by_length=name == LOOP)
+        return partial(loop, batch_size), peer.held
+
+    def by_budget(self, name: str, tokens: int) -> Work:
+        """A contender of ours that predicts tags, with packs of at most so many tokens."""
+        labeler, _ = self._loaded(OURS[name])
+        other = copy.copy(labeler)
+        other.info = replace(labeler.info, tokens_per_batch=tokens)
+        return partial(other.predict_tags, self.sentences)
+
+    def _loaded(self, variant: Variant) -> tuple[Labeler, Held]:
+        if variant.labeler not in self._labelers:
+            with holding(self.place.device) as held:
+                labeler = loaded(
+                    self.run,
+                    self.place,
+                    resident=variant.resident,
+                    cuda_graphs=variant.cuda_graphs,
+                )
+            self._labelers[variant.labeler] = labeler, held
+        return self._labelers[variant.labeler]
+
+
+def wanted(chosen: Sequence[str]) -> list[str]:
+    """All contenders, or those chosen and the baseline.
+
+    Raises:
+        InputError: somebody was chosen who is not there.
+    """
+    known = (*OURS, *PEERS)
+    if odd := [name for name in chosen if name not in known]:
+        raise InputError(
+            f"--contenders: expected some of {'; '.join(known)}, got {'; '.join(odd)}"
+        )
+    return [name for name in known if name in (*chosen, BASELINE) or not chosen]
+
+
+def measure(workshop: Workshop, names: Sequence[str], turns: Turns) -> dict[str, Any]:
+    """Look for the best batch sizes, time all contenders in turns, then ours by budget."""
+    works, absent = _ours(workshop, names)
+    swept = {name: _sweep(workshop, name, turns) for name in (BASELINE, LOOP) if name in names}
+    best = {name: max(rates, key=rates.__getitem__) for name, rates in swept.items()}
+    for name in names:
+        if name in PEERS:
+            works[name] = workshop.peer(name, best.get(name, 8))
+    timings = _timed(workshop, {name: work for name, (work, _) in works.items()}, turns.rounds, 1)
+    device = workshop.place.device
+    peaks = {name: peak_bytes(work, held, device) for name, (work, held) in works.items()}
+    return {
+        "unit": "sentences",
+        "swept": {
+            name: {str(size): rate for size, rate in r.items()} for name, r in swept.items()
+        },
+        "batch_size": best,
+        "contenders": {
+            name: summary(timing, timings[BASELINE], 1, unit="sentences")
+            | {"peak_bytes": peaks[name]}
+            for name, timing in timings.items()
+        },
+        "did_not_start": absent,
+        "budgets": {
+            name: _by_budget(workshop, name, turns)
+            for name in works
+            if name in OURS and OURS[name].call == "predict_tags"
+        },
+    }
+
+
+def _ours(
+    workshop: Workshop, names: Sequence[str]
+) -> tuple[dict[str, tuple[Work, Held]], dict[str, str]]:
+    """Ours in order, and why others do not run."""
+    works, absent = {}, {}
+    for name in (name for name in names if name in OURS):
+        try:
+            works[name] = workshop.ours(name)
+        except CannotRun as error:
+            absent[name] = str(error)
+            print(f"not compared: {name}: {error}")
+        tidy(workshop.place.device)
+    return works, absent
+
+
+def _sweep(workshop: Workshop, name: str, turns: Turns) -> dict[int, float]:
+    """Sentences per second of a peer by batch size; sizes that do not fit are left out."""
+    works = {}
+    for size in turns.batch_sizes:
+        work, _ = workshop.peer(name, size)
+        try:
+            if workshop.place.device.type == "cuda":
+                work()
+            works[str(size)] = work
+        except torch.OutOfMemoryError:
+            print(f"not compared: {name}: batches of {size} do not fit into memory")
+        tidy(workshop.place.device)
+    timings = _timed(workshop, works, turns.sweep_rounds, 0)
+    return {int(size): max(timing.rates) for size, timing in timings.items()}
+
+
+def _by_budget(workshop: Workshop, name: str, turns: Turns) -> dict[str, float]:
+    """Sentences per second of ours by the most tokens of a pack."""
+    works = {str(size): workshop.by_budget(name, size) for size in turns.budgets}
+    timings = _timed(workshop, works, turns.sweep_rounds, 1)
+    return {size: max(timing.rates) for size, timing in timings.items()}
+
+
+def _timed(
+    workshop: Workshop, works: Mapping[str, Work], rounds: int, warmup: int
+) -> dict[str, Timing]:
+    """Everybody in turns, counted in sentences."""
+    count = len(workshop.sentences)
+
+    def counted(work: Work) -> Callable[[], int]:
+        def step() -> int:
+            work()
+            return count
+
+        return step
+
+    contenders = [Contender(name=name, step=counted(work)) for name, work in works.items()]
+    return interleave(contenders, rounds=rounds, steps=1, warmup=warmup)

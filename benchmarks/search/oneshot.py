@@ -1,0 +1,190 @@
+"""Can the best string be predicted? A one-shot and two cheap predictors against a trained grid.
+
+    lmsl sweep --unmask grid --seed 1 2 3 --data synthetic:0.8 --output runs/grid
+    python -m benchmarks.search.oneshot runs/grid
+
+Where the grid's folder holds no one-shot yet, it is trained there by the settings of the grid,
+with its short grid beside it; an interrupted one goes on. Compared are, with test and with dev
+scores of the grid (the mean over its seeds):
+
+- one-shot: dev score of every string under the weights of one run (``lmsl.oneshot``);
+- short grid: dev score of every string after a tenth of the updates (``lmsl.oneshot_short``);
+- right context: what hiding each layer group costs the one-shot (``lmsl.oneshot_right``).
+
+Said are rank correlation, regret (score of the best string minus that of the predicted best, and
+of the best of the first three) and cost as a share of a grid of one seed: updates; seconds, which
+mean something only where the machine was as busy then; and, by their own clock, seconds with the
+one-shot's training as the price of a run. Beside them stands how the grid's dev scores predict
+test, how far its seeds agree, and what a string picked blindly loses. Scores in percent.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from benchmarks.shared.labelled import CPU_PLACE
+from benchmarks.shared.machine import RESULTS, machine, machine_lines, table, write_json
+from lmsl.config import Config, read_config
+from lmsl.errors import InputError, TrainingError
+from lmsl.oneshot import OneShot
+from lmsl.oneshot_compare import TOP, predictions, split_half, verdict
+from lmsl.oneshot_files import FOLDER, read_result
+from lmsl.oneshot_grid import Grid, read_grid
+from lmsl.run import train_runs
+
+OWN = "grid on dev"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is compared."""
+
+    grid: tyro.conf.Positional[tuple[Path, ...]]
+    """Folder of a finished sweep; or several, of runs of one task."""
+    oneshot: Path | None = None
+    """Folder with its `oneshot.json`; by default `oneshot` in the first folder."""
+    output: Path = RESULTS / "oneshot.json"
+    """Where the record is written."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compare, print, record; 1 for a training that failed, 2 for bad input."""
+    try:
+        run(tyro.cli(Settings, args=argv, prog="python -m benchmarks.search.oneshot"))
+    except (InputError, TrainingError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
+    return 0
+
+
+def run(settings: Settings) -> None:
+    """Read the grid, predict where that was not done, and compare."""
+    grid = read_grid(settings.grid)
+    folder = settings.oneshot or settings.grid[0] / FOLDER
+    document = read_result(folder)
+    if settings.oneshot is None and (document is None or "short_grid" not in document):
+        predict(grid, settings.grid[0])
+        document = read_result(folder)
+    if document is None:
+        raise InputError(f"--oneshot {folder}: expected a folder with oneshot.json, found none")
+    record = compare(grid, document)
+    found = machine(CPU_PLACE.device)
+    print(*machine_lines(found), sep="\n")
+    print(*lines(grid, record), sep="\n")
+    write_json(
+        settings.output,
+        {
+            "benchmark": "oneshot",
+            "machine": found,
+            "strings": grid.strings,
+            "seeds": grid.seeds,
+            "grid": {split: own.mean(1).tolist() for split, own in grid.scores.items()},
+            "predicted": document,
+            **record,
+        },
+    )
+
+
+def predict(grid: Grid, output: Path) -> None:
+    """Train one-shot and short grid with the settings of the grid, or what is left of it."""
+    config = replace(
+        Config(**read_config(grid.settings)),
+        unmask=grid.strings,
+        seed=grid.seeds,
+        output=output,
+        resume=True,
+    )
+    for _ in train_runs(config, oneshot=OneShot(top=0, short_grid=True)):
+        raise AssertionError("nothing is to be trained for real")
+
+
+def compare(grid: Grid, document: dict[str, Any]) -> dict[str, Any]:
+    """What is recorded: a verdict for each split and predictor, costs, the grid's agreement."""
+    if odd := sorted(set(document["ranking"]) ^ set(grid.strings)):
+        raise InputError(
+            f"oneshot.json: expected the strings of the grid, differs in {', '.join(odd)}"
+        )
+    predicted = predictions(document, grid.strings)
+    record: dict[str, Any] = {"costs": _costs(grid, document), "splits": {}}
+    for split, scores in grid.scores.items():
+        truth, own = scores.mean(1), split_half(scores)
+        if split != "dev":
+            predicted[OWN] = grid.scores["dev"].mean(1)
+        record["splits"][split] = {
+            "predictors": {
+                name: asdict(verdict(values, truth, np.random.default_rng(0)))
+                for name, values in predicted.items()
+            },
+            "blind_regret": float(truth.max() - truth.mean()),
+            "reliability": None if own is None else asdict(own),
+        }
+    return record
+
+
+def _costs(grid: Grid, document: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Shares of the cost of a grid of one seed."""
+    scored = len(document["right_context"]["groups"]) + 2
+    part = min(1.0, scored / len(grid.strings)) * document["score_seconds"]
+    costs = {
+        "one-shot": (document["updates"], document["seconds"]),
+        "right context": (document["updates"], document["train_seconds"] + part),
+    }
+    if "short_grid" in document:
+        short = document["short_grid"]
+        costs["short grid"] = (short["updates"], short["seconds"])
+    clock = len(grid.strings) * document["train_seconds"]
+    shares = {
+        name: {
+            "updates": updates / grid.updates,
+            "seconds": seconds / max(grid.seconds, 1e-9),
+            "own_seconds": seconds / max(clock, 1e-9),
+        }
+        for name, (updates, seconds) in costs.items()
+    }
+    return shares | {OWN: {"updates": 1.0, "seconds": 1.0, "own_seconds": 1.0}}
+
+
+def lines(grid: Grid, record: dict[str, Any]) -> list[str]:
+    """The record for people."""
+    shown = [f"{len(grid.strings)} strings, {len(grid.seeds)} seeds"]
+    head = ["", "Spearman", "interval", "Kendall", "regret", f"of top {TOP}", "updates", "seconds"]
+    head.append("own clock")
+    for split, found in record["splits"].items():
+        rows = []
+        for name, judged in found["predictors"].items():
+            cost, rank = record["costs"][name], judged["spearman"]
+            low, high = rank["low"], rank["high"]
+            rows.append(
+                [
+                    name,
+                    _number(rank["value"]),
+                    "" if low is None else f"{low:.2f} to {high:.2f}",
+                    _number(judged["kendall"]),
+                    f"{100 * judged['regret']:.2f}",
+                    f"{100 * judged['regret_of_top']:.2f}",
+                    *(f"{100 * share:.1f} %" for share in cost.values()),
+                ]
+            )
+        shown += ["", f"against the grid's {split} scores", table(head, rows)]
+        shown.append(f"a string picked blindly loses {100 * found['blind_regret']:.2f}")
+        own = found["reliability"]
+        shown.append(
+            "one seed: what the grid itself is worth cannot be said"
+            if own is None
+            else f"halves of the seeds agree by {own['half']:.2f}; reliability of their mean "
+            f"{own['whole']:.2f}, so a perfect predictor would reach {own['ceiling']:.2f}"
+        )
+    return shown
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.2f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,251 @@
+"""What stacked training saves: R runs over one base at once against the same runs one by one.
+
+    python -m benchmarks.search.stacks
+    python -m benchmarks.search.stacks --data synthetic --rounds 5 --sizes 1 4 16
+
+Both sides are lmsl's own step over the same sentences, with the same kernels and threads: one
+update of R runs as a stack, against one update of each of the R runs alone. The runs are the
+strings of the grid, with ``--seeds`` seeds in turn; with one seed all see the same sentences.
+
+First comes the gate: with dropout on, losses and gradient norms of the stack's first update have
+to be those of the runs alone. Then sizes take turns, round by round. Two clocks are read: wall
+time, and the processor time of this process, which says the same on an idle machine and goes on
+saying something on a busy one. Their ratios are taken within a round before the median is. Beside
+them stands the floor (``benchmarks.train_step.frozen_products``): the processor time of the
+products with the frozen weights, which both sides make, as a share of the runs one by one.
+"""
+
+import gc
+import importlib.util
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import isnan, nan
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import tyro
+
+from benchmarks.shared.labelled import CONLL2000, CPU_PLACE, labelled, prepare, record_name
+from benchmarks.shared.machine import RESULTS, machine, machine_lines, table, write_json
+from benchmarks.train_step.frozen_products import FrozenProducts
+from benchmarks.train_step.work import labelled_work
+from lmsl.base import load_base
+from lmsl.config import Config
+from lmsl.errors import InputError
+from lmsl.loop import Task, Update, training_updates, updates_per_epoch
+from lmsl.runs import Run
+from lmsl.stack import Stack, assemble_runs
+
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is measured, and for how long."""
+
+    model: str = "tiny"
+    """Hub id or folder of a decoder, or `tiny`."""
+    data: str = str(CONLL2000 / "train.txt")
+    """A labelled file, or `synthetic`."""
+    sentences: int | None = 2000
+    """Use only the first so many sentences."""
+    sizes: tuple[int, ...] = (1, 2, 4, 8, 16)
+    """Runs of the stacks that are compared."""
+    seeds: int = 1
+    """How many different seeds the runs have, in turn."""
+    batch_size: int = 8
+    """Sentences of one update of a run; by default as in the default recipe."""
+    rounds: int = 7
+    """How often all take their turn."""
+    threads: int | None = None
+    """Threads of torch; by default what torch takes."""
+    output: Path = RESULTS / "sweep_cpu.json"
+    """Where the record is written."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Gate, measurement, table, record and picture; 1 for a red gate, 2 for bad input."""
+    try:
+        return run(tyro.cli(Settings, args=argv, prog="python -m benchmarks.search.stacks"))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def run(settings: Settings) -> int:
+    """Measure and report; the exit status."""
+    if min(settings.sizes, default=0) < 1 or max(settings.sizes) > 16:
+        raise InputError("--sizes: expected numbers from 1 to 16, the strings of the grid")
+    prepare(settings.threads)
+    found = machine(CPU_PLACE.device)
+    print(*machine_lines(found), sep="\n")
+    data = labelled(settings.data, "train", settings.sentences)
+    config = _config(settings, len(data.sentences))
+    work = labelled_work(data, config)
+    task, classes = work.task, work.classes
+    runs = _runs(config, settings.seeds)[: max(settings.sizes)]
+    difference = gate(runs, task, classes, config)
+    print(f"gate: stacked and alone differ by at most {difference:.1e} of loss or gradient norm")
+    if not difference <= TOLERANCE:
+        print(f"no times: that is more than {TOLERANCE}", file=sys.stderr)
+        return 1
+    figures = measure(settings, runs, task, classes, config)
+    print(_table(figures))
+    record = {
+        "benchmark": "sweep",
+        "machine": found,
+        "settings": {
+            "model": settings.model,
+            "seeds": settings.seeds,
+            "batch_size": settings.batch_size,
+            "rounds": settings.rounds,
+        },
+        "data": {"name": record_name(data), "sentences": len(task)},
+        "gate": {"difference": difference, "tolerance": TOLERANCE},
+        "sizes": figures,
+    }
+    write_json(settings.output, record)
+    print(f"written: {settings.output}")
+    if importlib.util.find_spec("matplotlib") is not None:
+        from benchmarks.shared.plots import draw_scaling
+
+        print(f"drawn: {draw_scaling(record, settings.output)}")
+    return 0
+
+
+def gate(runs: Sequence[Run], task: Task, classes: int, config: Config) -> float:
+    """The largest relative difference of losses and norms, stacked against alone."""
+    together = next(_updates(runs, task, classes, config))
+    found = []
+    for place, run in enumerate(runs):
+        single = next(_updates([run], task, classes, config))
+        for ours, its in (
+            (together.loss[place], single.loss[0]),
+            (together.grad_norm[place], single.grad_norm[0]),
+        ):
+            found.append(abs(ours - its) / abs(its))
+    return max(found)
+
+
+def measure(
+    settings: Settings, runs: Sequence[Run], task: Task, classes: int, config: Config
+) -> list[dict[str, Any]]:
+    """The figures of every size: seconds of both clocks for one update of each run."""
+    singles = [_updates([run], task, classes, config) for run in runs]
+    stacks = {size: _updates(runs[:size], task, classes, config) for size in settings.sizes}
+    products = _products(runs[0], classes, config)
+    for updates in (*singles, *stacks.values()):
+        # The first one allocates, and the second one finds out how much it can keep.
+        next(updates)
+        next(updates)
+    times: dict[int, list[tuple[float, ...]]] = {size: [] for size in settings.sizes}
+    for number in range(settings.rounds):
+        order = list(settings.sizes)
+        for size in order[number % len(order) :] + order[: number % len(order)]:
+            *alone, rows = _timed(singles[:size])
+            *together, _ = _timed([stacks[size]])
+            floor = (nan, nan) if products is None else products.seconds(rows)
+            times[size].append((*together, *alone, *floor))
+    return [_figures(size, rows) for size, rows in times.items()]
+
+
+def _timed(updates: Sequence[Iterator[Update]]) -> tuple[float, float, int]:
+    """Wall and processor seconds of one update of each, and the tokens of all."""
+    gc.collect()
+    wall, processor = time.perf_counter(), time.process_time()
+    tokens = sum(next(one).tokens for one in updates)
+    return time.perf_counter() - wall, time.process_time() - processor, tokens
+
+
+def _figures(size: int, rows: Sequence[tuple[float, ...]]) -> dict[str, Any]:
+    wall, processor, wall_alone, processor_alone, _, least = zip(*rows, strict=True)
+    ratios = {
+        "wall": [a / b for a, b in zip(wall, wall_alone, strict=True)],
+        "processor": [a / b for a, b in zip(processor, processor_alone, strict=True)],
+        "floor": [a / b for a, b in zip(least, processor_alone, strict=True)],
+    }
+    return {
+        "runs": size,
+        "stacked_ms": 1e3 * median(wall),
+        "serial_ms": 1e3 * median(wall_alone),
+        "stacked_processor_ms": 1e3 * median(processor),
+        "serial_processor_ms": 1e3 * median(processor_alone),
+        "ratio": median(ratios["wall"]),
+        "ratio_lowest": min(ratios["wall"]),
+        "ratio_highest": max(ratios["wall"]),
+        "processor_ratio": median(ratios["processor"]),
+        "processor_ratios": ratios["processor"],
+        "floor_ratio": None if isnan(least[0]) else median(ratios["floor"]),
+    }
+
+
+def _updates(runs: Sequence[Run], task: Task, classes: int, config: Config) -> Iterator[Update]:
+    """The training of some runs, as ``lmsl sweep`` does it."""
+    base = load_base(config.model)
+    stack = Stack(runs, assemble_runs(runs, config, base, classes, CPU_PLACE), config)
+    return training_updates(
+        stack.tagger,
+        task,
+        config,
+        clock=stack.clock,
+        parameters=stack.parameters,
+        optimizers=stack.optimizers,
+        peak_lr=stack.lr,
+        device=CPU_PLACE.device,
+    )
+
+
+def _products(run: Run, classes: int, config: Config) -> FrozenProducts | None:
+    """The products of every update; None where the layers are not of the shape we know."""
+    tagger = Stack(
+        [run], assemble_runs([run], config, load_base(config.model), classes, CPU_PLACE), config
+    ).tagger
+    return None if tagger.block is None else FrozenProducts(tagger, CPU_PLACE)
+
+
+def _runs(config: Config, seeds: int) -> list[Run]:
+    """The strings of the grid; none of them has a folder that is there."""
+    return [
+        Run(
+            config=replace(config, unmask=(f"{value:04b}",), seed=(1 + value % seeds,)),
+            folder=Path(f"no-such-folder/{value:04b}"),
+        )
+        for value in range(16)
+    ]
+
+
+def _config(settings: Settings, sentences: int) -> Config:
+    """The default recipe, long enough for all rounds; weights stay dequantised, as by default."""
+    needed = 4 + len(settings.sizes) * settings.rounds
+    return Config(
+        model=settings.model,
+        batch_size=settings.batch_size,
+        epochs=1 + needed // updates_per_epoch(sentences, settings.batch_size),
+        schedule="constant",
+        warmup=0.0,
+        resident="yes",
+    )
+
+
+def _table(figures: Sequence[dict[str, Any]]) -> str:
+    head = ["runs", "stacked ms", "serial ms", "ratio", "over rounds", "processor ratio", "floor"]
+    rows = [
+        [
+            str(one["runs"]),
+            f"{one['stacked_ms']:.0f}",
+            f"{one['serial_ms']:.0f}",
+            f"{one['ratio']:.2f}",
+            f"{one['ratio_lowest']:.2f} to {one['ratio_highest']:.2f}",
+            f"{one['processor_ratio']:.2f}",
+            "" if one["floor_ratio"] is None else f"{one['floor_ratio']:.2f}",
+        ]
+        for one in figures
+    ]
+    return table(head, rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,205 @@
+"""Pictures of the attention benchmark's tables, of what stacks of runs save, and of training.
+
+    python -m benchmarks.shared.plots benchmarks/results/attention_nvidia_h200.json
+
+Bars of all contenders that were timed, one panel a cell. matplotlib is not needed for anything
+else, so it is imported here alone: ``pip install 'lmsl[plots]'``.
+"""
+
+import argparse
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.attention.peers import OURS_BEGIN
+from benchmarks.shared.loss_curves import smoothed
+from benchmarks.shared.machine import write_json
+from lmsl.errors import InputError
+
+_COLUMNS = 4
+_PICKS: dict[str, tuple[str, Callable[[dict[str, Any]], float]]] = {
+    "kernels": (
+        "us, forward and backward",
+        lambda one: 1e6 * float(one["times"]["both"]["seconds"]),
+    ),
+    "streams": (
+        "ms of wall time a step, lengths not seen before",
+        lambda one: float(one["first_ms"]),
+    ),
+    "mixes": (
+        "cost of 0011 against the mean of 0000 and 1111",
+        lambda one: float(one["against_mean"]),
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw a record; 2 for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.shared.plots")
+    parser.add_argument("record", type=Path, help="JSON by benchmarks.attention; PNGs go beside")
+    path = parser.parse_args(argv).record
+    try:
+        require_matplotlib()
+        paths = draw(_read(path), path)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(*(f"drawn: {one}" for one in paths), sep="\n")
+    return 0
+
+
+def require_matplotlib() -> None:
+    """Raise ``InputError`` where it is missing: before a measurement, not after it."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise InputError(
+            "plots: expected matplotlib, found none; pip install 'lmsl[plots]', or draw the "
+            "record elsewhere with python -m benchmarks.shared.plots RECORD.json"
+        )
+
+
+def draw(record: dict[str, Any], beside: Path) -> list[Path]:
+    """A PNG for every table with figures; their paths."""
+    paths = []
+    for table, (label, pick) in _PICKS.items():
+        panels = [
+            (figures["cell"]["name"], values)
+            for figures in record.get(table, [])
+            if (values := _values(figures, pick))
+        ]
+        if panels:
+            path = beside.with_name(f"{beside.stem}_{table}.png")
+            _figure(panels, label, _title(record), path)
+            paths.append(path)
+    return paths
+
+
+def draw_scaling(record: dict[str, Any], beside: Path) -> Path:
+    """Ratio of stacked to serial time over the number of runs, by ``benchmarks.search.stacks``."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    sizes = [one["runs"] for one in record["sizes"]]
+    for key, label in (("ratio", "wall time"), ("processor_ratio", "processor time")):
+        axes.plot(sizes, [one[key] for one in record["sizes"]], marker="o", label=label)
+    axes.axhline(1.0, color="gray", linewidth=0.8)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("runs in a stack")
+    axes.set_ylabel("stacked / one after another")
+    axes.legend()
+    axes.set_title(_title(record), fontsize=8)
+    path = beside.with_name(f"{beside.stem}.png")
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def write_record(record: dict[str, Any], path: Path, unit: str = "tokens") -> None:
+    """Write a record of speeds and, where matplotlib is there, a PNG beside it; say so."""
+    write_json(path, record)
+    print(f"written: {path}")
+    if importlib.util.find_spec("matplotlib") is not None:
+        print(f"drawn: {draw_speeds(record, path, unit)}")
+
+
+def draw_speeds(record: dict[str, Any], beside: Path, unit: str = "tokens") -> Path:
+    """Speed of all contenders, by benchmarks.train_step or benchmarks.predict; its path."""
+    from matplotlib.figure import Figure
+
+    contenders = record["contenders"]
+    figure = Figure(figsize=(7, 1.2 + 0.35 * len(contenders)), layout="constrained")
+    axes = figure.add_subplot()
+    speeds = [one[f"{unit}_per_second"] for one in contenders.values()]
+    colours = ["tab:blue" if name.startswith("ours") else "tab:gray" for name in contenders]
+    bars = axes.barh(list(contenders), speeds, color=colours)
+    axes.bar_label(bars, [f"{one['ratio']:.2f}" for one in contenders.values()], padding=3)
+    axes.margins(x=0.12)
+    axes.invert_yaxis()
+    named = {"tokens": "real tokens"}.get(unit, unit)
+    axes.set_xlabel(f"{named} per second; beside the bars the ratio to the baseline")
+    axes.set_title(_title(record), fontsize=8)
+    path = beside.with_name(f"{beside.stem}.png")
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def draw_curves(
+    curves: dict[str, dict[str, list[float]]], found: dict[str, Any], beside: Path
+) -> Path:
+    """Losses of one run each, by benchmarks.gpu_check's part k; its path.
+
+    Args:
+        curves: losses by who learnt and by seed.
+        found: the machine of the record.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for colour, (who, seeds) in zip(("tab:blue", "tab:gray"), curves.items(), strict=False):
+        for style, (seed, losses) in zip(("-", "--"), seeds.items(), strict=False):
+            axes.plot(losses, color=colour, alpha=0.25, linewidth=0.6)
+            smooth = smoothed(losses)
+            steps = range(len(losses) - len(smooth), len(losses))
+            axes.plot(steps, smooth, style, color=colour, label=f"{who}, seed {seed}")
+    axes.set_yscale("log")
+    axes.set_xlabel("updates; thick lines are means over those before")
+    axes.set_ylabel("loss")
+    axes.legend()
+    axes.set_title(_title({"machine": found}), fontsize=8)
+    path = beside.with_name(f"{beside.stem}_curves.png")
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def _values(figures: dict[str, Any], pick: Callable[[dict[str, Any]], float]) -> dict[str, float]:
+    return {
+        name: pick(one) for name, one in figures["contenders"].items() if one["status"] == "timed"
+    }
+
+
+def _title(record: dict[str, Any]) -> str:
+    found = record["machine"]
+    name = found["gpu"]["name"] if "gpu" in found else found["processor"]
+    versions = found["versions"]
+    return f"{name}, torch {versions['torch']}, triton {versions['triton']}, {found['date']}"
+
+
+def _figure(
+    panels: Sequence[tuple[str, dict[str, float]]], label: str, title: str, path: Path
+) -> None:
+    # Figures of their own, without pyplot: no display is asked for and nothing stays open.
+    from matplotlib.figure import Figure
+
+    columns = min(_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(5 * columns, 0.8 + 2.6 * rows), layout="constrained")
+    figure.suptitle(f"{label}\n{title}", fontsize=10)
+    for place, (name, values) in enumerate(panels, start=1):
+        axes = figure.add_subplot(rows, columns, place)
+        names = list(values)[::-1]
+        colours = ["tab:red" if one.startswith(OURS_BEGIN) else "tab:gray" for one in names]
+        bars = axes.barh(names, [values[one] for one in names], color=colours)
+        axes.bar_label(bars, fmt="%.3g", fontsize=7, padding=2)
+        axes.margins(x=0.2)
+        axes.set_title(name, fontsize=8)
+        axes.tick_params(labelsize=7)
+    figure.savefig(path, dpi=110)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: expected a record of benchmarks.attention: {error}") from error
+    if not isinstance(record, dict) or record.get("benchmark") != "attention":
+        raise InputError(f"{path}: expected a record of benchmarks.attention, got another JSON")
+    return record
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,248 @@
+"""Training speed: lmsl's packed step against padded transformers + PEFT, in one process.
+
+    python -m benchmarks.train_step --device cpu
+    python -m benchmarks.train_step --device cuda --model shape:llama-2-7b --data lengths:conll2003
+    python -m benchmarks.train_step --data synthetic --rounds 5
+
+A step is a whole update: collation, forward, loss, backward, clipping and AdamW over the same
+randomly drawn sentences, with the same model, LoRA and threads for everybody. The unit is real
+tokens per second; padding does not count. The peer is causal, as it comes; ours is unmasked as
+``--unmask`` says.
+
+First comes the gate: with dropout off and equal adapters, ours (causal) and the peer have to agree
+in the loss and in the norm of its gradient. Where they do not, no speed is shown. Beside the
+speeds stand the peak of memory on a GPU, the share of a step in which the GPU does nothing, the
+operations that our step spends its time on, and its floor: the products with the frozen weights
+alone and one dequantisation of them. ``--trace FOLDER`` keeps the profiles as evidence.
+
+Unsloth is a contender where ``--unsloth PYTHON`` names an environment that has it; it needs other
+versions of transformers than lmsl does.
+"""
+
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from benchmarks.shared import lengths, shapes
+from benchmarks.shared.flags import slug
+from benchmarks.shared.labelled import CONLL2000, labelled, prepare, record_name
+from benchmarks.shared.machine import (
+    RESULTS,
+    machine,
+    machine_lines,
+    table,
+)
+from benchmarks.shared.plots import write_record
+from benchmarks.train_step.contenders import BASELINE, OURS, Workshop
+from benchmarks.train_step.gate import agreements
+from benchmarks.train_step.measure import Turns, measure, wanted
+from benchmarks.train_step.work import Work, labelled_work
+from lmsl.bits import layer_bits
+from lmsl.config import Config
+from lmsl.device import choose_device, choose_dtype, mib
+from lmsl.errors import InputError
+from lmsl.loop import updates_per_epoch
+from lmsl.stack import Place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is measured, and for how long."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where it runs; in float32 on a CPU, else in bfloat16."""
+    model: str = "tiny"
+    """Hub id or folder of a decoder, `tiny`, or `shape:NAME` for random weights of the shape of
+    llama-2-7b, mistral-7b, qwen3-4b or toy."""
+    data: str = str(CONLL2000 / "train.txt")
+    """A labelled file, `synthetic`, or `lengths:NAME` for random sentences as long as those of
+    conll2003 or conll2000."""
+    sentences: int | None = None
+    """Use only the first so many sentences."""
+    unmask: str = "0011"
+    """Unmask string of ours."""
+    batch_size: int = 16
+    """Sentences of one update."""
+    micro_batch: int | None = None
+    """Sentences of one forward of the peers, where an update does not fit into memory padded."""
+    contenders: tuple[str, ...] = ()
+    """Only these, by their names in the table, and the baseline; by default all that can run."""
+    rounds: int = 15
+    """How often all contenders take their turn."""
+    updates: int = 8
+    """Updates of a turn."""
+    warmup: int = 4
+    """Updates of each contender before the first round."""
+    threads: int | None = None
+    """Threads of torch; by default what torch takes."""
+    unsloth: str | None = None
+    """Python of an environment that has the package unsloth; by default this one."""
+    trace: Path | None = None
+    """Folder for the profiler's trace of every contender."""
+    seed: int = 1
+    """Of order, initial values and dropout."""
+    output: Path | None = None
+    """Where the record is written; by default in benchmarks/results, named by the device."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Gate, measurement, table and record; 1 for a red gate, 2 for bad input."""
+    try:
+        return run(tyro.cli(Settings, args=argv, prog="python -m benchmarks.train_step"))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def run(settings: Settings) -> int:
+    """Measure and report; the exit status."""
+    _check(settings)
+    prepare(settings.threads)
+    device = choose_device(settings.device)
+    found = machine(device)
+    print(*machine_lines(found), sep="\n")
+    work, data = _work(settings, Place(device=device, dtype=choose_dtype("auto", device)))
+    print(
+        f"{settings.model}, ours unmasked {settings.unmask}, {settings.batch_size} sentences an "
+        f"update from the {len(work.task):,} of {settings.data}"
+    )
+    turns = _turns(settings)
+    with ExitStack() as running:
+        workshop = Workshop(
+            work=work,
+            running=running,
+            unsloth=settings.unsloth or sys.executable,
+            updates=turns.needed,
+        )
+        names, absent = wanted(workshop, settings.contenders)
+        for name, reason in absent.items():
+            print(f"not compared: {name}: {reason}")
+        gates = agreements(work)
+        print(*(gate.line() for gate in gates), sep="\n")
+        if not all(gate.holds for gate in gates):
+            allowed = gates[0].tolerance
+            print(f"no speeds: ours and the peer differ by more than {allowed}", file=sys.stderr)
+            return 1
+        figures = measure(workshop, names, turns, settings.trace)
+    _show(figures)
+    left_out = ("data", "output", "trace", "unsloth")
+    record = {
+        "benchmark": "train_step",
+        "machine": found,
+        "settings": {k: v for k, v in asdict(settings).items() if k not in left_out},
+        "data": {"name": data, "sentences": len(work.task), "classes": work.classes},
+        "gate": [gate.record() for gate in (*gates, *workshop.gates)],
+        "environments": workshop.versions,
+        **figures,
+    }
+    name = "cpu" if device.type == "cpu" else slug(found["gpu"]["name"])
+    write_record(record, settings.output or RESULTS / f"train_step_{name}.json")
+    return 0
+
+
+def _turns(settings: Settings) -> Turns:
+    return Turns(rounds=settings.rounds, updates=settings.updates, warmup=settings.warmup)
+
+
+def _check(settings: Settings) -> None:
+    """Not in ``__post_init__``, where tyro would put a frame of its own around the message."""
+    for name in (
+        "sentences",
+        "batch_size",
+        "micro_batch",
+        "rounds",
+        "updates",
+        "warmup",
+        "threads",
+    ):
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            flag = "--" + name.replace("_", "-")
+            raise InputError(f"{flag}: expected at least 1, got {value}")
+    layer_bits(settings.unmask, shapes.text_config(settings.model).num_hidden_layers)
+    if settings.model.startswith(shapes.PREFIX) and not settings.data.startswith(lengths.PREFIX):
+        raise InputError(
+            f"--model {settings.model}: has no tokenizer; expected --data lengths:NAME beside it"
+        )
+
+
+def _work(settings: Settings, place: Place) -> tuple[Work, str]:
+    """Model and sentences, and what the record calls the data."""
+    if not settings.data.startswith(lengths.PREFIX):
+        data = labelled(settings.data, "train", settings.sentences)
+        config = _config(settings, len(data.sentences))
+        work = labelled_work(data, config, place)
+        return replace(work, micro=settings.micro_batch), record_name(data)
+    known = lengths.lengths_of(settings.data)
+    count = settings.sentences or known.count
+    task = lengths.length_task(
+        known,
+        sentences=count,
+        vocabulary=shapes.text_config(settings.model).vocab_size,
+        seed=settings.seed,
+    )
+    config = _config(settings, count)
+    work = Work(
+        config=config,
+        task=task,
+        classes=known.classes,
+        place=place,
+        micro=settings.micro_batch,
+    )
+    return work, settings.data
+
+
+def _config(settings: Settings, sentences: int) -> Config:
+    """The default recipe, long enough for all updates."""
+    return Config(
+        unmask=(settings.unmask,),
+        model=settings.model,
+        seed=(settings.seed,),
+        batch_size=settings.batch_size,
+        epochs=-(-_turns(settings).needed // updates_per_epoch(sentences, settings.batch_size)),
+        schedule="constant",
+        warmup=0.0,
+    )
+
+
+def _show(figures: dict[str, Any]) -> None:
+    print(_table(figures["contenders"]))
+    print(f"padding: {100 * figures['padding']:.0f} % of what the padded peers compute")
+    print(_floor_line(figures))
+
+
+def _floor_line(figures: dict[str, Any]) -> str:
+    if figures["floor_ms"] is None:
+        return "floor: not known for layers of this shape, or they do not fit beside the others"
+    floor = f"floor, frozen products and one dequantisation: {figures['floor_ms']:.1f} ms"
+    steps = [one["step_ms"] for name, one in figures["contenders"].items() if name in OURS]
+    if not steps:
+        return floor
+    return f"{floor}, {100 * figures['floor_ms'] / min(steps):.0f} % of our fastest step"
+
+
+def _table(contenders: dict[str, dict[str, Any]]) -> str:
+    head = ["", "real tokens/s", "ms an update", f"x {BASELINE}", "over rounds", "peak memory"]
+    head.append("device idle")
+    rows = [
+        [
+            name,
+            f"{one['tokens_per_second']:,.0f}",
+            f"{one['step_ms']:.1f}",
+            f"{one['ratio']:.2f}",
+            f"{one['ratio_lowest']:.2f} to {one['ratio_highest']:.2f}",
+            "" if one["peak_bytes"] is None else mib(one["peak_bytes"]),
+            "" if one["idle_share"] is None else f"{100 * one['idle_share']:.1f} %",
+        ]
+        for name, one in contenders.items()
+    ]
+    return table(head, rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,441 @@
+"""The tables and the record of what their entries compile to.
+
+Compiling needs Triton's compiler, and the tests run with its interpreter switched on, so whatever
+has to do with compiled kernels happens in a process of its own.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import pytest
+import triton
+
+from benchmarks.compile_report import __main__ as compile_report
+from benchmarks.compile_report import pool
+from benchmarks.compile_report.cases import Case, Variant, cases_of, hardest_cases, required_cases
+from benchmarks.compile_report.offline import SHARED_LIMIT, Compiled, source_hash
+from benchmarks.compile_report.pool import Compiler
+from benchmarks.compile_report.record import (
+    Record,
+    problems,
+    read_record,
+    record_path,
+    write_record,
+)
+from benchmarks.shared.machine import REPOSITORY, RESULTS
+from benchmarks.tune import __main__ as tune
+from benchmarks.tune import measured
+from benchmarks.tune.candidates import SINGLE, Key, candidates, keys_of_table
+from benchmarks.tune.search import Search, choose
+from benchmarks.tune.tables import (
+    describe,
+    expand,
+    float32_entries,
+    for_plain_calls,
+    table_faults,
+    tidy,
+)
+from lmsl_kernels.flash.tuning import (
+    ARCHITECTURES,
+    HEAD_DIMS,
+    KERNELS,
+    MEDIUM,
+    Tiles,
+    choose_tiles,
+    format_table,
+    has_table,
+    head_dims_of,
+    longest_single,
+    parse_table,
+    read_table,
+)
+
+TABLES = [name for name in ARCHITECTURES if has_table(name)]
+PROVEN_WITH = ("3.6.0", "3.9.0")
+GOOD = Compiled(registers=128, spills=0, stack=0, shared=49152, matrix="wgmma")
+
+
+def run_report(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "benchmarks.compile_report", *arguments],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+
+
+def single(rows: int = 128, **changes: object) -> Tiles:
+    entry = Tiles(
+        kernel="single_backward",
+        head_dim=64,
+        longest=32,
+        group=4,
+        rows=rows,
+        keys=32,
+        warps=8,
+        stages=1,
+    )
+    return replace(entry, **changes)
+
+
+def test_there_is_a_record() -> None:
+    found = [version for version in PROVEN_WITH if record_path(version).is_file()]
+    assert found, f"no record for Triton {' or '.join(PROVEN_WITH)} in {RESULTS}"
+    for version in found:
+        record = read_record(record_path(version))
+        assert record.triton == version
+        assert record.scopes["sm_90"][64] == record.scopes["sm_90"][128] == "all"
+        for name in TABLES:
+            # Whatever is shipped was compiled, at least its hardest variant.
+            assert {*record.scopes[name]} == {*head_dims_of(name)}, name
+
+
+def test_records_hold() -> None:
+    """No kernel or table changed since, no entry is missing, none has a fault."""
+    done = run_report("--check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for path in RESULTS.glob("compile_*.json"):
+        assert f"{path.name}: {len(read_record(path).lines)} cases" in done.stdout
+
+
+def test_a_sample_compiles_to_what_the_record_says() -> None:
+    done = run_report("--sample", "24", "--seed", "1", "--jobs", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert len([line for line in lines if line.startswith("ok")]) == 24
+    if record_path(triton.__version__).is_file():
+        assert record_path(triton.__version__).name in lines[0]
+    assert len([line for line in lines if "sm_90 single_backward 128" in line]) >= 2
+    for name in TABLES:
+        assert len([line for line in lines if f" {name} " in line]) >= 2, name
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_table_serves_every_call(name: str) -> None:
+    entries = read_table(name)
+    assert table_faults(entries) == []
+    assert (
+        format_table(entries)
+        == Path(REPOSITORY / "kernels" / "lmsl_kernels" / "tables" / f"{name}.json").read_text()
+    ), "one entry a line, sorted"
+    for head_dim in head_dims_of(name):
+        for plain in (False, True):
+            for length in (1, 16, 17, 33, 64, 65, 128, 129, MEDIUM, MEDIUM + 1, 100_000):
+                for kernel, group in product(KERNELS, (1, 2, 3, 4, 5, 8, 12)):
+                    border = longest_single(name, head_dim, group, plain)
+                    if kernel.startswith("single") != (length <= border):
+                        continue
+                    for described in (False, True):
+                        tiles = choose_tiles(
+                            name,
+                            kernel,
+                            head_dim,
+                            length,
+                            group,
+                            plain=plain,
+                            described=described,
+                        )
+                        assert tiles.longest >= length or tiles.longest == 0
+                        assert plain or not tiles.plain
+                        assert described or not tiles.described
+
+
+def test_sentences_fit_one_tile() -> None:
+    """What regime S is there for: up to 128 tokens on Hopper for the head dims of most models."""
+    for name in TABLES:
+        for head_dim in head_dims_of(name):
+            assert longest_single(name, head_dim, 1, True) >= 32, (name, head_dim)
+    assert head_dims_of("sm_90") == HEAD_DIMS
+    for head_dim, group in product(HEAD_DIMS, (1, 4)):
+        assert longest_single("sm_90", head_dim, group, False) >= 64
+    for head_dim, group in product((64, 128), (1, 4, 8)):
+        assert longest_single("sm_90", head_dim, group, False) == 128
+
+
+def test_float32_has_small_tiles_for_any_length() -> None:
+    assert list(read_table("float32")) == list(parse_table(format_table(float32_entries())))
+    assert longest_single("float32", 128, 1, True) == 0
+
+
+def test_case_names_are_unique_and_cover_all_entries() -> None:
+    for name in TABLES:
+        cases = cases_of(name)
+        assert len({case.name for case in cases}) == len(cases)
+        slow = [e for e in read_table("float32") if e.head_dim in head_dims_of(name)]
+        assert {case.entry for case in cases} == {*read_table(name), *slow}
+        for entry in read_table(name):
+            masks = {case.variant.mask for case in cases if case.entry == entry}
+            assert {"causal", "bidirectional"} <= masks
+
+
+def test_what_has_to_compile() -> None:
+    variants = {variant.name for variant, _ in required_cases(single())}
+    assert variants == {"causal-windowed-softcapped", "causal", "bidirectional"}
+    assert required_cases(single(plain=True)) == [
+        (Variant(mask="causal"), 4),
+        (Variant(mask="bidirectional"), 4),
+    ]
+    # The tiled kernels have one loop more without a window.
+    tiled = single(kernel="backward_keys", longest=0, group=0)
+    names = [variant.name for variant, _ in hardest_cases(tiled)]
+    assert names == ["causal-windowed-softcapped", "causal-softcapped"]
+    assert hardest_cases(single()) == required_cases(single())[:1]
+    # With two heads a turn, groups of two and of four compile to different code.
+    assert {group for _, group in required_cases(single(64))} == {2, 4}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"spills": 1, "stack": 8}, "spills"),
+        ({"stack": 8}, "stack"),
+        ({"shared": SHARED_LIMIT["sm_90"] + 1}, "shared"),
+        ({"tensor": 513}, "tensor memory"),
+        ({"matrix": "none"}, "matrix"),
+        ({"error": "TypeError: no"}, "TypeError: no"),
+    ],
+)
+def test_faults(changes: dict[str, int], reason: str) -> None:
+    assert GOOD.fault("sm_90") is None
+    assert reason in (replace(GOOD, **changes).fault("sm_90") or "")
+
+
+def test_only_spills_of_slow_variants_are_forgiven() -> None:
+    assert replace(GOOD, spills=3, stack=16).fault("sm_90", may_spill=True) is None
+    assert replace(GOOD, shared=1 << 20).fault("sm_90", may_spill=True)
+    assert replace(GOOD, matrix="none").fault("sm_90", matrix=False) is None
+    assert GOOD.fault("sm_86") is None
+    assert replace(GOOD, shared=101_377).fault("sm_86")
+
+
+def test_problems_of_a_record(tmp_path: Path) -> None:
+    case = Case(architecture="sm_90", entry=single(), variant=Variant(mask="causal"), group=4)
+    record = Record(triton="3.9.0", scopes={"sm_90": {64: "all"}})
+    record.add(case, "abc", GOOD)
+    write_record(tmp_path / "compile.json", record)
+    record = read_record(tmp_path / "compile.json")
+    assert record.result(case) == GOOD
+    assert problems(record, {case.name: "abc"}, [case]) == []
+    assert "stale" in problems(record, {case.name: "abd"}, [case])[0]
+    other = replace(case, group=2)
+    digests = {case.name: "abc", other.name: "x"}
+    assert problems(record, digests, [case, other]) == [f"missing: {other.name}"]
+    assert "of no table entry" in problems(record, {}, [])[0]
+    record.add(case, "abc", replace(GOOD, spills=2))
+    assert "spills" in problems(record, {case.name: "abc"}, [case])[0]
+
+
+def test_a_hash_sees_code_and_what_it_calls_but_no_comments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = '''
+import triton
+import triton.language as tl
+
+SIZE = tl.constexpr(8)
+
+@triton.jit
+def helper(x):
+    return x + 1
+
+@triton.jit
+def kernel(pointer):
+    """Adds."""
+    tl.store(pointer, helper(SIZE))
+'''
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def hash_of(name: str, source: str) -> str:
+        (tmp_path / f"{name}.py").write_text(source)
+        kernel = __import__(name).kernel
+        # The name of the module counts, so it must not differ.
+        for function in (kernel.fn, kernel.fn.__globals__["helper"].fn):
+            function.__module__ = "same"
+        return source_hash(kernel)
+
+    first = hash_of("hash_one", text)
+    assert hash_of("hash_two", text.replace('"""Adds."""', '"""Sums."""  # or so')) == first
+    assert hash_of("hash_three", "\n\n" + text) == first
+    assert hash_of("hash_four", text.replace("x + 1", "x + 2")) != first
+    assert hash_of("hash_five", text.replace("constexpr(8)", "constexpr(16)")) != first
+
+
+def test_choice_takes_the_first_that_fits_and_one_for_plain_calls() -> None:
+    options = [single(rows) for rows in (128, 64, 32)]
+
+    def fitting(*good: Tiles, plain_too: bool = True) -> list[Tiles]:
+        return choose(options, lambda entry: entry in good, plain_too=plain_too)
+
+    plain = [for_plain_calls(entry) for entry in options]
+    assert fitting(*plain, *options) == [options[0]]
+    assert fitting(plain[1], options[1]) == [options[1]]
+    assert fitting(*plain, options[2]) == [plain[0], options[2]]
+    assert fitting(*plain, options[2], plain_too=False) == [options[2]]
+    assert fitting(plain[2]) == [plain[2]]
+    assert fitting() == []
+
+
+def test_what_failed_is_not_tried_again() -> None:
+    """Not with fewer warps, and not for a larger group that takes turns as well."""
+    tried: list[Tiles] = []
+    few = replace(single(64), warps=4)
+    choose([single(64), few, single(32)], lambda e: bool(tried.append(e)), plain_too=False)
+    assert tried == [single(64), single(32)]
+    compiler = Refusing()
+    search = Search(architecture="sm_90", compilers=[compiler])
+    assert not search.fits(single(64)) and compiler.asked == 1
+    assert not search.fits(single(64, group=8)) and compiler.asked == 1
+    # In one turn it is another matter.
+    assert not search.fits(single(64, group=2)) and compiler.asked == 2
+
+
+class Refusing:
+    """A compiler in which everything spills."""
+
+    version, asked = "9.9.9", 0
+
+    def compile(self, case: Case) -> Compiled:
+        self.asked += 1
+        return replace(GOOD, spills=1, stack=8)
+
+
+def test_a_search_begins_where_another_ended() -> None:
+    key = Key("tiled_forward", 128, 0, described=True)
+    options = candidates("sm_90", key)
+
+    class Noting(Refusing):
+        def compile(self, case: Case) -> Compiled:
+            seen.append(case.entry)
+            return GOOD
+
+    for models, expected in (((), options[0]), ((options[2],), options[2])):
+        seen: list[Tiles] = []
+        search = Search(architecture="sm_100", compilers=[Noting()], screen=True, models=models)
+        assert search.serve(key) == [expected]
+        # In the two hardest variants.
+        assert seen == [expected, expected]
+
+
+def all_groups(entries: Iterable[Tiles]) -> list[Tiles]:
+    return [replace(entry, group=group) for entry in entries for group in (1, 2, 4, 8)]
+
+
+def test_tidy_says_everything_once() -> None:
+    short = [single(32, kernel=kernel) for kernel in SINGLE]
+    short = [replace(entry, longest=16, keys=16) for entry in short]
+    tiled = single(kernel="tiled_forward", longest=0, group=0)
+    kept = tidy([*all_groups(short), tiled])
+    # One entry for all groups.
+    assert sorted(kept, key=describe) == sorted(
+        [tiled, *(replace(entry, group=8) for entry in short)], key=describe
+    )
+    # 64 tokens without 32 are a hole: regime S ends before it.
+    holes = [replace(entry, longest=64, keys=64) for entry in short]
+    assert tidy([*all_groups(short), *all_groups(holes), tiled]) == kept
+    # One kernel alone is of no use.
+    assert tidy(all_groups(short)[:4]) == []
+
+
+def test_regime_s_ends_for_a_group_where_it_has_no_tiles() -> None:
+    base = [single(16, kernel=kernel, longest=16, keys=16) for kernel in SINGLE]
+    longer = [replace(entry, longest=32, keys=32) for entry in base]
+    entries = [*all_groups(base), *all_groups(longer)]
+    missing = replace(longer[0], group=8)
+    table = tuple(tidy(entry for entry in entries if entry != missing))
+    assert [longest_single(table, 64, group, True) for group in (1, 4, 5, 8, 9)] == [
+        32, 32, 16, 16, 16,
+    ]  # fmt: skip
+    assert "hole" not in " ".join(table_faults(table))
+    assert "regime S has a hole for group 8" in " ".join(table_faults([*table, missing]))
+
+
+def test_tidy_keeps_entries_for_plain_calls_of_every_group() -> None:
+    """A plain call must not find a plain entry of a larger group before its own."""
+    base = [single(16, kernel=kernel, longest=16, keys=16) for kernel in SINGLE]
+    entries = all_groups(base)
+    better = for_plain_calls(replace(base[1], group=8, rows=64))
+    kept = tidy([*entries, better])
+    for group, rows in ((1, 16), (4, 16), (8, 64), (16, 64)):
+        found = choose_tiles(
+            tuple(kept), "single_backward", 64, 9, group, plain=True, described=False
+        )
+        assert found.rows == rows
+    found = choose_tiles(tuple(kept), "single_backward", 64, 9, 8, plain=False, described=False)
+    assert found.rows == 16
+    # Regime S of calls with a softcap may end sooner.
+    longer = [replace(entry, longest=32, keys=32) for entry in entries]
+    kept = tidy([*entries, *map(for_plain_calls, longer)])
+    assert longest_single(tuple(kept), 64, 8, True) == 32
+    assert longest_single(tuple(kept), 64, 8, False) == 16
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_can_be_taken_apart_and_put_together(name: str) -> None:
+    """As measuring does to replace single entries."""
+    entries = read_table(name)
+    apart = [entry for key in keys_of_table(name) for entry in expand(entries, key)]
+    assert sorted(tidy(apart), key=describe) == sorted(entries, key=describe)
+
+
+def test_candidates_hang_together() -> None:
+    for name in TABLES:
+        for key in keys_of_table(name):
+            options = candidates(name, key)
+            assert len(set(options)) == len(options) >= 1, key
+            for entry in options:
+                assert (entry.kernel, entry.head_dim, entry.longest) == key[:3]
+                if key.kernel in SINGLE:
+                    assert entry.rows % key.longest == 0 or key.longest % entry.rows == 0
+    first = candidates("sm_90", Key("single_backward", 128, 32, 4))[0]
+    assert (first.rows, first.warps, first.swapped) == (128, 8, True)
+
+
+def test_a_crash_of_the_compiler_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Crashing:
+        version, answered = "9.9.9", 1
+
+        def __init__(self, environment: dict[str, str]) -> None:
+            assert "TRITON_INTERPRET" not in environment
+
+        def ask(self, line: str) -> None:
+            return None
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(pool, "_Worker", Crashing)
+    monkeypatch.setattr(pool, "digest_of", lambda case: "abc")
+    compiler = Compiler(folder=tmp_path)
+    case = cases_of("sm_90")[0]
+    found = compiler.compile(case)
+    assert found.error == "the compiler crashed"
+    assert found.fault("sm_90", may_spill=True) == "the compiler crashed"
+    # It is remembered, by the next compiler too.
+    assert Compiler(folder=tmp_path).compile(case) == found
+
+
+def test_measuring_needs_a_gpu(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measured.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(measured, "INTERPRETED", False)
+    assert tune.main(["--arch", "sm_90"]) == 2
+    assert "cannot measure: there is no CUDA device (--offline" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--arch", "sm_75"], ["--arch", "sm_90", "--all"]])
+def test_wrong_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        compile_report.main(arguments)
+    assert refused.value.code == 2
+    assert "usage:" in capsys.readouterr().err

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from lmsl.entities import Entity
     from lmsl.errors import InputError, TrainingError
     from lmsl.labeler import Labeler
-    from lmsl.probing import probe
+    from lmsl.mask.probing import probe
+    from lmsl.mask.unmasking import unmask
     from lmsl.recipes import RECIPES
     from lmsl.run import train
-    from lmsl.unmasking import unmask
 
 __version__ = "0.1.0"
 
@@ -45,9 +45,9 @@ _HOMES = {
     "Labeler": "labeler",
     "RECIPES": "recipes",
     "TrainingError": "errors",
-    "probe": "probing",
+    "probe": "mask.probing",
     "train": "run",
-    "unmask": "unmasking",
+    "unmask": "mask.unmasking",
 }
 
 

@@ -8,9 +8,7 @@ from typing import Literal
 
 import torch
 
-from lmsl.attention import who_serves
 from lmsl.base import Base
-from lmsl.bits import layer_bits
 from lmsl.block_fit import Choice, choose_block
 from lmsl.device import free_memory, mib
 from lmsl.dropout import DropoutClock
@@ -18,11 +16,14 @@ from lmsl.elementwise import OpsChoice, choose_ops, head_dim_of
 from lmsl.errors import InputError
 from lmsl.head import StackedHead
 from lmsl.lora import add_lora
+from lmsl.mask.attention import who_serves
+from lmsl.mask.bits import Bits, layer_bits
+from lmsl.mask.flags import differing
+from lmsl.mask.probing import verify_runs
+from lmsl.mask.unmasking import unmask_runs
 from lmsl.model import LabelAt, Tagger
 from lmsl.oneshot_draw import Mixture
-from lmsl.probing import verify_runs
 from lmsl.quantize import NF4Linear, quantize_linears
-from lmsl.stack_flags import Bits, differing, unmask_runs
 from lmsl.targets import named_targets
 
 Resident = Literal["auto", "yes", "no"]

@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from lmsl.attention import PackedAttention, attend, no_mask
 from lmsl.fused_front import Front
 from lmsl.fused_linear import FusedLinear, ReadRows
 from lmsl.fused_ops import LayerOps, rms_norm, swiglu
 from lmsl.fused_tail import Tail
+from lmsl.mask.attention import PackedAttention, attend, no_mask
 
 Observe = Callable[[Tensor], None]
 """Called with the output of each layer in turn, [N, H]; or with its read rows, where only they are

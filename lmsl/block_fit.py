@@ -16,9 +16,9 @@ from lmsl.block import Block, BlockLayer, Places
 from lmsl.errors import InputError
 from lmsl.fused_linear import frozen_part
 from lmsl.fused_ops import PLAIN, LayerOps
-from lmsl.probing import Form, compare_runs, reach_back, run_forms, undisturbed
+from lmsl.mask.bits import Bits
+from lmsl.mask.probing import Form, compare_runs, reach_back, run_forms, undisturbed
 from lmsl.quantize import NF4Linear
-from lmsl.stack_flags import Bits
 
 Choice = Literal["auto", "own", "plain"]
 

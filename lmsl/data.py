@@ -1,21 +1,5 @@
-"""Sentences with tags, and everything that reads them; the names other modules import.
+"""Sentences with tags, and everything that reads, describes and writes them.
 
-`read` loads one split, `load_splits` the splits of a run. The parts live in modules of their own:
-`sentence` (types), `words`, `labels`, `vocabulary`, the readers, `resolve` and `splits`.
+``read`` loads one split, ``splits`` those of a run; readers are in ``formats``, and what follows
+from tags (schemes, label sets, decoding, metrics) in ``tags``.
 """
-
-from lmsl.read import read, read_with
-from lmsl.sentence import Dataset, ReadOptions, Sentence, Span
-from lmsl.splits import Splits, hold_out, load_splits
-
-__all__ = [
-    "Dataset",
-    "ReadOptions",
-    "Sentence",
-    "Span",
-    "Splits",
-    "hold_out",
-    "load_splits",
-    "read",
-    "read_with",
-]

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from lmsl.data import Dataset, ReadOptions, read_with
 from lmsl.describe import between, check
 from lmsl.errors import InputError
+from lmsl.read import read_with
+from lmsl.sentence import Dataset, ReadOptions
 from lmsl.splits import find_splits
 from lmsl.write import convert
 

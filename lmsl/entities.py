@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from itertools import accumulate
 
-from lmsl.data import Sentence
 from lmsl.decode import Decoded
+from lmsl.sentence import Sentence
 
 
 @dataclass(frozen=True, kw_only=True)

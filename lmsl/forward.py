@@ -17,9 +17,9 @@ from torch import Tensor
 
 from lmsl.decode import Floats
 from lmsl.examples import Example
+from lmsl.mask.bits import Bits
 from lmsl.model import Tagger
 from lmsl.packing import Pack, Room, pack
-from lmsl.stack_flags import Bits
 
 _HOST = torch.device("cpu")
 

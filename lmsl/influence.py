@@ -30,9 +30,9 @@ import torch
 from lmsl.errors import InputError
 from lmsl.examples import Example
 from lmsl.labeler import Labeler
+from lmsl.mask.probing import undisturbed
 from lmsl.model import LabelAt, Tagger, read_rows
 from lmsl.packing import pack, under_budget
-from lmsl.probing import undisturbed
 from lmsl.run_directory import write_json
 from lmsl.tagging import prediction_budget
 

@@ -7,10 +7,10 @@ from lmsl.alignment import Aligner
 from lmsl.base import Base
 from lmsl.config import Config
 from lmsl.console import Console
-from lmsl.data import Dataset, Splits, load_splits
 from lmsl.examples import Example, Examples, build_examples
 from lmsl.loop import Task
-from lmsl.sentence import read_options
+from lmsl.sentence import Dataset, read_options
+from lmsl.splits import Splits, load_splits
 
 DEFAULT_DATA = "synthetic"
 

@@ -18,7 +18,6 @@ from lmsl.alignment import Aligner
 from lmsl.assemble import Resident, assemble
 from lmsl.base import TINY, Base, load_base
 from lmsl.console import Console
-from lmsl.data import Dataset, ReadOptions, Sentence, read_with
 from lmsl.decode import Decoded, decode
 from lmsl.device import choose_device, choose_dtype
 from lmsl.entities import Entity, entities
@@ -29,8 +28,9 @@ from lmsl.head import load_head
 from lmsl.metrics import lost_entities, score
 from lmsl.model import Tagger
 from lmsl.peft_format import load_adapter
+from lmsl.read import read_with
 from lmsl.run_directory import RunInfo, read_info
-from lmsl.sentence import Columns, read_options
+from lmsl.sentence import Columns, Dataset, ReadOptions, Sentence, read_options
 from lmsl.static_forward import choose_forward
 from lmsl.tagging import emissions
 from lmsl.vocabulary import check_labels

@@ -12,15 +12,15 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from lmsl.attention import no_mask
 from lmsl.block import Block, Observe
-from lmsl.decoder import decoder_blocks
 from lmsl.examples import Example
 from lmsl.fused_linear import ReadRows
 from lmsl.head import StackedHead
+from lmsl.mask.attention import no_mask
+from lmsl.mask.bits import Bits
+from lmsl.mask.decoder import decoder_blocks
 from lmsl.oneshot_draw import Mixture
 from lmsl.packing import Pack
-from lmsl.stack_flags import Bits
 
 LabelAt = Literal["first", "last", "mean"]
 

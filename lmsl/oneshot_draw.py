@@ -14,7 +14,7 @@ import numpy as np
 
 from lmsl.dropout import site_number
 from lmsl.examples import Example
-from lmsl.stack_flags import Bits
+from lmsl.mask.bits import Bits
 
 _STREAM = site_number("one-shot strings")
 _WORD = 1 << 64

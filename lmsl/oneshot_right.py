@@ -14,7 +14,7 @@ scoring every string takes one for each.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lmsl.stack_flags import Bits
+from lmsl.mask.bits import Bits
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from lmsl.attention import PackedAttention, pack_attention
 from lmsl.device import sent
 from lmsl.examples import Example
-from lmsl.stack_flags import Bits, pack_flags
+from lmsl.mask.attention import PackedAttention, pack_attention
+from lmsl.mask.bits import Bits
+from lmsl.mask.flags import pack_flags
 from lmsl.vocabulary import IGNORED_ID
 
 _HOST = torch.device("cpu")

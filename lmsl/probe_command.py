@@ -4,17 +4,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lmsl.base import load_base
-from lmsl.data import Sentence, read_with
 from lmsl.device import choose_device
 from lmsl.errors import InputError
 from lmsl.examples import build_examples
 from lmsl.influence import Influence, labeler_influence, write_influence
 from lmsl.labeler import Labeler
-from lmsl.probing import probe
+from lmsl.mask.probing import probe
+from lmsl.mask.unmasking import unmask
+from lmsl.read import read_with
 from lmsl.run_directory import INFO, writing
-from lmsl.sentence import Columns
+from lmsl.sentence import Columns, Sentence
 from lmsl.statistics_predictions import read_predictions
-from lmsl.unmasking import unmask
 
 
 def probe_lines(

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
-from lmsl.bits import RANDOM, expand_strings, layer_bits
 from lmsl.checkpoint import Progress, read_progress, refuse_other_settings
 from lmsl.config import Config, dump_config
 from lmsl.console import Console
 from lmsl.loop import total_updates
+from lmsl.mask.bits import RANDOM, expand_strings, layer_bits
 from lmsl.run_directory import check_output, check_sweep, is_finished, is_pruned
 from lmsl.source import read_text
 

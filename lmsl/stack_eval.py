@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 
 from lmsl.config import Config
-from lmsl.data import Splits
 from lmsl.decode import Decoded, Floats, decode
 from lmsl.errors import TrainingError
 from lmsl.examples import Examples
 from lmsl.forward import EagerForward, Forward, batch_of, log_probabilities
+from lmsl.mask.bits import Bits
 from lmsl.metrics import lost_entities, score
 from lmsl.model import Tagger
 from lmsl.packing import under_budget
+from lmsl.splits import Splits
 from lmsl.stack import Place
-from lmsl.stack_flags import Bits
 from lmsl.tagging import by_length, evaluation_budget, put, unread
 
 

@@ -15,14 +15,14 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from lmsl.data import ReadOptions, Sentence, read_with
 from lmsl.decode import Decoded
 from lmsl.entities import Entity, entities, word_offsets
 from lmsl.errors import InputError
 from lmsl.labeler import Labeler
+from lmsl.read import read_with
 from lmsl.read_json import json_line, json_raw, read_json, text_raw
 from lmsl.resolve import resolve
-from lmsl.sentence import Raw
+from lmsl.sentence import Raw, ReadOptions, Sentence
 from lmsl.source import STDIN
 from lmsl.write import column_lines, in_some_document, to_json
 

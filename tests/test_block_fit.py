@@ -12,9 +12,9 @@ from lmsl import Labeler
 from lmsl.block_fit import FAMILIES, build_block, choose_block, difference, seen_by, why_not
 from lmsl.errors import InputError
 from lmsl.lora import add_lora
-from lmsl.probing import run_forms
+from lmsl.mask.probing import run_forms
+from lmsl.mask.unmasking import unmask
 from lmsl.quantize import NF4Linear
-from lmsl.unmasking import unmask
 from tests.block_tools import QV, SETTINGS, assembled
 from tests.decoders import build
 from tests.small_runs import train, write_data

@@ -7,7 +7,8 @@ import pytest
 
 import lmsl
 from lmsl.cli import main
-from lmsl.data import ReadOptions, read_with
+from lmsl.read import read_with
+from lmsl.sentence import ReadOptions
 from tests.small_runs import fresh_process, train, write_data
 
 CLEAN = "Ada\tB-PER\nsat\tO\n\nRome\tB-LOC\nfell\tO\n\n"

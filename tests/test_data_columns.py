@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from lmsl.data import Dataset, read
 from lmsl.errors import InputError
 from lmsl.labels import IGNORED
+from lmsl.read import read
+from lmsl.sentence import Dataset
 
 
 def load(folder: Path, text: str | bytes, name: str = "data.conll", **options: object) -> Dataset:

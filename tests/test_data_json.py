@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmsl.data import Dataset, read
 from lmsl.errors import InputError
 from lmsl.labels import IGNORED, tag_spans
-from lmsl.sentence import CharSpan, Raw
+from lmsl.read import read
+from lmsl.sentence import CharSpan, Dataset, Raw
 from lmsl.span_words import align_spans
 from lmsl.words import split_words
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from lmsl.data import Dataset, ReadOptions, read
 from lmsl.errors import InputError
 from lmsl.labels import IGNORED, tag_spans
+from lmsl.read import read
 from lmsl.read_hub import from_hub, read_hub
+from lmsl.sentence import Dataset, ReadOptions
 
 ABSA = """<?xml version="1.0" encoding="UTF-8"?>
 <sentences><sentence id="3"><text>Fish &amp; chips, d&#233;j&#xE0; vu</text><aspectTerms>

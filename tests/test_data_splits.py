@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from lmsl.data import Dataset, Sentence, hold_out, load_splits
 from lmsl.errors import InputError
 from lmsl.labels import IGNORED
-from lmsl.splits import find_splits
+from lmsl.sentence import Dataset, Sentence
+from lmsl.splits import find_splits, hold_out, load_splits
 from lmsl.vocabulary import IGNORED_ID, check_labels, label_vocabulary
 
 TEXT = "a B-X\nb I-X\n\nc O\n\nd B-Y\n\ne O\n"

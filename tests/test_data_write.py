@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmsl.data import Dataset, Sentence, read
 from lmsl.describe import check, percentile
 from lmsl.labels import IGNORED, tag_spans
-from lmsl.sentence import ReadOptions
+from lmsl.read import read
+from lmsl.sentence import Dataset, ReadOptions, Sentence
 from lmsl.write import column_lines, convert, write_columns, write_json
 
 WORDS = st.text(

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from lmsl import read_hub
-from lmsl.data import load_splits
 from lmsl.errors import InputError
 from lmsl.labels import IGNORED
 from lmsl.sentence import ReadOptions
+from lmsl.splits import load_splits
 from tests.small_runs import metrics_of, train
 
 datasets = pytest.importorskip("datasets", reason="needs the package datasets")

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from lmsl.data import Dataset, load_splits, read
 from lmsl.labels import tag_spans
-from lmsl.sentence import ReadOptions
+from lmsl.read import read
+from lmsl.sentence import Dataset, ReadOptions
+from lmsl.splits import load_splits
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -10,7 +10,7 @@ import torch
 from lmsl.assemble import LoRA
 from lmsl.errors import InputError
 from lmsl.lora import RunParameters, trainable_parameters
-from lmsl.stack_flags import pack_flags
+from lmsl.mask.flags import pack_flags
 from tests.block_tools import QV, assembled, packed, sentences
 from tests.tagger_tools import CPU, Built, build_task
 from tests.training_tools import CONFIG, train
@@ -94,7 +94,7 @@ def test_a_stack_without_flags_in_its_pack_is_refused(block: str) -> None:
 
 def test_a_stack_is_measured_run_by_run(monkeypatch: Any) -> None:
     """Flags handed to the wrong runs are found before anything is trained."""
-    from lmsl import probing
+    from lmsl.mask import probing
 
     honest = probing.pack_flags
     monkeypatch.setattr(

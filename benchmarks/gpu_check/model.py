@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu_check.scope import Scope
-from lmsl.attention import no_mask, pack_attention
-from lmsl.unmasking import unmask
+from lmsl.mask.attention import no_mask, pack_attention
+from lmsl.mask.unmasking import unmask
 from lmsl_kernels import attention
 
 STRING = "0011"

@@ -24,10 +24,10 @@ import numpy as np
 
 from lmsl.alignment import Aligner
 from lmsl.base import load_tokenizer
-from lmsl.data import read
 from lmsl.errors import InputError
 from lmsl.examples import Example
 from lmsl.loop import Task
+from lmsl.read import read
 from lmsl.vocabulary import label_vocabulary
 
 PREFIX = "lengths:"

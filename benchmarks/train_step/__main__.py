@@ -42,11 +42,11 @@ from benchmarks.train_step.contenders import BASELINE, OURS, Workshop
 from benchmarks.train_step.gate import agreements
 from benchmarks.train_step.measure import Turns, measure, wanted
 from benchmarks.train_step.work import Work, labelled_work
-from lmsl.bits import layer_bits
 from lmsl.config import Config
 from lmsl.device import choose_device, choose_dtype, mib
 from lmsl.errors import InputError
 from lmsl.loop import updates_per_epoch
+from lmsl.mask.bits import layer_bits
 from lmsl.stack import Place
 
 

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from lmsl.attention import LAYER_ATTRIBUTE, NAME, Layer, register
-from lmsl.bits import layer_bits
-from lmsl.decoder import decoder_layers, pretrained_of
 from lmsl.errors import InputError
+from lmsl.mask.attention import LAYER_ATTRIBUTE, NAME, Layer, register
+from lmsl.mask.bits import Bits, layer_bits
+from lmsl.mask.decoder import decoder_layers, pretrained_of
 
 CONFIG_ATTRIBUTE = "lmsl_unmask"
 CHOICES = ("auto", "triton", "sdpa", "eager")
@@ -28,10 +28,10 @@ def unmask(
 
     ``model`` is any transformers decoder that goes through the attention interface: AutoModel*,
     with or without a PEFT wrapper, quantised, gradient-checkpointed. ``string`` as in
-    ``lmsl.bits.layer_bits``; left out, it is the one stored in ``model.config``. ``groups``, when
-    given, is the number of bits to expect. ``attention`` is who computes: ``auto`` takes the best
-    for the device. Unmasking again replaces the flags. Raises ``InputError``, before anything is
-    changed, for models and layers that cannot be unmasked.
+    ``lmsl.mask.bits.layer_bits``; left out, it is the one stored in ``model.config``. ``groups``,
+    when given, is the number of bits to expect. ``attention`` is who computes: ``auto`` takes the
+    best for the device. Unmasking again replaces the flags. Raises ``InputError``, before anything
+    is changed, for models and layers that cannot be unmasked.
     """
     if attention not in CHOICES:
         raise InputError(f"attention: expected one of {', '.join(CHOICES)}, got {attention!r}")
@@ -84,3 +84,16 @@ def unmasked_bits(model: nn.Module) -> tuple[bool, ...]:
     if any(flag is not None and flag.is_causal is None for flag in flags):
         raise InputError("model: expected the flags of one run, got a stack of runs that differ")
     return tuple(not flag.is_causal for flag in flags if flag is not None)
+
+
+def unmask_runs(decoder: nn.Module, bits: Bits, *, attention: str) -> None:
+    """``lmsl.unmask`` for a stack, in place: layers in which runs differ are left to the packs.
+
+    Such a layer refuses every call whose pack does not say it, so that nothing is silently causal.
+    """
+    unmask(decoder, "".join("01"[bit] for bit in bits[0]), attention=attention)
+    for layer, own in zip(decoder_layers(decoder), zip(*bits, strict=True), strict=True):
+        if len(set(own)) > 1:
+            flag: Layer = getattr(layer.attention, LAYER_ATTRIBUTE)
+            open_flag = Layer(index=flag.index, is_causal=None, impl=flag.impl)
+            setattr(layer.attention, LAYER_ATTRIBUTE, open_flag)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from lmsl.attention import no_mask, pack_attention
-from lmsl.unmasking import unmask
+from lmsl.mask.attention import no_mask, pack_attention
+from lmsl.mask.unmasking import unmask
 from tests.decoders import ALL_STRINGS, FAMILIES, Batch, Explicit, batch, build, use_oracle
 
 LENGTHS = [11, 1, 6]

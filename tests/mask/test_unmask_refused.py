@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel
 
-from lmsl.attention import no_mask, pack_attention
 from lmsl.errors import InputError
-from lmsl.unmasking import unmask, unmasked_bits
+from lmsl.mask.attention import no_mask, pack_attention
+from lmsl.mask.unmasking import unmask, unmasked_bits
 from tests.decoders import build
 
 SIZES = {

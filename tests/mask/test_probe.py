@@ -6,8 +6,8 @@ import torch
 from transformers import AutoConfig, AutoModel, BitsAndBytesConfig
 
 from lmsl.errors import InputError
-from lmsl.probing import probe, probe_forms, verify
-from lmsl.unmasking import unmask
+from lmsl.mask.probing import probe, probe_forms, verify
+from lmsl.mask.unmasking import unmask
 from tests.decoders import ALL_STRINGS, FAMILIES, build
 
 

@@ -21,10 +21,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmsl.attention import NAME, PackNotPassedOn, no_mask, pack_attention
-from lmsl.decoder import ATTENTION_NAME, decoder_blocks, mixing_modules, pretrained_of
 from lmsl.errors import InputError
-from lmsl.stack_flags import Bits, differing, pack_flags
+from lmsl.mask.attention import NAME, PackNotPassedOn, no_mask, pack_attention
+from lmsl.mask.bits import Bits
+from lmsl.mask.decoder import ATTENTION_NAME, decoder_blocks, mixing_modules, pretrained_of
+from lmsl.mask.flags import differing, pack_flags
 
 LENGTH = 12
 KEPT = 6

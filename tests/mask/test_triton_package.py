@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lmsl.attention import no_mask, pack_attention
-from lmsl.unmasking import unmask
+from lmsl.mask.attention import no_mask, pack_attention
+from lmsl.mask.unmasking import unmask
 from tests.decoders import batch, build
 from tests.small_runs import ROOT, SHORT, environment, train
 

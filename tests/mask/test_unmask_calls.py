@@ -7,10 +7,10 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForTokenClassification
 
-from lmsl.attention import no_mask, pack_attention
-from lmsl.bits import layer_bits
 from lmsl.errors import InputError
-from lmsl.unmasking import stored_string, supported_layers, unmask, unmasked_bits
+from lmsl.mask.attention import no_mask, pack_attention
+from lmsl.mask.bits import layer_bits
+from lmsl.mask.unmasking import stored_string, supported_layers, unmask, unmasked_bits
 from tests.decoders import ALL_STRINGS, FAMILIES, VOCABULARY, batch, build
 
 LENGTHS = [9, 4, 1, 13]

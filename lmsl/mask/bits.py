@@ -5,7 +5,7 @@ contiguous and as equal as possible, larger ones first (26 layers in 4 groups: 7
 module is pure: it knows strings and numbers, no models.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -15,6 +15,9 @@ ALIASES = ("causal", "full", "middle")
 GRID = "grid"
 RANDOM = "random:"
 DEFAULT_GROUPS = 4
+
+Bits = Sequence[Sequence[bool]]
+"""For each run of a stack one bit a layer, input side first: True where it is unmasked."""
 
 
 def layer_bits(string: str, layers: int, groups: int | None = None) -> tuple[bool, ...]:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmsl.bits import expand_strings, group_sizes, layer_bits
 from lmsl.errors import InputError
+from lmsl.mask.bits import expand_strings, group_sizes, layer_bits
 
 
 def _text(bits):

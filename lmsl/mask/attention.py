@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from lmsl.errors import InputError
-from lmsl.padding import Padding, unpad
+from lmsl.mask.padding import Padding, unpad
 from lmsl_kernels import PackPlan, attention, explain
 from lmsl_kernels.plan import plan_lengths
 

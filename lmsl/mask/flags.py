@@ -9,27 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lmsl.attention import LAYER_ATTRIBUTE, Layer
-from lmsl.decoder import decoder_layers
-from lmsl.unmasking import unmask
-
-Bits = Sequence[Sequence[bool]]
-"""For each run of a stack one bit a layer, input side first: True where it is unmasked."""
-
-
-def unmask_runs(decoder: nn.Module, bits: Bits, *, attention: str) -> None:
-    """``lmsl.unmask`` for a stack, in place: layers in which runs differ are left to the packs.
-
-    Such a layer refuses every call whose pack does not say it, so that nothing is silently causal.
-    """
-    unmask(decoder, "".join("01"[bit] for bit in bits[0]), attention=attention)
-    for layer, own in zip(decoder_layers(decoder), zip(*bits, strict=True), strict=True):
-        if len(set(own)) > 1:
-            flag: Layer = getattr(layer.attention, LAYER_ATTRIBUTE)
-            open_flag = Layer(index=flag.index, is_causal=None, impl=flag.impl)
-            setattr(layer.attention, LAYER_ATTRIBUTE, open_flag)
+from lmsl.mask.bits import Bits
 
 
 def differing(bits: Bits) -> Bits | None:

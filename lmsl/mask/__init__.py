@@ -1,0 +1,1 @@
+"""Which layers of a decoder see to the right: strings, the attention hook, the measurement."""

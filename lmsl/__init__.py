@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lmsl.config import Config
-    from lmsl.entities import Entity
+    from lmsl.data.tags.entities import Entity
     from lmsl.errors import InputError, TrainingError
     from lmsl.labeler import Labeler
     from lmsl.mask.probing import probe
@@ -40,7 +40,7 @@ __all__ = [
 
 _HOMES = {
     "Config": "config",
-    "Entity": "entities",
+    "Entity": "data.tags.entities",
     "InputError": "errors",
     "Labeler": "labeler",
     "RECIPES": "recipes",

@@ -17,9 +17,9 @@ import tyro
 
 from lmsl.config import Config, starting_point
 from lmsl.console import Console
+from lmsl.data.formats.options import ReadOptions, read_options, shape_flags
 from lmsl.errors import InputError, TrainingError
 from lmsl.flags import Data, Evaluate, Loaded, Predict, Probe, Report, Sweep, Train
-from lmsl.sentence import ReadOptions, read_options, shape_flags
 
 if TYPE_CHECKING:
     # Help and commands that only look at data need not wait for torch.
@@ -165,7 +165,7 @@ def _predict(arguments: list[str]) -> int:
 
 def _evaluate(arguments: list[str]) -> int:
     options: Evaluate = _parse(Evaluate, arguments, "evaluate")
-    from lmsl.write import write_columns
+    from lmsl.data.write import write_columns
 
     console = Console()
     labeler = _loaded(options, console)

@@ -11,10 +11,10 @@ from typing import Any, Literal, get_type_hints
 
 import yaml
 
+from lmsl.data.formats.options import Columns, WordMode
 from lmsl.errors import InputError
 from lmsl.field_types import converted, described, fits
 from lmsl.recipes import recipe
-from lmsl.sentence import Columns, WordMode
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from lmsl.describe import between, check
+from lmsl.data.describe import between, check
+from lmsl.data.formats.options import ReadOptions
+from lmsl.data.read import read_with
+from lmsl.data.splits import find_splits
+from lmsl.data.tags.sentence import Dataset
+from lmsl.data.write import convert
 from lmsl.errors import InputError
-from lmsl.read import read_with
-from lmsl.sentence import Dataset, ReadOptions
-from lmsl.splits import find_splits
-from lmsl.write import convert
 
 
 def check_files(

@@ -12,10 +12,10 @@ import torch
 
 from lmsl.config import Config
 from lmsl.console import Bar, Console
-from lmsl.counts import Entities, sentence_counts
+from lmsl.data.tags.counts import Entities, sentence_counts
+from lmsl.data.tags.metrics import metric_name
 from lmsl.inputs import Prepared
 from lmsl.loop import Task, Update, total_updates, training_updates
-from lmsl.metrics import metric_name
 from lmsl.run_directory import writing
 from lmsl.stack import Place, Stack
 from lmsl.stack_eval import Evaluated, evaluate_runs

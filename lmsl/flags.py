@@ -10,7 +10,7 @@ from typing import Literal
 import tyro
 
 from lmsl.config import Config
-from lmsl.sentence import Columns, Format, WordMode
+from lmsl.data.formats.options import Columns, Format, WordMode
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lmsl.decode import Floats
+from lmsl.data.tags.decode import Floats
 from lmsl.examples import Example
 from lmsl.mask.bits import Bits
 from lmsl.model import Tagger

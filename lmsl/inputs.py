@@ -7,10 +7,11 @@ from lmsl.alignment import Aligner
 from lmsl.base import Base
 from lmsl.config import Config
 from lmsl.console import Console
+from lmsl.data.formats.options import read_options
+from lmsl.data.splits import Splits, load_splits
+from lmsl.data.tags.sentence import Dataset
 from lmsl.examples import Example, Examples, build_examples
 from lmsl.loop import Task
-from lmsl.sentence import Dataset, read_options
-from lmsl.splits import Splits, load_splits
 
 DEFAULT_DATA = "synthetic"
 

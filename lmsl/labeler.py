@@ -18,23 +18,24 @@ from lmsl.alignment import Aligner
 from lmsl.assemble import Resident, assemble
 from lmsl.base import TINY, Base, load_base
 from lmsl.console import Console
-from lmsl.decode import Decoded, decode
+from lmsl.data.formats.options import Columns, ReadOptions, read_options
+from lmsl.data.formats.words import split_words
+from lmsl.data.read import read_with
+from lmsl.data.tags.decode import Decoded, decode
+from lmsl.data.tags.entities import Entity, entities
+from lmsl.data.tags.metrics import lost_entities, score
+from lmsl.data.tags.sentence import Dataset, Sentence
+from lmsl.data.tags.vocabulary import check_labels
 from lmsl.device import choose_device, choose_dtype
-from lmsl.entities import Entity, entities
 from lmsl.errors import InputError
 from lmsl.examples import Examples, build_examples
 from lmsl.forward import EagerForward, Forward
 from lmsl.head import load_head
-from lmsl.metrics import lost_entities, score
 from lmsl.model import Tagger
 from lmsl.peft_format import load_adapter
-from lmsl.read import read_with
 from lmsl.run_directory import RunInfo, read_info
-from lmsl.sentence import Columns, Dataset, ReadOptions, Sentence, read_options
 from lmsl.static_forward import choose_forward
 from lmsl.tagging import emissions
-from lmsl.vocabulary import check_labels
-from lmsl.words import split_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +160,7 @@ class Labeler:
     def evaluate(
         self, data: str | Path | Dataset, options: ReadOptions | None = None
     ) -> dict[str, Any]:
-        """Metrics on labelled data: see ``lmsl.metrics.score``.
+        """Metrics on labelled data: see ``lmsl.data.tags.metrics.score``.
 
         Without options files are read as those of the training were.
 

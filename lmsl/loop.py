@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from lmsl.config import Config
+from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.device import sent
 from lmsl.dropout import DropoutClock
 from lmsl.errors import TrainingError
@@ -23,7 +24,6 @@ from lmsl.model import Tagger
 from lmsl.optim import lr_factor
 from lmsl.packing import pack, under_budget
 from lmsl.prefetch import Ahead
-from lmsl.vocabulary import IGNORED_ID
 
 
 @dataclass(frozen=True, kw_only=True)

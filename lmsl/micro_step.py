@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from lmsl.config import Config
+from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.dropout import DropoutClock
 from lmsl.examples import Example
 from lmsl.model import Tagger
 from lmsl.packing import Pack, Room
-from lmsl.vocabulary import IGNORED_ID
 
 
 @dataclass(frozen=True, kw_only=True)

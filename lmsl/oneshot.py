@@ -20,12 +20,12 @@ import torch
 
 from lmsl.config import Config
 from lmsl.console import Console
-from lmsl.counts import Entities, sentence_counts
+from lmsl.data.tags.counts import Entities, sentence_counts
+from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
 from lmsl.fit import fit
 from lmsl.loop import total_updates
 from lmsl.mask.bits import layer_bits
-from lmsl.metrics import metric_name
 from lmsl.oneshot_files import (
     FOLDER,
     SHORT,

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from lmsl.checkpoint import refuse_other_settings, remove_checkpoint
+from lmsl.data.formats.source import read_text
 from lmsl.errors import InputError
 from lmsl.run_directory import CHECKPOINT, check_place, clear, write_json, write_text
 from lmsl.runs import Run
-from lmsl.source import read_text
 
 FOLDER = "oneshot"
 RESULT = "oneshot.json"

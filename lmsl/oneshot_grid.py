@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
-from lmsl.metrics import metric_name
 from lmsl.run_directory import INFO, read_info
 from lmsl.statistics_read import SPLITS, Floats
 

@@ -4,6 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lmsl.base import load_base
+from lmsl.data.formats.options import Columns
+from lmsl.data.read import read_with
+from lmsl.data.tags.sentence import Sentence
 from lmsl.device import choose_device
 from lmsl.errors import InputError
 from lmsl.examples import build_examples
@@ -11,9 +14,7 @@ from lmsl.influence import Influence, labeler_influence, write_influence
 from lmsl.labeler import Labeler
 from lmsl.mask.probing import probe
 from lmsl.mask.unmasking import unmask
-from lmsl.read import read_with
 from lmsl.run_directory import INFO, writing
-from lmsl.sentence import Columns, Sentence
 from lmsl.statistics_predictions import read_predictions
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
-from lmsl.labels import IGNORED, OUTSIDE, tag_spans
-from lmsl.sentence import Span
+from lmsl.data.tags.schemes import IGNORED, OUTSIDE, tag_spans
+from lmsl.data.tags.sentence import Span
 
 Kind = Literal["right", "missed", "spurious", "type", "boundary"]
 
@@ -77,7 +77,7 @@ def compare(gold: Sequence[str], predicted: Sequence[str], *, plain: bool) -> li
             for i, (truth, tag) in enumerate(zip(gold, predicted, strict=True))
             if tag != truth != IGNORED
         ]
-    # Scored as in lmsl.metrics: a prediction on a word without a label counts as O.
+    # Scored as in lmsl.data.tags.metrics: a prediction on a word without a label counts as O.
     shown = [OUTSIDE if g == IGNORED else p for g, p in zip(gold, predicted, strict=True)]
     open_gold, open_found = tag_spans(gold), tag_spans(shown)
     findings: list[Finding] = []

@@ -9,9 +9,9 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lmsl.counts import Entities
+from lmsl.data.tags.counts import Entities
+from lmsl.data.tags.sentence import Sentence
 from lmsl.report_errors import ERRORS, Finding, Piece, compare, pieces
-from lmsl.sentence import Sentence
 from lmsl.statistics import Analysis
 from lmsl.statistics_predictions import read_predictions
 

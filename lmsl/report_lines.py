@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, Literal
 
+from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
 from lmsl.influence import INFLUENCE, read_influence
-from lmsl.metrics import metric_name
 from lmsl.report_figures import Line, PlaneChart, Tone
 from lmsl.statistics import Analysis
 from lmsl.statistics_read import Run

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
-from lmsl.metrics import metric_name
 from lmsl.oneshot_compare import TOP, predictions, split_half, verdict
 from lmsl.oneshot_files import FOLDER, RESULT, below_line, read_result
 from lmsl.report_figures import Line, PlaneChart

@@ -12,6 +12,8 @@ from lmsl.card import model_card
 from lmsl.checkpoint import Progress, remove_checkpoint
 from lmsl.config import Config, dump_config
 from lmsl.console import Console
+from lmsl.data.tags.sentence import Dataset
+from lmsl.data.write import column_lines, in_some_document
 from lmsl.errors import InputError
 from lmsl.examples import Examples
 from lmsl.head import save_head
@@ -21,8 +23,6 @@ from lmsl.labeler import Labeler, Tagged
 from lmsl.loop import Update
 from lmsl.peft_format import save_adapter
 from lmsl.run_directory import INFO, write_json, write_text
-from lmsl.sentence import Dataset
-from lmsl.write import column_lines, in_some_document
 
 
 class Log:

@@ -15,6 +15,7 @@ from lmsl.assemble import Assembled
 from lmsl.base import TINY, from_hub, load_base
 from lmsl.config import Config
 from lmsl.console import Console
+from lmsl.data.formats.options import file_shape
 from lmsl.device import choose_device, choose_dtype
 from lmsl.errors import InputError
 from lmsl.fit import epoch_ends, fit
@@ -35,7 +36,6 @@ from lmsl.runs import (
     planned_runs,
     stacks_line,
 )
-from lmsl.sentence import file_shape
 from lmsl.session import Session
 from lmsl.stack import Place, alone
 from lmsl.sweep import summarise

@@ -21,14 +21,14 @@ from typing import Any, Literal, get_type_hints
 
 from lmsl import __version__
 from lmsl.assemble import LoRA
-from lmsl.decode import Decoder
+from lmsl.data.formats.options import FileShape, WordMode
+from lmsl.data.tags.decode import Decoder
+from lmsl.data.tags.vocabulary import LabelSet
 from lmsl.errors import InputError, TrainingError
 from lmsl.examples import Overflow
 from lmsl.field_types import converted, described, fits
 from lmsl.model import LabelAt
-from lmsl.sentence import FileShape, WordMode
 from lmsl.tensor_files import write_whole
-from lmsl.vocabulary import LabelSet
 
 INFO = "lmsl.json"
 CHECKPOINT = "checkpoint"

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lmsl.counts import rate
+from lmsl.data.tags.counts import rate
 
 CONFIDENCE = 0.95
 DRAWS = 500

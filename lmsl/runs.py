@@ -12,10 +12,10 @@ from pathlib import Path
 from lmsl.checkpoint import Progress, read_progress, refuse_other_settings
 from lmsl.config import Config, dump_config
 from lmsl.console import Console
+from lmsl.data.formats.source import read_text
 from lmsl.loop import total_updates
 from lmsl.mask.bits import RANDOM, expand_strings, layer_bits
 from lmsl.run_directory import check_output, check_sweep, is_finished, is_pruned
-from lmsl.source import read_text
 
 
 @dataclass(eq=False, kw_only=True)

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from lmsl.config import Config
-from lmsl.decode import Decoded, Floats, decode
+from lmsl.data.splits import Splits
+from lmsl.data.tags.decode import Decoded, Floats, decode
+from lmsl.data.tags.metrics import lost_entities, score
 from lmsl.errors import TrainingError
 from lmsl.examples import Examples
 from lmsl.forward import EagerForward, Forward, batch_of, log_probabilities
 from lmsl.mask.bits import Bits
-from lmsl.metrics import lost_entities, score
 from lmsl.model import Tagger
 from lmsl.packing import under_budget
-from lmsl.splits import Splits
 from lmsl.stack import Place
 from lmsl.tagging import by_length, evaluation_budget, put, unread
 

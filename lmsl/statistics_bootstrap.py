@@ -33,7 +33,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from lmsl.counts import rate
+from lmsl.data.tags.counts import rate
 from lmsl.statistics_read import Floats, Split
 
 DRAWS = 4000

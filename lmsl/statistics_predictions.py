@@ -1,20 +1,20 @@
 """A run's predictions beside gold, read back from ``predictions.*.conll``.
 
 The general reader of columns guesses what a file means, and rightly so. These files are written by
-``lmsl.write`` and need no guessing: three columns, an empty line after each sentence, a word as it
-is even where it looks like a comment.
+``lmsl.data.write`` and need no guessing: three columns, an empty line after each sentence, a word
+as it is even where it looks like a comment.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lmsl.data.formats.source import read_text
+from lmsl.data.tags.schemes import IGNORED
+from lmsl.data.tags.sentence import Sentence
+from lmsl.data.tags.vocabulary import LabelSet
+from lmsl.data.write import UNLABELLED
 from lmsl.errors import InputError
-from lmsl.labels import IGNORED
-from lmsl.sentence import Sentence
-from lmsl.source import read_text
-from lmsl.vocabulary import LabelSet
-from lmsl.write import UNLABELLED
 
 DOCUMENT = "-DOCSTART-\tO\tO"
 """A block of this one line begins a document."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmsl.counts import Entities, sentence_counts
+from lmsl.data.tags.counts import Entities, sentence_counts
 from lmsl.errors import InputError
 from lmsl.run_directory import CHECKPOINT, INFO, PRUNED, RunInfo, read_info
 from lmsl.statistics_predictions import Predictions, read_predictions

@@ -15,16 +15,18 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from lmsl.decode import Decoded
-from lmsl.entities import Entity, entities, word_offsets
+from lmsl.data.formats.json_lines import json_line, json_raw, read_json, text_raw
+from lmsl.data.formats.options import ReadOptions
+from lmsl.data.formats.raw import Raw
+from lmsl.data.formats.source import STDIN
+from lmsl.data.read import read_with
+from lmsl.data.resolve import resolve
+from lmsl.data.tags.decode import Decoded
+from lmsl.data.tags.entities import Entity, entities, word_offsets
+from lmsl.data.tags.sentence import Sentence
+from lmsl.data.write import column_lines, in_some_document, to_json
 from lmsl.errors import InputError
 from lmsl.labeler import Labeler
-from lmsl.read import read_with
-from lmsl.read_json import json_line, json_raw, read_json, text_raw
-from lmsl.resolve import resolve
-from lmsl.sentence import Raw, ReadOptions, Sentence
-from lmsl.source import STDIN
-from lmsl.write import column_lines, in_some_document, to_json
 
 Kind = Literal["text", "json", "columns", "whole"]
 Shape = Literal["auto", "json", "columns"]

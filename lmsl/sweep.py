@@ -7,8 +7,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from lmsl.console import Console
+from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
-from lmsl.metrics import metric_name
 from lmsl.run_directory import (
     PRUNED,
     is_finished,

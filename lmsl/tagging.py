@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from lmsl.decode import Floats
+from lmsl.data.tags.decode import Floats
 from lmsl.errors import InputError
 from lmsl.examples import Example
 from lmsl.forward import EagerForward, Forward, batch_of, log_probabilities

@@ -6,7 +6,7 @@ Three stages, each kept in the work folder so that an interrupted run goes on wh
 
 1. a byte-level BPE of 2,048 sub-words, learned on a sample of the text;
 2. the corpus as one array of ids: paragraphs of the folder's ``*.txt`` files and paragraphs of
-   :func:`lmsl.synthetic.pretraining_paragraphs`, shuffled, each opened by the BOS token.
+   :func:`lmsl.data.synthetic.pretraining_paragraphs`, shuffled, each opened by the BOS token.
    A paragraph holding a name of the synthetic dev or test split is dropped, and every other
    paragraph of the folder has its punctuation set apart, as in the files that taggers read;
 3. next-token training with Muon for the matrices of the layers and AdamW for the rest, both under
@@ -29,7 +29,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lmsl.synthetic import name_words, pretraining_paragraphs
+from lmsl.data.synthetic import name_words, pretraining_paragraphs
 
 VOCABULARY = 2048
 BLOCK = 256

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lmsl.cli import main
-from lmsl.sentence import Sentence
-from lmsl.synthetic import generate
-from lmsl.write import write_columns
+from lmsl.data.synthetic import generate
+from lmsl.data.tags.sentence import Sentence
+from lmsl.data.write import write_columns
 
 ROOT = Path(__file__).parents[1]
 SIZES = {"train": 12, "dev": 6, "test": 6}

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from lmsl.labels import tag_spans
-from lmsl.metrics import score
-from lmsl.sentence import Sentence
-from lmsl.vocabulary import LabelSet
-from lmsl.write import write_columns
+from lmsl.data.tags.metrics import score
+from lmsl.data.tags.schemes import tag_spans
+from lmsl.data.tags.sentence import Sentence
+from lmsl.data.tags.vocabulary import LabelSet
+from lmsl.data.write import write_columns
 from tests.test_run_directory import INFO_OF_A_RUN
 
 Tags = Sequence[Sequence[str]]

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 import lmsl
+from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.dropout import DropoutClock
 from lmsl.examples import Example
 from lmsl.head import StackedHead
 from lmsl.loop import Task
 from lmsl.lora import RunParameters, add_lora, trainable_parameters
 from lmsl.model import LabelAt, Tagger
-from lmsl.vocabulary import IGNORED_ID
 from tests.decoders import VOCABULARY, build
 
 CPU = torch.device("cpu")

@@ -12,9 +12,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer
 
 from lmsl.alignment import Aligner
+from lmsl.data.tags.sentence import Sentence
 from lmsl.errors import InputError
 from lmsl.examples import Examples, build_examples
-from lmsl.sentence import Sentence
 
 SHARED = Path(__file__).parents[2] / "shared"
 

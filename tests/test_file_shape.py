@@ -9,7 +9,7 @@ import pytest
 
 import lmsl
 from lmsl.cli import main
-from lmsl.sentence import FileShape, shape_flags
+from lmsl.data.formats.options import FileShape, shape_flags
 from tests.small_runs import metrics_of, train
 
 # A number, the word, its tag, and a column that would be taken for tags by default.

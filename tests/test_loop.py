@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from lmsl.checkpoint import restore
+from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.errors import TrainingError
 from lmsl.loop import draw_updates, total_updates
 from lmsl.micro_step import word_losses as losses_of
 from lmsl.packing import pack
-from lmsl.vocabulary import IGNORED_ID
 from tests.tagger_tools import CPU, build_tagger, build_task
 from tests.training_tools import (
     CONFIG,

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import lmsl
+from lmsl.data.tags.schemes import tag_spans
 from lmsl.errors import InputError
-from lmsl.labels import tag_spans
 from lmsl.quantize import NF4Linear
 from lmsl.tagging import emissions
 from tests.small_runs import train_talkative

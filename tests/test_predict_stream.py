@@ -13,8 +13,8 @@ import pytest
 
 import lmsl
 from lmsl.cli import main
-from lmsl.read import read_with
-from lmsl.sentence import ReadOptions
+from lmsl.data.formats.options import ReadOptions
+from lmsl.data.read import read_with
 from lmsl.stream import BLOCK
 from tests.small_runs import environment, train, train_talkative
 

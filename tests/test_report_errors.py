@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmsl.labels import IGNORED
-from lmsl.metrics import score
+from lmsl.data.tags.metrics import score
+from lmsl.data.tags.schemes import IGNORED
+from lmsl.data.tags.sentence import Sentence
 from lmsl.report_errors import compare, pieces
 from lmsl.report_examples import MOST_CHARACTERS, visible
-from lmsl.sentence import Sentence
 
 TAGS = ("O", "B-X", "I-X", "B-Y", "I-Y", IGNORED)
 Pairs = list[tuple[str, str]]

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from lmsl.assemble import LoRA
+from lmsl.data.formats.options import FileShape
+from lmsl.data.tags.vocabulary import LabelSet
 from lmsl.errors import InputError, TrainingError
 from lmsl.run_directory import (
     INFO,
@@ -21,8 +23,6 @@ from lmsl.run_directory import (
     write_text,
     writing,
 )
-from lmsl.sentence import FileShape
-from lmsl.vocabulary import LabelSet
 
 INFO_OF_A_RUN = RunInfo(
     unmask="0011",

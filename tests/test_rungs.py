@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from lmsl.counts import Entities, rate, sentence_counts
-from lmsl.labels import IGNORED
-from lmsl.metrics import score
+from lmsl.data.synthetic import generate
+from lmsl.data.tags.counts import Entities, rate, sentence_counts
+from lmsl.data.tags.metrics import score
+from lmsl.data.tags.schemes import IGNORED
+from lmsl.data.tags.sentence import Sentence
 from lmsl.rungs import difference_interval, losers, mean_score, surely_below_best
-from lmsl.sentence import Sentence
-from lmsl.synthetic import generate
 
 TAGS = ("O", "B-X", "I-X", "B-Y", "I-Y")
 

@@ -17,7 +17,8 @@ from lmsl.alignment import Aligner
 from lmsl.base import load_base
 from lmsl.config import Config
 from lmsl.console import Console
-from lmsl.decode import Floats
+from lmsl.data.read import read
+from lmsl.data.tags.decode import Floats
 from lmsl.errors import InputError
 from lmsl.examples import Example, Examples, build_examples
 from lmsl.forward import Batch, EagerForward, batch_of, log_probabilities
@@ -25,7 +26,6 @@ from lmsl.graphs import Reruns
 from lmsl.lora import trainable_parameters
 from lmsl.micro_step import EagerStep
 from lmsl.packing import under_budget
-from lmsl.read import read
 from lmsl.rooms import MOST_ROOMS, room_for, room_tokens
 from lmsl.runs import Run
 from lmsl.stack import Place, Stack

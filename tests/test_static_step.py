@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import lmsl
 from lmsl import lora, rooms, static_step
 from lmsl.config import Config
+from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.dropout import dropout_mask
 from lmsl.graphs import Reruns
 from lmsl.loop import Task, Update
@@ -22,7 +23,6 @@ from lmsl.micro_step import EagerStep, MicroBatch
 from lmsl.packing import Room, pack
 from lmsl.rooms import room_for, rounded_up
 from lmsl.static_step import Captured, Gradients, StaticStep, choose_step, why_not_static
-from lmsl.vocabulary import IGNORED_ID
 from tests.block_tools import assembled, built, sentences
 from tests.small_runs import train as train_command
 from tests.tagger_tools import CPU, Built, build_tagger, build_task, example

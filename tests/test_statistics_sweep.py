@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmsl.counts import Entities, sentence_counts
+from lmsl.data.tags.counts import Entities, sentence_counts
+from lmsl.data.tags.schemes import IGNORED
+from lmsl.data.tags.sentence import Sentence
+from lmsl.data.tags.vocabulary import LabelSet
+from lmsl.data.write import column_lines
 from lmsl.errors import InputError
-from lmsl.labels import IGNORED
-from lmsl.sentence import Sentence
 from lmsl.statistics import analyse, verdict
 from lmsl.statistics_bootstrap import run_scores
 from lmsl.statistics_predictions import read_predictions
 from lmsl.statistics_read import read_sweep
-from lmsl.vocabulary import LabelSet
-from lmsl.write import column_lines
 from tests.sweep_tools import noisy, sentences, write_run, write_sweep
 
 SHARES = {"0000": 0.7, "0011": 0.15, "0110": 0.3, "1111": 0.2}

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from lmsl.console import Console
-from lmsl.sentence import Sentence
+from lmsl.data.tags.sentence import Sentence
+from lmsl.data.tags.vocabulary import LabelSet
 from lmsl.sweep import summarise, table
-from lmsl.vocabulary import LabelSet
 from tests.sweep_tools import write_run, write_sweep
 
 

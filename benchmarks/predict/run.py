@@ -19,15 +19,15 @@ from benchmarks.shared.machine import CannotRun
 from benchmarks.shared.model_folder import as_words, text_ids, write_model
 from lmsl.config import Config
 from lmsl.console import Console
+from lmsl.data.tags.sentence import Dataset, Sentence
+from lmsl.data.write import write_columns
 from lmsl.errors import InputError
 from lmsl.forward import EagerForward
 from lmsl.labeler import Labeler
 from lmsl.loop import Task
 from lmsl.quantize import NF4Linear
 from lmsl.run import train
-from lmsl.sentence import Dataset, Sentence
 from lmsl.stack import Place
-from lmsl.write import write_columns
 
 # Sentences that the run is trained on.
 TRAINED = 200

@@ -7,10 +7,10 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from benchmarks.shared.machine import REPOSITORY
-from lmsl import synthetic
+from lmsl.data import synthetic
+from lmsl.data.read import read
+from lmsl.data.tags.sentence import Dataset
 from lmsl.errors import InputError
-from lmsl.read import read
-from lmsl.sentence import Dataset
 from lmsl.stack import Place
 
 CPU_PLACE = Place(device=torch.device("cpu"), dtype=torch.float32)

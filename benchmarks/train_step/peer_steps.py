@@ -10,11 +10,11 @@ from torch import nn
 
 from benchmarks.train_step.padded_peer import PADDED, Style
 from lmsl.config import Config
+from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.examples import Example
 from lmsl.loop import Task, draw_updates
 from lmsl.lora import trainable_parameters
 from lmsl.stack import Place
-from lmsl.vocabulary import IGNORED_ID
 
 
 @dataclass(frozen=True, kw_only=True)

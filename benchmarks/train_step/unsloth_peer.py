@@ -26,10 +26,10 @@ from benchmarks.train_step.gate import Agreement, against, compared, perturbed
 from benchmarks.train_step.peer_steps import collate, parts
 from benchmarks.train_step.work import Work, our_updates
 from lmsl.assemble import Assembled
+from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.loop import draw_updates
 from lmsl.lora import stacked_layers
 from lmsl.optim import default_lr
-from lmsl.vocabulary import IGNORED_ID
 
 # Loading 7B, importing everything, and compiling what the first update needs.
 _MOST_SECONDS = 420.0

@@ -17,15 +17,15 @@ from lmsl.alignment import Aligner
 from lmsl.assemble import Assembled
 from lmsl.base import Base, load_base
 from lmsl.config import Config
+from lmsl.data.tags.sentence import Dataset
+from lmsl.data.tags.vocabulary import label_vocabulary
 from lmsl.examples import Example, build_examples
 from lmsl.loop import Task, Update, training_updates
 from lmsl.lora import RunParameters, trainable_parameters
 from lmsl.optim import build_optimizer, default_lr
 from lmsl.runs import Run
-from lmsl.sentence import Dataset
 from lmsl.stack import Place, assemble_runs
 from lmsl.static_step import choose_step
-from lmsl.vocabulary import label_vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""What follows from tags: sentences, schemes, label sets, decoding, entities, metrics."""

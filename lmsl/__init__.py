@@ -15,13 +15,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lmsl.config import Config
+    from lmsl.config.config import Config
+    from lmsl.config.recipes import RECIPES
     from lmsl.data.tags.entities import Entity
     from lmsl.errors import InputError, TrainingError
     from lmsl.labeler import Labeler
     from lmsl.mask.probing import probe
     from lmsl.mask.unmasking import unmask
-    from lmsl.recipes import RECIPES
     from lmsl.run import train
 
 __version__ = "0.1.0"
@@ -39,11 +39,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Config": "config",
+    "Config": "config.config",
     "Entity": "data.tags.entities",
     "InputError": "errors",
     "Labeler": "labeler",
-    "RECIPES": "recipes",
+    "RECIPES": "config.recipes",
     "TrainingError": "errors",
     "probe": "mask.probing",
     "train": "run",

@@ -4,15 +4,15 @@ begins and for one that is loaded, so that neither can differ from the other.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 
 from lmsl.base import Base
-from lmsl.block_fit import Choice, choose_block
+from lmsl.block_fit import choose_block
+from lmsl.config.choices import Block, Elementwise, LabelAt, LoRA, Quantize, Resident
 from lmsl.device import free_memory, mib
 from lmsl.dropout import DropoutClock
-from lmsl.elementwise import OpsChoice, choose_ops, head_dim_of
+from lmsl.elementwise import choose_ops, head_dim_of
 from lmsl.errors import InputError
 from lmsl.head import StackedHead
 from lmsl.lora import add_lora
@@ -21,22 +21,10 @@ from lmsl.mask.bits import Bits, layer_bits
 from lmsl.mask.flags import differing
 from lmsl.mask.probing import verify_runs
 from lmsl.mask.unmasking import unmask_runs
-from lmsl.model import LabelAt, Tagger
+from lmsl.model import Tagger
 from lmsl.oneshot_draw import Mixture
 from lmsl.quantize import NF4Linear, quantize_linears
 from lmsl.targets import named_targets
-
-Resident = Literal["auto", "yes", "no"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoRA:
-    """Shape of the adapters; for targets see ``lmsl.targets``."""
-
-    rank: int
-    alpha: float
-    dropout: float
-    targets: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +47,13 @@ def assemble(
     lora: LoRA,
     head_dropout: float,
     seeds: Sequence[int],
-    quantize: Literal["nf4", "none"],
+    quantize: Quantize,
     resident: Resident,
     device: torch.device,
     dtype: torch.dtype,
     attention: str,
-    block: Choice = "auto",
-    elementwise: OpsChoice = "auto",
+    block: Block = "auto",
+    elementwise: Elementwise = "auto",
     mixed: bool = False,
 ) -> Assembled:
     """Turn a loaded decoder, in place, into a tagger whose layers provably obey ``string``.

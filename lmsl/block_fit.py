@@ -7,20 +7,19 @@ agree, and each layer of ours is measured for what it sees, as ``probe`` does wi
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lmsl.block import Block, BlockLayer, Places
+from lmsl.config.choices import Block as BlockChoice
 from lmsl.errors import InputError
 from lmsl.fused_linear import frozen_part
 from lmsl.fused_ops import PLAIN, LayerOps
 from lmsl.mask.bits import Bits
 from lmsl.mask.probing import Form, compare_runs, reach_back, run_forms, undisturbed
 from lmsl.quantize import NF4Linear
-
-Choice = Literal["auto", "own", "plain"]
 
 FAMILIES = {
     "llama": "LlamaModel",
@@ -39,7 +38,7 @@ _ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
 
 def choose_block(
     decoder: Any,
-    choice: Choice,
+    choice: BlockChoice,
     bits: Bits,
     *,
     ops: LayerOps = PLAIN,

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.run_directory import RunInfo
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
-from lmsl.config import Config, starting_point
+from lmsl.config.config import Config, starting_point
 from lmsl.console import Console
 from lmsl.data.formats.options import ReadOptions, read_options, shape_flags
 from lmsl.errors import InputError, TrainingError

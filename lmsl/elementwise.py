@@ -5,19 +5,19 @@ Chosen once, when a tagger is put together, and handed on from there. On a GPU t
 """
 
 import importlib.util
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from lmsl.config.choices import Elementwise
 from lmsl.errors import InputError
 from lmsl.fused_ops import PLAIN, LayerOps
 
-OpsChoice = Literal["auto", "triton", "plain"]
 _WHAT = "norms, rotation and SwiGLU"
 
 
 def choose_ops(
-    choice: OpsChoice, config: Any, device: torch.device, dtype: torch.dtype
+    choice: Elementwise, config: Any, device: torch.device, dtype: torch.dtype
 ) -> tuple[LayerOps, str]:
     """The operations for the layers of a decoder, and the words for what was chosen.
 

@@ -14,16 +14,15 @@ aside). ``max_length`` counts one copy, BOS included.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal, Protocol, get_args
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmsl.alignment import Aligner, AlignmentNotes, Encoding, Ints
+from lmsl.config.choices import Overflow, check_choice
 from lmsl.errors import InputError
 from lmsl.windows import Window, cut_long_words, windows
-
-Overflow = Literal["window", "error", "truncate"]
 
 
 class Text(Protocol):
@@ -154,9 +153,7 @@ def _check(max_length: int, overflow: str, repeat: int, context: int, bos: int) 
             f"--max-length: expected at least {bos + 1} (the tokenizer puts {bos} sub-words in "
             f"front of every text), got {max_length}"
         )
-    if overflow not in get_args(Overflow):
-        choices = ", ".join(get_args(Overflow))
-        raise InputError(f"--overflow: expected one of {choices}, got {overflow!r}")
+    check_choice("--overflow", overflow, Overflow)
     for name, value in (("--repeat", repeat), ("--context", context)):
         if value < 0:
             raise InputError(f"{name}: expected 0 or more, got {value}")

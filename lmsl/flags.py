@@ -9,7 +9,8 @@ from typing import Literal
 
 import tyro
 
-from lmsl.config import Config
+from lmsl.config.choices import Attention, CudaGraphs, Quantize, Resident
+from lmsl.config.config import Config
 from lmsl.data.formats.options import Columns, Format, WordMode
 
 
@@ -52,13 +53,13 @@ class Loaded:
     """Run directory or hub id."""
     device: str = "auto"
     """`cpu`, `cuda`, ..."""
-    attention: Literal["auto", "triton", "sdpa", "eager"] = "auto"
+    attention: Attention = "auto"
     """Who computes attention."""
-    quantize: Literal["nf4", "none"] | None = None
+    quantize: Quantize | None = None
     """Format of the frozen weights; by default as trained."""
-    resident: Literal["auto", "yes", "no"] = "auto"
+    resident: Resident = "auto"
     """Keep the dequantised weights in memory; the numbers are the same."""
-    cuda_graphs: Literal["off", "on"] = "off"
+    cuda_graphs: CudaGraphs = "off"
     """Capture the forward of packs whose sizes come again in CUDA graphs and replay it; how much
     that gains was not measured yet."""
 

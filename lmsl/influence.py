@@ -27,11 +27,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lmsl.config.choices import LabelAt
 from lmsl.errors import InputError
 from lmsl.examples import Example
 from lmsl.labeler import Labeler
 from lmsl.mask.probing import undisturbed
-from lmsl.model import LabelAt, Tagger, read_rows
+from lmsl.model import Tagger, read_rows
 from lmsl.packing import pack, under_budget
 from lmsl.run_directory import write_json
 from lmsl.tagging import prediction_budget

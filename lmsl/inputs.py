@@ -5,7 +5,7 @@ from typing import Any
 
 from lmsl.alignment import Aligner
 from lmsl.base import Base
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.data.formats.options import read_options
 from lmsl.data.splits import Splits, load_splits

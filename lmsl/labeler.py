@@ -15,8 +15,9 @@ from typing import Any
 import torch
 
 from lmsl.alignment import Aligner
-from lmsl.assemble import Resident, assemble
+from lmsl.assemble import assemble
 from lmsl.base import TINY, Base, load_base
+from lmsl.config.choices import CudaGraphs, Quantize, Resident, check_choice
 from lmsl.console import Console
 from lmsl.data.formats.options import Columns, ReadOptions, read_options
 from lmsl.data.formats.words import split_words
@@ -75,9 +76,9 @@ class Labeler:
         path: str | Path,
         device: str | None = None,
         attention: str | None = None,
-        quantize: str | None = None,
+        quantize: Quantize | None = None,
         resident: Resident = "auto",
-        cuda_graphs: str = "off",
+        cuda_graphs: CudaGraphs = "off",
         say: Callable[[str], None] | None = None,
     ) -> "Labeler":
         """Load a run directory, or a run on the hub by its id.
@@ -97,9 +98,9 @@ class Labeler:
         folder = _folder(path)
         info = read_info(folder)
         quantize = info.quantize if quantize is None else quantize
-        _check_choice("--quantize", quantize, "nf4", "none")
-        _check_choice("--resident", resident, "auto", "yes", "no")
-        _check_choice("--cuda-graphs", cuda_graphs, "off", "on")
+        check_choice("--quantize", quantize, Quantize)
+        check_choice("--resident", resident, Resident)
+        check_choice("--cuda-graphs", cuda_graphs, CudaGraphs)
         place = choose_device(device or "auto")
         dtype = choose_dtype(info.dtype, place)
         base = _base_of(folder, info, dtype)
@@ -235,12 +236,6 @@ class Labeler:
         options = read_options(columns, self.info.words)
         plain = self.info.labels.plain and columns.scheme == "auto"
         return replace(options, scheme="plain") if plain else options
-
-
-def _check_choice(flag: str, given: str, *choices: str) -> None:
-    if given not in choices:
-        *first, last = choices
-        raise InputError(f"{flag}: expected {', '.join(first)} or {last}, got {given!r}")
 
 
 def _folder(path: str | Path) -> Path:

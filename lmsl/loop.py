@@ -12,7 +12,7 @@ from itertools import islice, zip_longest
 import numpy as np
 import torch
 
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.device import sent
 from lmsl.dropout import DropoutClock

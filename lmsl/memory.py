@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.device import mib
 from lmsl.dropout import DropoutClock
 from lmsl.examples import Example

@@ -7,12 +7,13 @@ forward (``lmsl.block``). Hidden states are read at words only.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from lmsl.block import Block, Observe
+from lmsl.config.choices import LabelAt
 from lmsl.examples import Example
 from lmsl.fused_linear import ReadRows
 from lmsl.head import StackedHead
@@ -21,8 +22,6 @@ from lmsl.mask.bits import Bits
 from lmsl.mask.decoder import decoder_blocks
 from lmsl.oneshot_draw import Mixture
 from lmsl.packing import Pack
-
-LabelAt = Literal["first", "last", "mean"]
 
 
 class Tagger(nn.Module):

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import torch
 
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.data.tags.counts import Entities, sentence_counts
 from lmsl.data.tags.metrics import metric_name

@@ -6,15 +6,13 @@ since dropout is counted and not drawn.
 """
 
 from dataclasses import replace
-from typing import Literal
 
 import torch
 
+from lmsl.config.choices import Checkpointing
 from lmsl.device import mib, usable_memory
 from lmsl.memory import Memory
 from lmsl.model import Tagger
-
-Checkpointing = Literal["auto", "yes", "no"]
 
 
 def choose_recomputed(

@@ -10,7 +10,7 @@ from typing import Any
 
 from lmsl.card import model_card
 from lmsl.checkpoint import Progress, remove_checkpoint
-from lmsl.config import Config, dump_config
+from lmsl.config.config import Config, dump_config
 from lmsl.console import Console
 from lmsl.data.tags.sentence import Dataset
 from lmsl.data.write import column_lines, in_some_document

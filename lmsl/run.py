@@ -13,7 +13,7 @@ from typing import Literal
 
 from lmsl.assemble import Assembled
 from lmsl.base import TINY, from_hub, load_base
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.data.formats.options import file_shape
 from lmsl.device import choose_device, choose_dtype

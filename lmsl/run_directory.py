@@ -17,17 +17,15 @@ from dataclasses import dataclass
 from importlib import metadata
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, get_type_hints
 
 from lmsl import __version__
-from lmsl.assemble import LoRA
+from lmsl.config.choices import Forward, LabelAt, LoRA, Overflow, Quantize
+from lmsl.config.hints import converted, described, fits
 from lmsl.data.formats.options import FileShape, WordMode
 from lmsl.data.tags.decode import Decoder
 from lmsl.data.tags.vocabulary import LabelSet
 from lmsl.errors import InputError, TrainingError
-from lmsl.examples import Overflow
-from lmsl.field_types import converted, described, fits
-from lmsl.model import LabelAt
 from lmsl.tensor_files import write_whole
 
 INFO = "lmsl.json"
@@ -82,8 +80,8 @@ class RunInfo:
     max_length: int
     overflow: Overflow
     tokens_per_batch: int
-    quantize: Literal["nf4", "none"]
-    block: Literal["own", "plain"]
+    quantize: Quantize
+    block: Forward
     """Whose forward it was trained and scored with."""
     dtype: str
     seed: int

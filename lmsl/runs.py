@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from lmsl.checkpoint import Progress, read_progress, refuse_other_settings
-from lmsl.config import Config, dump_config
+from lmsl.config.config import Config, dump_config
 from lmsl.console import Console
 from lmsl.data.formats.source import read_text
 from lmsl.loop import total_updates

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lmsl.base import Base
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.inputs import Prepared
 from lmsl.loop import Task

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from lmsl.assemble import Assembled, LoRA, assemble
+from lmsl.assemble import Assembled, assemble
 from lmsl.base import Base
 from lmsl.checkpoint import load_checkpoint, restore, save_checkpoint
-from lmsl.config import Config
+from lmsl.config.choices import LoRA
+from lmsl.config.config import Config
 from lmsl.forward import EagerForward, Forward
 from lmsl.linears import replace_module
 from lmsl.lora import RunParameters, stacked_layers, trainable_parameters

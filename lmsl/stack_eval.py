@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.data.splits import Splits
 from lmsl.data.tags.decode import Decoded, Floats, decode
 from lmsl.data.tags.metrics import lost_entities, score

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lmsl import rooms
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.dropout import DropoutClock
 from lmsl.examples import Example
 from lmsl.graphs import CudaGraphs, Graphs

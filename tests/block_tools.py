@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmsl.assemble import Assembled, LoRA, assemble
+from lmsl.assemble import Assembled, assemble
 from lmsl.base import Base
+from lmsl.config.choices import LoRA
 from lmsl.examples import Example
 from lmsl.lora import RunParameters, stacked_layers, trainable_parameters
 from lmsl.micro_step import word_losses

@@ -12,7 +12,7 @@ import torch
 import lmsl
 from lmsl import run_directory
 from lmsl.cli import main
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.errors import InputError
 from tests.small_runs import refused, snapshot

@@ -11,7 +11,7 @@ import torch
 import lmsl
 from lmsl import tensor_files
 from lmsl.cli import main
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.errors import TrainingError
 from lmsl.run import train as train_python

@@ -11,10 +11,10 @@ import torch
 from lmsl import fused_front, fused_parts, fused_tail
 from lmsl.assemble import Assembled
 from lmsl.block_fit import FAMILIES, build_block
+from lmsl.config.choices import LabelAt
 from lmsl.errors import InputError
 from lmsl.fused_linear import ReadRows
 from lmsl.fused_parts import runs_together
-from lmsl.model import LabelAt
 from lmsl.quantize import NF4Linear
 from tests.block_tools import (
     QV,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.forward import EagerForward, batch_of
 from lmsl.graphs import Reruns
 from lmsl.loop import Task, training_updates

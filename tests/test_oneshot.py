@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lmsl.alignment import AlignmentNotes
-from lmsl.assemble import LoRA
+from lmsl.config.choices import LoRA
 from lmsl.examples import ExampleNotes, Examples
 from lmsl.loop import Task
 from lmsl.lora import RunParameters, trainable_parameters

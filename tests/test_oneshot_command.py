@@ -10,7 +10,7 @@ import torch
 
 from lmsl import stack
 from lmsl.cli import main
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.oneshot import oneshot_run
 from lmsl.oneshot_files import below_line
 from tests.small_runs import SHORT, metrics_of, refused, write_data

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmsl import forward, tagging
+from lmsl.config.choices import LabelAt
 from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.errors import InputError
 from lmsl.examples import Example
 from lmsl.lora import stacked_layers
-from lmsl.model import LabelAt, read_words
+from lmsl.model import read_words
 from lmsl.packing import Pack, pack, under_budget
 from lmsl.tagging import emissions
 from tests.decoders import Explicit, build, use_oracle

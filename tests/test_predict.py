@@ -157,5 +157,5 @@ def test_weights_are_kept_dequantised_or_not_and_nothing_else_changes(run: Path)
         assert layers and all((m.resident is not None) == (resident == "yes") for m in layers)
         found[resident] = labeler.predict(["Ada Lovelace met Babbage in London ."])
     assert found["yes"] == found["no"]
-    with pytest.raises(InputError, match="--resident: expected auto, yes or no, got 'maybe'"):
+    with pytest.raises(InputError, match="--resident: expected one of auto, yes, no, got 'maybe'"):
         lmsl.Labeler.load(run, device="cpu", resident="maybe")  # type: ignore[arg-type]

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmsl import recompute
-from lmsl.config import Config
+from lmsl.config.choices import Checkpointing
+from lmsl.config.config import Config
 from lmsl.memory import Memory, expected_memory, kept_bytes
 from lmsl.packing import pack
-from lmsl.recompute import Checkpointing, choose_recomputed, least_recomputed
+from lmsl.recompute import choose_recomputed, least_recomputed
 from tests.block_tools import assembled
 from tests.small_runs import same_files, train
 from tests.tagger_tools import CPU, build_task

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lmsl.assemble import LoRA
+from lmsl.config.choices import LoRA
 from lmsl.data.formats.options import FileShape
 from lmsl.data.tags.vocabulary import LabelSet
 from lmsl.errors import InputError, TrainingError

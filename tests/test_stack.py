@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 import lmsl
 from lmsl.cli import main
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.console import Console
 from tests.small_runs import ADAPTER, FILES, SHORT, evaluated, metrics_of, train, write_data
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from lmsl.assemble import LoRA
+from lmsl.config.choices import LoRA
 from lmsl.errors import InputError
 from lmsl.lora import RunParameters, trainable_parameters
 from lmsl.mask.flags import pack_flags

@@ -9,7 +9,7 @@ import torch
 
 from lmsl.checkpoint import Progress
 from lmsl.cli import main
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.loop import draw_updates, total_updates
 from lmsl.memory import PASSING, kept_bytes
 from lmsl.packing import pack

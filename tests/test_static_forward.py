@@ -15,7 +15,7 @@ import lmsl
 from lmsl import rooms
 from lmsl.alignment import Aligner
 from lmsl.base import load_base
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.data.read import read
 from lmsl.data.tags.decode import Floats

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import lmsl
 from lmsl import lora, rooms, static_step
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.dropout import dropout_mask
 from lmsl.graphs import Reruns

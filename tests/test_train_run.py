@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoTokenizer
 import lmsl
 from lmsl.base import load_base
 from lmsl.cli import main
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.run import train as train_runs
 from lmsl.run_directory import check_output

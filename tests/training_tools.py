@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.loop import Task, Update, training_updates
 from lmsl.micro_step import MicroStep

@@ -11,7 +11,7 @@ from benchmarks.shared.labelled import SYNTHETIC, labelled, prepare
 from benchmarks.shared.loss_curves import OURS, PEER, compare
 from benchmarks.train_step.pair import learnt
 from benchmarks.train_step.work import labelled_work
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.stack import Place
 
 SEEDS = (1, 2)

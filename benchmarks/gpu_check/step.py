@@ -19,7 +19,7 @@ from benchmarks.gpu_check.device import waits
 from benchmarks.gpu_check.scope import Scope
 from benchmarks.gpu_check.step_forward import predictions
 from benchmarks.gpu_check.step_model import TOLERANCE, random_sentences, random_tagger
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.dropout import DropoutClock, dropout_mask
 from lmsl.graphs import CudaGraphs, Reruns
 from lmsl.lora import trainable_parameters

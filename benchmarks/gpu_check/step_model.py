@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from benchmarks.gpu_check.scope import Scope
-from lmsl.assemble import LoRA, assemble
+from lmsl.assemble import assemble
 from lmsl.base import Base
+from lmsl.config.choices import LoRA
 from lmsl.examples import Example
 from lmsl.lora import stacked_layers
 

@@ -29,7 +29,7 @@ import tyro
 
 from benchmarks.shared.labelled import CPU_PLACE
 from benchmarks.shared.machine import RESULTS, machine, machine_lines, table, write_json
-from lmsl.config import Config, read_config
+from lmsl.config.config import Config, read_config
 from lmsl.errors import InputError, TrainingError
 from lmsl.oneshot import OneShot
 from lmsl.oneshot_compare import TOP, predictions, split_half, verdict

@@ -33,7 +33,7 @@ from benchmarks.shared.machine import RESULTS, machine, machine_lines, table, wr
 from benchmarks.train_step.frozen_products import FrozenProducts
 from benchmarks.train_step.work import labelled_work
 from lmsl.base import load_base
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.errors import InputError
 from lmsl.loop import Task, Update, training_updates, updates_per_epoch
 from lmsl.runs import Run

@@ -42,7 +42,7 @@ from benchmarks.train_step.contenders import BASELINE, OURS, Workshop
 from benchmarks.train_step.gate import agreements
 from benchmarks.train_step.measure import Turns, measure, wanted
 from benchmarks.train_step.work import Work, labelled_work
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.device import choose_device, choose_dtype, mib
 from lmsl.errors import InputError
 from lmsl.loop import updates_per_epoch

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from lmsl.base import Base
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.errors import InputError
 from lmsl.linears import replace_module
 from lmsl.lora import stacked_layers

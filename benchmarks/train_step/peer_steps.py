@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from benchmarks.train_step.padded_peer import PADDED, Style
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.examples import Example
 from lmsl.loop import Task, draw_updates

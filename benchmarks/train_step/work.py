@@ -16,7 +16,7 @@ from benchmarks.shared.shapes import base_of
 from lmsl.alignment import Aligner
 from lmsl.assemble import Assembled
 from lmsl.base import Base, load_base
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.data.tags.sentence import Dataset
 from lmsl.data.tags.vocabulary import label_vocabulary
 from lmsl.examples import Example, build_examples

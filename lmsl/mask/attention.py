@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from lmsl.config.choices import Impl
 from lmsl.errors import InputError
 from lmsl.mask.padding import Padding, unpad
 from lmsl_kernels import PackPlan, attention, explain
@@ -51,7 +52,7 @@ class Layer:
     """Position in the decoder, input side first."""
     is_causal: bool | None
     """``None`` in a stack of runs that differ here: each pack says it for its sequences."""
-    impl: Literal["triton", "sdpa", "eager"] | None
+    impl: Impl | None
     """Who computes; ``None`` is the best for the device."""
 
 
@@ -169,7 +170,7 @@ class _Numbers:
     window: int | None
     softcap: float | None
     scale: float | None
-    impl: Literal["triton", "sdpa", "eager"] | None
+    impl: Impl | None
 
     def run(
         self, q: Tensor, k: Tensor, v: Tensor, is_causal: bool | Tensor, plan: PackPlan | None

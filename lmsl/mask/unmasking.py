@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from lmsl.config.choices import Attention, check_choice
 from lmsl.errors import InputError
 from lmsl.mask.attention import LAYER_ATTRIBUTE, NAME, Layer, register
 from lmsl.mask.bits import Bits, layer_bits
 from lmsl.mask.decoder import decoder_layers, pretrained_of
 
 CONFIG_ATTRIBUTE = "lmsl_unmask"
-CHOICES = ("auto", "triton", "sdpa", "eager")
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -33,8 +33,7 @@ def unmask(
     best for the device. Unmasking again replaces the flags. Raises ``InputError``, before anything
     is changed, for models and layers that cannot be unmasked.
     """
-    if attention not in CHOICES:
-        raise InputError(f"attention: expected one of {', '.join(CHOICES)}, got {attention!r}")
+    check_choice("attention", attention, Attention)
     if string is None:
         string, groups = stored_string(model)
     pretrained = pretrained_of(model)

@@ -25,7 +25,7 @@ from benchmarks.train_step import pair as train_pair
 from benchmarks.train_step.padded_peer import check_not_repacked
 from benchmarks.train_step.pair import pair
 from benchmarks.train_step.work import labelled_work
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.data import synthetic
 
 STEPS = 10

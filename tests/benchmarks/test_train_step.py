@@ -31,7 +31,7 @@ from benchmarks.train_step.gate import Agreement
 from benchmarks.train_step.padded_peer import PADDED, RELEASED, build_peer
 from benchmarks.train_step.peer_steps import collate, lay_flat, padding_share, peer_updates
 from benchmarks.train_step.work import Work
-from lmsl.config import Config
+from lmsl.config.config import Config
 from lmsl.examples import Example
 from lmsl.loop import Task
 

@@ -7,14 +7,31 @@ values, but for where the run went, are written to ``config.yaml`` in every run 
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, get_type_hints
 
 import yaml
 
+from lmsl.config.choices import (
+    Attention,
+    Block,
+    Checkpointing,
+    CudaGraphs,
+    Dtype,
+    Elementwise,
+    LabelAt,
+    Loss,
+    Optimizer,
+    Overflow,
+    Quantize,
+    Resident,
+    Schedule,
+    Select,
+)
+from lmsl.config.hints import converted, described, fits
+from lmsl.config.recipes import recipe
 from lmsl.data.formats.options import Columns, WordMode
+from lmsl.data.tags.decode import Decoder
 from lmsl.errors import InputError
-from lmsl.field_types import converted, described, fits
-from lmsl.recipes import recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +56,7 @@ class Config(Columns):
     """Extra copies of the sentence before the one that is read."""
     exit_layer: int | None = None
     """Keep only the first N layers of the model."""
-    label_at: Literal["first", "last", "mean"] = "last"
+    label_at: LabelAt = "last"
     """Where a word is read: its first or last sub-word, or the mean of all."""
 
     # Data.
@@ -55,7 +72,7 @@ class Config(Columns):
     """Which part of train is held out as dev."""
     max_length: int = 256
     """Longest input in sub-words, one copy of the sentence counted."""
-    overflow: Literal["window", "error", "truncate"] = "window"
+    overflow: Overflow = "window"
     """What happens to longer sentences."""
     context: int = 0
     """Words of neighbouring sentences of the same document on each side, never scored."""
@@ -75,11 +92,11 @@ class Config(Columns):
     """Train on the last of every N equal parts of an update (acl2024-released)."""
     lr: float | None = None
     """Peak learning rate; by default chosen by the width of the model, and printed."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    schedule: Schedule = "cosine"
     """How the rate falls after warm-up."""
     warmup: float = 0.1
     """Share of the updates over which the rate rises."""
-    optimizer: Literal["auto", "adamw", "adamw8bit"] = "adamw"
+    optimizer: Optimizer = "adamw"
     """Fused AdamW or the 8-bit one of bitsandbytes; `auto` takes the latter on CUDA."""
     beta2: float = 0.95
     """Decay of AdamW's second moment; the first is 0.9."""
@@ -100,32 +117,32 @@ class Config(Columns):
     output), `all-linear`."""
     head_dropout: float = 0.1
     """Dropout of the classifier's input."""
-    loss: Literal["ce", "focal"] = "ce"
+    loss: Loss = "ce"
     """Cross-entropy, or focal loss with gamma 2."""
-    quantize: Literal["nf4", "none"] = "nf4"
+    quantize: Quantize = "nf4"
     """Format of the frozen weights."""
-    resident: Literal["auto", "yes", "no"] = "auto"
+    resident: Resident = "auto"
     """Keep the dequantised weights in memory."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Dtype = "auto"
     """Arithmetic of the frozen model; `auto`: bfloat16 on CUDA, float32 on CPU."""
-    checkpointing: Literal["auto", "yes", "no"] = "auto"
+    checkpointing: Checkpointing = "auto"
     """Recompute activations in the backward pass instead of keeping them, in every layer; `auto`
     in as many as have to, for the others to fit into memory."""
-    cuda_graphs: Literal["off", "on"] = "off"
+    cuda_graphs: CudaGraphs = "off"
     """Capture the training step, and the forward of evaluations on dev, in CUDA graphs and replay
     them; how much that gains was not measured yet."""
-    decode: Literal["viterbi", "argmax"] = "viterbi"
+    decode: Decoder = "viterbi"
     """How labels are chosen, in evaluation and prediction alike."""
-    select: Literal["best-dev", "last"] = "best-dev"
+    select: Select = "best-dev"
     """Which epoch's weights are kept."""
     patience: int | None = None
     """Stop after this many epochs without a better dev score."""
-    attention: Literal["auto", "triton", "sdpa", "eager"] = "auto"
+    attention: Attention = "auto"
     """Who computes attention."""
-    block: Literal["auto", "own", "plain"] = "auto"
+    block: Block = "auto"
     """Whose forward runs the layers: `plain` is transformers', `own` a faster one for Llama,
     Mistral, Qwen2 and Qwen3; `auto` takes the faster where it fits."""
-    elementwise: Literal["auto", "triton", "plain"] = "auto"
+    elementwise: Elementwise = "auto"
     """Who computes norms, rotation and SwiGLU in the faster forward; `auto` takes Triton's kernels
     on CUDA, `plain` is torch."""
     device: str = "auto"

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from lmsl.config import Config, dump_config, read_config, starting_point
+from lmsl.config.config import Config, dump_config, read_config, starting_point
+from lmsl.config.recipes import RECIPES
 from lmsl.data.formats.options import read_options
 from lmsl.errors import InputError
-from lmsl.recipes import RECIPES
 
 OTHER: dict[str, Any] = {
     "unmask": ("0011", "grid", "0" * 32),

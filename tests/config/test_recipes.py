@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from lmsl.config import Config
-from lmsl.recipes import RECIPES, recipe
+from lmsl.config.config import Config
+from lmsl.config.recipes import RECIPES, recipe
 
 PUBLISHED: dict[str, dict[str, Any]] = {
     "acl2024": {

@@ -1,0 +1,47 @@
+"""The words that a setting can be: each list stands here, and wherever a choice is taken.
+
+Choices that files bring (format, scheme, words, decoder) are at home in ``lmsl.data``.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from lmsl.errors import InputError
+
+LabelAt = Literal["first", "last", "mean"]
+Overflow = Literal["window", "error", "truncate"]
+Schedule = Literal["cosine", "linear", "constant"]
+Optimizer = Literal["auto", "adamw", "adamw8bit"]
+Loss = Literal["ce", "focal"]
+Select = Literal["best-dev", "last"]
+Quantize = Literal["nf4", "none"]
+Resident = Literal["auto", "yes", "no"]
+Checkpointing = Literal["auto", "yes", "no"]
+CudaGraphs = Literal["off", "on"]
+Dtype = Literal["auto", "float32", "bfloat16"]
+Impl = Literal["triton", "sdpa", "eager"]
+Attention = Literal["auto", "triton", "sdpa", "eager"]
+Forward = Literal["own", "plain"]
+"""Whose forward runs the layers: ours, or transformers'."""
+Block = Literal["auto", "own", "plain"]
+Elementwise = Literal["auto", "triton", "plain"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoRA:
+    """Shape of the adapters; for targets see ``lmsl.layers.targets``."""
+
+    rank: int
+    alpha: float
+    dropout: float
+    targets: tuple[str, ...]
+
+
+def check_choice(name: str, given: str, choice: Any) -> None:
+    """Refuse a word that is none of a choice, for callers that no command line has checked.
+
+    Raises:
+        InputError: ``given`` is not among the words of the ``Literal`` ``choice``.
+    """
+    if given not in get_args(choice):
+        raise InputError(f"{name}: expected one of {', '.join(get_args(choice))}, got {given!r}")

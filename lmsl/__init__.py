@@ -14,6 +14,8 @@ Names are imported when they are first used, so that ``lmsl data`` need not wait
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lmsl.about import __version__ as __version__
+
 if TYPE_CHECKING:
     from lmsl.config.config import Config
     from lmsl.config.recipes import RECIPES
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from lmsl.mask.probing import probe
     from lmsl.mask.unmasking import unmask
     from lmsl.run import train
-
-__version__ = "0.1.0"
 
 __all__ = [
     "RECIPES",

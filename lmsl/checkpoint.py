@@ -16,8 +16,8 @@ import torch
 
 from lmsl.errors import InputError
 from lmsl.loop import Update
-from lmsl.run_directory import CHECKPOINT
-from lmsl.tensor_files import write_whole
+from lmsl.run_directory.files import write_whole
+from lmsl.run_directory.folder import CHECKPOINT
 
 _FILE = "state.pt"
 _UNREADABLE = (

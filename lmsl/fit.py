@@ -16,7 +16,7 @@ from lmsl.data.tags.counts import Entities, sentence_counts
 from lmsl.data.tags.metrics import metric_name
 from lmsl.inputs import Prepared
 from lmsl.loop import Task, Update, total_updates, training_updates
-from lmsl.run_directory import writing
+from lmsl.run_directory.folder import writing
 from lmsl.stack import Place, Stack
 from lmsl.stack_eval import Evaluated, evaluate_runs
 

@@ -21,7 +21,7 @@ from lmsl.dropout import (
 )
 from lmsl.errors import InputError
 from lmsl.lora import kept_runs
-from lmsl.tensor_files import read_tensors, write_tensors
+from lmsl.run_directory.tensors import read_tensors, write_tensors
 
 HEAD_FILE = "head.safetensors"
 

@@ -34,7 +34,7 @@ from lmsl.labeler import Labeler
 from lmsl.mask.probing import undisturbed
 from lmsl.model import Tagger, read_rows
 from lmsl.packing import pack, under_budget
-from lmsl.run_directory import write_json
+from lmsl.run_directory.files import write_json
 from lmsl.tagging import prediction_budget
 
 INFLUENCE = "influence.json"

@@ -34,7 +34,7 @@ from lmsl.forward import EagerForward, Forward
 from lmsl.head import load_head
 from lmsl.model import Tagger
 from lmsl.peft_format import load_adapter
-from lmsl.run_directory import RunInfo, read_info
+from lmsl.run_directory.info import RunInfo, read_info
 from lmsl.static_forward import choose_forward
 from lmsl.tagging import emissions
 

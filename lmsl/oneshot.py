@@ -37,7 +37,7 @@ from lmsl.oneshot_files import (
 )
 from lmsl.oneshot_right import RightContext, probe_bits, right_context
 from lmsl.oneshot_short import forget, short_grid
-from lmsl.run_directory import making, writing
+from lmsl.run_directory.folder import making, writing
 from lmsl.rungs import surely_below_best
 from lmsl.runs import Run, find_progress
 from lmsl.session import Session

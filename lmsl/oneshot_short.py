@@ -12,7 +12,7 @@ from pathlib import Path
 from lmsl.checkpoint import remove_checkpoint
 from lmsl.fit import fit
 from lmsl.loop import total_updates
-from lmsl.run_directory import making
+from lmsl.run_directory.folder import making
 from lmsl.runs import Run, find_progress, in_stacks
 from lmsl.session import Session
 

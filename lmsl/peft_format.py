@@ -17,7 +17,8 @@ from lmsl.errors import InputError
 from lmsl.linears import short_names
 from lmsl.lora import StackedLoRALinear, stacked_layers
 from lmsl.quantize import NF4Linear
-from lmsl.tensor_files import read_tensors, write_tensors, write_whole
+from lmsl.run_directory.files import write_whole
+from lmsl.run_directory.tensors import read_tensors, write_tensors
 
 ADAPTER_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"

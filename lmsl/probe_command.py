@@ -14,7 +14,8 @@ from lmsl.influence import Influence, labeler_influence, write_influence
 from lmsl.labeler import Labeler
 from lmsl.mask.probing import probe
 from lmsl.mask.unmasking import unmask
-from lmsl.run_directory import INFO, writing
+from lmsl.run_directory.folder import writing
+from lmsl.run_directory.info import INFO
 from lmsl.statistics_predictions import read_predictions
 
 

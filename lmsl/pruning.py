@@ -5,7 +5,8 @@ from dataclasses import asdict
 
 from lmsl.checkpoint import remove_checkpoint
 from lmsl.console import Console
-from lmsl.run_directory import PRUNED, write_json, writing
+from lmsl.run_directory.files import write_json
+from lmsl.run_directory.folder import PRUNED, writing
 from lmsl.rungs import losers
 from lmsl.runs import Run
 

@@ -19,7 +19,7 @@ from lmsl.report_oneshot import foretold
 from lmsl.report_png import check_plots, write_pngs
 from lmsl.report_svg import svg
 from lmsl.report_tables import rank_rows, string_table
-from lmsl.run_directory import write_text
+from lmsl.run_directory.files import write_text
 from lmsl.statistics import Analysis, analyse
 from lmsl.statistics_words import verdict_lines
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lmsl.card import model_card
 from lmsl.checkpoint import Progress, remove_checkpoint
 from lmsl.config.config import Config, dump_config
 from lmsl.console import Console
@@ -22,7 +21,9 @@ from lmsl.inputs import Prepared
 from lmsl.labeler import Labeler, Tagged
 from lmsl.loop import Update
 from lmsl.peft_format import save_adapter
-from lmsl.run_directory import INFO, write_json, write_text
+from lmsl.run_directory.card import model_card
+from lmsl.run_directory.files import write_json, write_text
+from lmsl.run_directory.info import INFO
 
 
 class Log:

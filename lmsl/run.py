@@ -21,13 +21,14 @@ from lmsl.errors import InputError
 from lmsl.fit import epoch_ends, fit
 from lmsl.inputs import prepare, training_task
 from lmsl.labeler import Labeler
-from lmsl.lock import locked
 from lmsl.memory import Peak
 from lmsl.oneshot import OneShot, best_by_oneshot, check_oneshot
 from lmsl.optim import resolve_optimizer
 from lmsl.pruning import drop_losers
 from lmsl.results import report
-from lmsl.run_directory import RunInfo, check_place, is_pruned, making, next_folder, writing
+from lmsl.run_directory.folder import check_place, is_pruned, making, next_folder, writing
+from lmsl.run_directory.info import RunInfo
+from lmsl.run_directory.lock import locked
 from lmsl.runs import (
     Run,
     check_folders,

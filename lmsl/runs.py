@@ -15,7 +15,7 @@ from lmsl.console import Console
 from lmsl.data.formats.source import read_text
 from lmsl.loop import total_updates
 from lmsl.mask.bits import RANDOM, expand_strings, layer_bits
-from lmsl.run_directory import check_output, check_sweep, is_finished, is_pruned
+from lmsl.run_directory.folder import check_output, check_sweep, is_finished, is_pruned
 
 
 @dataclass(eq=False, kw_only=True)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from lmsl.data.tags.counts import Entities, sentence_counts
 from lmsl.errors import InputError
-from lmsl.run_directory import CHECKPOINT, INFO, PRUNED, RunInfo, read_info
+from lmsl.run_directory.folder import CHECKPOINT, PRUNED
+from lmsl.run_directory.info import INFO, RunInfo, read_info
 from lmsl.statistics_predictions import Predictions, read_predictions
 
 Floats = NDArray[np.float64]

@@ -9,14 +9,9 @@ from typing import Any
 from lmsl.console import Console
 from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
-from lmsl.run_directory import (
-    PRUNED,
-    is_finished,
-    is_pruned,
-    read_info,
-    write_json,
-    writing,
-)
+from lmsl.run_directory.files import write_json
+from lmsl.run_directory.folder import PRUNED, is_finished, is_pruned, writing
+from lmsl.run_directory.info import read_info
 from lmsl.statistics import verdict
 
 

@@ -13,7 +13,7 @@ from lmsl.data.tags.schemes import tag_spans
 from lmsl.data.tags.sentence import Sentence
 from lmsl.data.tags.vocabulary import LabelSet
 from lmsl.data.write import write_columns
-from tests.test_run_directory import INFO_OF_A_RUN
+from tests.run_directory.test_folder import INFO_OF_A_RUN
 
 Tags = Sequence[Sequence[str]]
 

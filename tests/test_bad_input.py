@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import lmsl
-from lmsl import run_directory
 from lmsl.cli import main
 from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.errors import InputError
+from lmsl.run_directory.folder import folder as run_directory
 from tests.small_runs import refused, snapshot
 
 TRAIN = "train --data {data} --output {out} --device cpu"

@@ -19,7 +19,7 @@ from lmsl.cli import main
 from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.run import train as train_runs
-from lmsl.run_directory import check_output
+from lmsl.run_directory.folder import check_output
 from tests.small_runs import (
     ADAPTER,
     FILES,

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lmsl.config.config import Config
-from lmsl.run_directory import RunInfo
+from lmsl.run_directory.info import RunInfo
 
 
 def model_card(info: RunInfo, config: Config, metrics: dict[str, Any], data: str) -> str:

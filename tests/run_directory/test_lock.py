@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from lmsl.errors import InputError
-from lmsl.lock import LOCK, locked
+from lmsl.run_directory.lock import LOCK, locked
 from tests.small_runs import environment
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from lmsl.lock import locked
+from lmsl.run_directory.lock import locked
 with locked(Path(sys.argv[1]), print):
     print("held", flush=True)
     time.sleep(60)

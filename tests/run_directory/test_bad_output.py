@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import lmsl
-from lmsl import tensor_files
 from lmsl.cli import main
 from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.errors import TrainingError
 from lmsl.run import train as train_python
+from lmsl.run_directory.folder import files as tensor_files
 from tests.small_runs import ADAPTER, SHORT, refused, snapshot
 
 

@@ -1,11 +1,5 @@
-"""Writing files whole or not at all, and reading tensors strictly.
+"""Named tensors as safetensors: written whole or not at all, read strictly."""
 
-A file is written beside its place and moved there in one step, so an interrupted or failed write
-never leaves half a file under the real name.
-"""
-
-import contextlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,20 +8,7 @@ import torch
 from safetensors import SafetensorError
 
 from lmsl.errors import InputError
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` atomically; on failure the old file, if any, is untouched."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+from lmsl.run_directory.files import write_whole
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:

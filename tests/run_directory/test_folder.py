@@ -12,17 +12,9 @@ from lmsl.config.choices import LoRA
 from lmsl.data.formats.options import FileShape
 from lmsl.data.tags.vocabulary import LabelSet
 from lmsl.errors import InputError, TrainingError
-from lmsl.run_directory import (
-    INFO,
-    RunInfo,
-    check_output,
-    clear,
-    is_finished,
-    next_folder,
-    read_info,
-    write_text,
-    writing,
-)
+from lmsl.run_directory.files import write_text
+from lmsl.run_directory.folder import check_output, clear, is_finished, next_folder, writing
+from lmsl.run_directory.info import INFO, RunInfo, read_info
 
 INFO_OF_A_RUN = RunInfo(
     unmask="0011",

@@ -1,38 +1,22 @@
-"""What a run leaves on disk, and how it is read back.
+"""The folder of a run: whether one may go there, whether it is whole, and clearing it.
 
 ``lmsl.json`` holds everything that prediction needs beside the weights; ``config.yaml`` everything
-that repeating the run needs. Files are written whole or not at all, and ``lmsl.json`` last: a
-folder without it is not a run.
+that repeating the run needs. ``lmsl.json`` is written last: a folder without it is not a run.
 """
 
-import dataclasses
 import errno
-import json
 import os
-import platform
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from importlib import metadata
 from itertools import count
 from pathlib import Path
-from typing import Any, get_type_hints
 
-from lmsl import __version__
-from lmsl.config.choices import Forward, LabelAt, LoRA, Overflow, Quantize
-from lmsl.config.hints import converted, described, fits
-from lmsl.data.formats.options import FileShape, WordMode
-from lmsl.data.tags.decode import Decoder
-from lmsl.data.tags.vocabulary import LabelSet
 from lmsl.errors import InputError, TrainingError
-from lmsl.tensor_files import write_whole
+from lmsl.run_directory.info import INFO
 
-INFO = "lmsl.json"
 CHECKPOINT = "checkpoint"
 PRUNED = "pruned.json"
-_FORMAT = 1
-_PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers", "numpy")
 _OURS = (
     "adapter_model.safetensors",
     "adapter_config.json",
@@ -59,103 +43,6 @@ _OURS = (
     CHECKPOINT,
     PRUNED,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunInfo:
-    """What a trained run needs to be known by, beside its weights."""
-
-    unmask: str
-    labels: LabelSet
-    base: str
-    revision: str | None
-    lora: LoRA
-    label_at: LabelAt
-    words: WordMode
-    tokenization: str
-    decode: Decoder
-    repeat: int
-    exit_layer: int | None
-    context: int
-    max_length: int
-    overflow: Overflow
-    tokens_per_batch: int
-    quantize: Quantize
-    block: Forward
-    """Whose forward it was trained and scored with."""
-    dtype: str
-    seed: int
-    files: FileShape
-    """Of the files it was trained on."""
-
-    def to_json(self) -> str:
-        values = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name != "labels"
-        }
-        values["lora"] = dataclasses.asdict(self.lora)
-        values["files"] = dataclasses.asdict(self.files)
-        scheme = "plain" if self.labels.plain else "iob2"
-        heads = [{"name": "labels", "labels": list(self.labels.names), "scheme": scheme}]
-        document = {"format": _FORMAT, **values, "heads": heads, "versions": versions()}
-        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
-def read_info(folder: Path) -> RunInfo:
-    """Read ``lmsl.json``.
-
-    Raises:
-        InputError: the folder is not a run of this format.
-    """
-    path = folder / INFO
-    if not folder.is_dir():
-        raise InputError(f"{folder}: expected a run directory, found no such folder")
-    if not path.is_file():
-        raise InputError(f"{folder}: expected a run directory, found no {INFO} in it")
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document["format"] != _FORMAT:
-            raise InputError(
-                f"{path}: expected format {_FORMAT}, got {document['format']}; use the version of "
-                f"lmsl that wrote it ({document['versions']['lmsl']})"
-            )
-        (head,) = document["heads"]
-        labels = LabelSet(tuple(head["labels"]), plain=head["scheme"] == "plain")
-        lora = LoRA(**_typed(path, LoRA, document["lora"]))
-        # Runs that are older than this entry do not say what their files were like.
-        shape = dataclasses.asdict(FileShape()) | document.get("files", {})
-        files = FileShape(**_typed(path, FileShape, shape))
-        built = {"labels": labels, "lora": lora, "files": files}
-        # Nor whose forward they used: there was but one.
-        return RunInfo(**_typed(path, RunInfo, {"block": "plain", **document, **built}))
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a description of a run: {error!r:.150}") from error
-
-
-def _typed(path: Path, kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a dataclass, each checked against its hint."""
-    typed = {}
-    for name, hint in get_type_hints(kind).items():
-        typed[name] = converted(values[name], hint)
-        if not fits(typed[name], hint):
-            raise InputError(
-                f"{path}: {name}: expected {described(hint)}, got {values[name]!r:.60}"
-            )
-    return typed
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on."""
-    found = {"lmsl": __version__, "python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
 
 
 def check_output(folder: Path, *, overwrite: bool, resume: bool) -> None:
@@ -234,15 +121,6 @@ def clear(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    write_whole(path, text.encode("utf-8"))
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lmsl.errors import InputError
-from lmsl.run_directory import check_place, writing
+from lmsl.run_directory.folder import check_place, writing
 
 try:
     import fcntl

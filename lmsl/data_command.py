@@ -75,7 +75,7 @@ def _read_all(names: Sequence[str], options: ReadOptions) -> dict[str, Dataset]:
 
 
 def _counter(tokenizer: object) -> Callable[[Sequence[str]], list[int]]:
-    from lmsl.alignment import Aligner
+    from lmsl.packs.alignment import Aligner
 
     aligner = Aligner(tokenizer)
 

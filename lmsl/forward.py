@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from lmsl.data.tags.decode import Floats
-from lmsl.examples import Example
 from lmsl.mask.bits import Bits
 from lmsl.model import Tagger
-from lmsl.packing import Pack, Room, pack
+from lmsl.packs.examples import Example
+from lmsl.packs.packing import Pack, Room, pack
 
 _HOST = torch.device("cpu")
 

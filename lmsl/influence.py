@@ -29,11 +29,11 @@ import torch
 
 from lmsl.config.choices import LabelAt
 from lmsl.errors import InputError
-from lmsl.examples import Example
 from lmsl.labeler import Labeler
 from lmsl.mask.probing import undisturbed
 from lmsl.model import Tagger, read_rows
-from lmsl.packing import pack, under_budget
+from lmsl.packs.examples import Example
+from lmsl.packs.packing import pack, under_budget
 from lmsl.run_directory.files import write_json
 from lmsl.tagging import prediction_budget
 

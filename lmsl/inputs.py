@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
-from lmsl.alignment import Aligner
 from lmsl.base import Base
 from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.data.formats.options import read_options
 from lmsl.data.splits import Splits, load_splits
 from lmsl.data.tags.sentence import Dataset
-from lmsl.examples import Example, Examples, build_examples
 from lmsl.loop import Task
+from lmsl.packs.alignment import Aligner
+from lmsl.packs.examples import Example, Examples, build_examples
 
 DEFAULT_DATA = "synthetic"
 

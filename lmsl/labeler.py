@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from lmsl.alignment import Aligner
 from lmsl.assemble import assemble
 from lmsl.base import TINY, Base, load_base
 from lmsl.config.choices import CudaGraphs, Quantize, Resident, check_choice
@@ -29,10 +28,11 @@ from lmsl.data.tags.sentence import Dataset, Sentence
 from lmsl.data.tags.vocabulary import check_labels
 from lmsl.device import choose_device, choose_dtype
 from lmsl.errors import InputError
-from lmsl.examples import Examples, build_examples
 from lmsl.forward import EagerForward, Forward
 from lmsl.head import load_head
 from lmsl.model import Tagger
+from lmsl.packs.alignment import Aligner
+from lmsl.packs.examples import Examples, build_examples
 from lmsl.peft_format import load_adapter
 from lmsl.run_directory.info import RunInfo, read_info
 from lmsl.static_forward import choose_forward

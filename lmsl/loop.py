@@ -17,12 +17,12 @@ from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.device import sent
 from lmsl.dropout import DropoutClock
 from lmsl.errors import TrainingError
-from lmsl.examples import Example
 from lmsl.lora import RunParameters
 from lmsl.micro_step import EagerStep, MicroBatch, MicroStep
 from lmsl.model import Tagger
 from lmsl.optim import lr_factor
-from lmsl.packing import pack, under_budget
+from lmsl.packs.examples import Example
+from lmsl.packs.packing import pack, under_budget
 from lmsl.prefetch import Ahead
 
 

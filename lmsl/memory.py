@@ -20,13 +20,14 @@ from torch import Tensor
 from lmsl.config.config import Config
 from lmsl.device import mib
 from lmsl.dropout import DropoutClock
-from lmsl.examples import Example
 from lmsl.loop import Task
 from lmsl.lora import trainable_parameters
 from lmsl.model import Tagger
 from lmsl.optim import resolve_optimizer
-from lmsl.packing import Pack, pack, under_budget
-from lmsl.rooms import MOST_ROOMS, room_for, room_tokens
+from lmsl.packs.examples import Example
+from lmsl.packs.packing import Pack, pack, under_budget
+from lmsl.packs.sizes import room_for, room_tokens
+from lmsl.rooms import MOST_ROOMS
 from lmsl.tagging import by_length, evaluation_budget
 
 PASSING = 0.3

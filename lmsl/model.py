@@ -14,14 +14,14 @@ from torch import nn
 
 from lmsl.block import Block, Observe
 from lmsl.config.choices import LabelAt
-from lmsl.examples import Example
 from lmsl.fused_linear import ReadRows
 from lmsl.head import StackedHead
 from lmsl.mask.attention import no_mask
 from lmsl.mask.bits import Bits
 from lmsl.mask.decoder import decoder_blocks
 from lmsl.oneshot_draw import Mixture
-from lmsl.packing import Pack
+from lmsl.packs.examples import Example
+from lmsl.packs.packing import Pack
 
 
 class Tagger(nn.Module):

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmsl.dropout import site_number
-from lmsl.examples import Example
 from lmsl.mask.bits import Bits
+from lmsl.packs.examples import Example
 
 _STREAM = site_number("one-shot strings")
 _WORD = 1 << 64

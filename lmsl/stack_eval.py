@@ -15,11 +15,11 @@ from lmsl.data.splits import Splits
 from lmsl.data.tags.decode import Decoded, Floats, decode
 from lmsl.data.tags.metrics import lost_entities, score
 from lmsl.errors import TrainingError
-from lmsl.examples import Examples
 from lmsl.forward import EagerForward, Forward, batch_of, log_probabilities
 from lmsl.mask.bits import Bits
 from lmsl.model import Tagger
-from lmsl.packing import under_budget
+from lmsl.packs.examples import Examples
+from lmsl.packs.packing import under_budget
 from lmsl.stack import Place
 from lmsl.tagging import by_length, evaluation_budget, put, unread
 

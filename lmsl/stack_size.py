@@ -14,12 +14,12 @@ from itertools import islice
 import torch
 
 from lmsl.device import usable_memory
-from lmsl.examples import Example
 from lmsl.loop import Task, draw_updates, total_updates
 from lmsl.memory import PASSING, kept_bytes
 from lmsl.micro_step import word_losses
-from lmsl.packing import Pack, pack, under_budget
-from lmsl.rooms import room_for
+from lmsl.packs.examples import Example
+from lmsl.packs.packing import Pack, pack, under_budget
+from lmsl.packs.sizes import room_for
 from lmsl.runs import Run
 from lmsl.stack import Place, Stack
 from lmsl.static_step import will_capture

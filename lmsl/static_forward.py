@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from lmsl.examples import Example
 from lmsl.forward import Batch, EagerForward, Forward
 from lmsl.graphs import CudaGraphs, Graphs
 from lmsl.model import Tagger
-from lmsl.packing import Room
+from lmsl.packs.examples import Example
+from lmsl.packs.packing import Room
 from lmsl.rooms import MOST_ROOMS, FixedPack, Rooms, why_not
 
 

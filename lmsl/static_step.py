@@ -20,12 +20,12 @@ from torch import Tensor
 from lmsl import rooms
 from lmsl.config.config import Config
 from lmsl.dropout import DropoutClock
-from lmsl.examples import Example
 from lmsl.graphs import CudaGraphs, Graphs
 from lmsl.lora import trainable_parameters
 from lmsl.micro_step import EagerStep, MicroBatch, MicroStep
 from lmsl.model import Tagger
-from lmsl.packing import Room
+from lmsl.packs.examples import Example
+from lmsl.packs.packing import Room
 from lmsl.rooms import MOST_ROOMS, FixedPack, Rooms
 
 

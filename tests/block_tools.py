@@ -10,10 +10,10 @@ from torch import Tensor
 from lmsl.assemble import Assembled, assemble
 from lmsl.base import Base
 from lmsl.config.choices import LoRA
-from lmsl.examples import Example
 from lmsl.lora import RunParameters, stacked_layers, trainable_parameters
 from lmsl.micro_step import word_losses
-from lmsl.packing import Pack, pack
+from lmsl.packs.examples import Example
+from lmsl.packs.packing import Pack, pack
 from tests.decoders import build
 from tests.tagger_tools import CLASSES, CPU, Built, example
 

@@ -10,11 +10,11 @@ import lmsl
 from lmsl.config.choices import LabelAt
 from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.dropout import DropoutClock
-from lmsl.examples import Example
 from lmsl.head import StackedHead
 from lmsl.loop import Task
 from lmsl.lora import RunParameters, add_lora, trainable_parameters
 from lmsl.model import Tagger
+from lmsl.packs.examples import Example
 from tests.decoders import VOCABULARY, build
 
 CPU = torch.device("cpu")

@@ -14,9 +14,9 @@ from torch import Tensor
 from lmsl import results
 from lmsl.cli import main
 from lmsl.errors import InputError
-from lmsl.examples import Example
 from lmsl.influence import INFLUENCE, SENTENCES, WORDS, Influence, read_influence, right_influence
 from lmsl.model import Tagger
+from lmsl.packs.examples import Example
 from tests.block_tools import assembled, sentences
 from tests.small_runs import refused, snapshot, train, write_data
 from tests.tagger_tools import CPU, example

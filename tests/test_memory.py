@@ -17,7 +17,7 @@ from lmsl.lora import RunParameters, trainable_parameters
 from lmsl.memory import Memory, Peak, _moments, expected_memory, kept_bytes, mib, most_tokens
 from lmsl.micro_step import EagerStep, MicroBatch
 from lmsl.optim import build_optimizer
-from lmsl.packing import pack, under_budget
+from lmsl.packs.packing import pack, under_budget
 from lmsl.quantize import NF4Linear
 from lmsl.static_forward import StaticForward
 from lmsl.static_step import StaticStep

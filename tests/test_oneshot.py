@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from lmsl.alignment import AlignmentNotes
 from lmsl.config.choices import LoRA
-from lmsl.examples import ExampleNotes, Examples
 from lmsl.loop import Task
 from lmsl.lora import RunParameters, trainable_parameters
 from lmsl.oneshot_draw import Mixture
 from lmsl.oneshot_right import layer_groups, probe_bits, right_context
-from lmsl.packing import Pack, pack
+from lmsl.packs.alignment import AlignmentNotes
+from lmsl.packs.examples import ExampleNotes, Examples
+from lmsl.packs.packing import Pack, pack
 from lmsl.stack import Place
 from lmsl.stack_eval import run_emissions
 from tests.block_tools import QV, assembled, sentences

@@ -12,7 +12,7 @@ from lmsl import recompute
 from lmsl.config.choices import Checkpointing
 from lmsl.config.config import Config
 from lmsl.memory import Memory, expected_memory, kept_bytes
-from lmsl.packing import pack
+from lmsl.packs.packing import pack
 from lmsl.recompute import choose_recomputed, least_recomputed
 from tests.block_tools import assembled
 from tests.small_runs import same_files, train

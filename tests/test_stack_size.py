@@ -12,8 +12,8 @@ from lmsl.cli import main
 from lmsl.config.config import Config
 from lmsl.loop import draw_updates, total_updates
 from lmsl.memory import PASSING, kept_bytes
-from lmsl.packing import pack
-from lmsl.rooms import room_for
+from lmsl.packs.packing import pack
+from lmsl.packs.sizes import room_for
 from lmsl.runs import Run, in_stacks, stacks_line
 from lmsl.stack import Place, Stack
 from lmsl.stack_size import largest_pack, run_bytes

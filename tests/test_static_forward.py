@@ -13,20 +13,21 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import lmsl
 from lmsl import rooms
-from lmsl.alignment import Aligner
 from lmsl.base import load_base
 from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.data.read import read
 from lmsl.data.tags.decode import Floats
 from lmsl.errors import InputError
-from lmsl.examples import Example, Examples, build_examples
 from lmsl.forward import Batch, EagerForward, batch_of, log_probabilities
 from lmsl.graphs import Reruns
 from lmsl.lora import trainable_parameters
 from lmsl.micro_step import EagerStep
-from lmsl.packing import under_budget
-from lmsl.rooms import MOST_ROOMS, room_for, room_tokens
+from lmsl.packs.alignment import Aligner
+from lmsl.packs.examples import Example, Examples, build_examples
+from lmsl.packs.packing import under_budget
+from lmsl.packs.sizes import room_for, room_tokens
+from lmsl.rooms import MOST_ROOMS
 from lmsl.runs import Run
 from lmsl.stack import Place, Stack
 from lmsl.stack_eval import run_emissions

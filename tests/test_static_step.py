@@ -20,8 +20,8 @@ from lmsl.graphs import Reruns
 from lmsl.loop import Task, Update
 from lmsl.lora import trainable_parameters
 from lmsl.micro_step import EagerStep, MicroBatch
-from lmsl.packing import Room, pack
-from lmsl.rooms import room_for, rounded_up
+from lmsl.packs.packing import Room, pack
+from lmsl.packs.sizes import room_for, rounded_up
 from lmsl.static_step import Captured, Gradients, StaticStep, choose_step, why_not_static
 from tests.block_tools import assembled, built, sentences
 from tests.small_runs import train as train_command

@@ -24,8 +24,8 @@ from lmsl.dropout import DropoutClock, dropout_mask
 from lmsl.graphs import CudaGraphs, Reruns
 from lmsl.lora import trainable_parameters
 from lmsl.micro_step import EagerStep, MicroBatch, MicroStep
-from lmsl.packing import pack
-from lmsl.rooms import room_for
+from lmsl.packs.packing import pack
+from lmsl.packs.sizes import room_for
 from lmsl.static_step import StaticStep, why_not_static
 
 

@@ -11,8 +11,8 @@ from benchmarks.gpu_check.scope import Scope
 from lmsl.assemble import assemble
 from lmsl.base import Base
 from lmsl.config.choices import LoRA
-from lmsl.examples import Example
 from lmsl.lora import stacked_layers
+from lmsl.packs.examples import Example
 
 CLASSES, VOCABULARY = 9, 256
 SENTENCES = 16

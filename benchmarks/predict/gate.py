@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lmsl.examples import Example, build_examples
 from lmsl.labeler import Labeler
+from lmsl.packs.examples import Example, build_examples
 from lmsl.tagging import emissions
 
 # Both sides compute in float32; adding the adapters to the weights rounds once more.

@@ -13,16 +13,16 @@ import torch
 
 from benchmarks.shared.labelled import CPU_PLACE
 from benchmarks.shared.shapes import base_of
-from lmsl.alignment import Aligner
 from lmsl.assemble import Assembled
 from lmsl.base import Base, load_base
 from lmsl.config.config import Config
 from lmsl.data.tags.sentence import Dataset
 from lmsl.data.tags.vocabulary import label_vocabulary
-from lmsl.examples import Example, build_examples
 from lmsl.loop import Task, Update, training_updates
 from lmsl.lora import RunParameters, trainable_parameters
 from lmsl.optim import build_optimizer, default_lr
+from lmsl.packs.alignment import Aligner
+from lmsl.packs.examples import Example, build_examples
 from lmsl.runs import Run
 from lmsl.stack import Place, assemble_runs
 from lmsl.static_step import choose_step

@@ -13,7 +13,7 @@ from benchmarks.gpu_check.step import training_step
 from benchmarks.gpu_check.tools import Finished
 from lmsl import dropout
 from lmsl.lora import trainable_parameters
-from lmsl.packing import Pack
+from lmsl.packs.packing import Pack
 from lmsl.rooms import FixedPack
 from lmsl.static_forward import CapturedForward
 from lmsl.static_step import Captured, Gradients

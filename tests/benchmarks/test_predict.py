@@ -22,11 +22,11 @@ from benchmarks.shared.machine import CannotRun
 from benchmarks.shared.model_folder import as_words, text_ids, write_model, write_tokenizer
 from benchmarks.shared.shapes import base_of
 from lmsl import labeler as labeler_module
-from lmsl.alignment import Aligner
 from lmsl.data.tags.sentence import Sentence
-from lmsl.examples import build_examples
 from lmsl.forward import EagerForward
 from lmsl.graphs import Reruns
+from lmsl.packs.alignment import Aligner
+from lmsl.packs.examples import build_examples
 from lmsl.stack import Place
 from lmsl.static_forward import StaticForward
 

@@ -12,10 +12,10 @@ from lmsl import forward, tagging
 from lmsl.config.choices import LabelAt
 from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.errors import InputError
-from lmsl.examples import Example
 from lmsl.lora import stacked_layers
 from lmsl.model import read_words
-from lmsl.packing import Pack, pack, under_budget
+from lmsl.packs.examples import Example
+from lmsl.packs.packing import Pack, pack, under_budget
 from lmsl.tagging import emissions
 from tests.decoders import Explicit, build, use_oracle
 from tests.tagger_tools import CLASSES, CPU, Built, build_tagger, example

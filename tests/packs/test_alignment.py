@@ -14,9 +14,9 @@ from tokenizers import (
 )
 from transformers import PreTrainedTokenizerFast
 
-from lmsl.alignment import Aligner, AlignmentNotes, Encoding
 from lmsl.errors import InputError
-from lmsl.subwords import owners
+from lmsl.packs.alignment import Aligner, AlignmentNotes, Encoding
+from lmsl.packs.subwords import owners
 
 
 def check(encoding: Encoding, words: list[str], bos: list[int]) -> None:

@@ -21,9 +21,9 @@ from tokenizers import (
 )
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from lmsl.alignment import Aligner, AlignmentNotes, Encoding
+from lmsl.packs.alignment import Aligner, AlignmentNotes, Encoding
 
-SHARED = Path(__file__).parents[2] / "shared"
+SHARED = Path(__file__).parents[3] / "shared"
 TOKENIZERS = ("gpt2", "mistral-7b-v0.1", "olmo-gpt-neox", "phi-3-mini", "qwen2", "roberta-base")
 BOS = {"mistral-7b-v0.1": [1], "roberta-base": [0]}
 COMPOSING = ("olmo-gpt-neox", "qwen2")

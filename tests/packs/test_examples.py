@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer
 
-from lmsl.alignment import Aligner
 from lmsl.data.tags.sentence import Sentence
 from lmsl.errors import InputError
-from lmsl.examples import Examples, build_examples
+from lmsl.packs.alignment import Aligner
+from lmsl.packs.examples import Examples, build_examples
 
-SHARED = Path(__file__).parents[2] / "shared"
+SHARED = Path(__file__).parents[3] / "shared"
 
 
 def letters(bos: bool = True) -> Aligner:

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from lmsl.alignment import Encoding, Ints
+from lmsl.packs.alignment import Encoding, Ints
 
 
 @dataclass(frozen=True, kw_only=True)

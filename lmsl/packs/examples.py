@@ -19,10 +19,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lmsl.alignment import Aligner, AlignmentNotes, Encoding, Ints
 from lmsl.config.choices import Overflow, check_choice
 from lmsl.errors import InputError
-from lmsl.windows import Window, cut_long_words, windows
+from lmsl.packs.alignment import Aligner, AlignmentNotes, Encoding, Ints
+from lmsl.packs.windows import Window, cut_long_words, windows
 
 
 class Text(Protocol):

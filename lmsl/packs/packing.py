@@ -17,10 +17,10 @@ import torch
 
 from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.device import sent
-from lmsl.examples import Example
 from lmsl.mask.attention import PackedAttention, pack_attention
 from lmsl.mask.bits import Bits
 from lmsl.mask.flags import pack_flags
+from lmsl.packs.examples import Example
 
 _HOST = torch.device("cpu")
 

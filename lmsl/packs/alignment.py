@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from lmsl.errors import InputError
-from lmsl.subwords import owners
+from lmsl.packs.subwords import owners
 
 Ints = NDArray[np.int32]
 

@@ -1,7 +1,7 @@
 """Which word owns which sub-word, decided from character spans alone, for many sentences at once.
 
-The three rules are those of :mod:`lmsl.alignment`. Everything is an array operation over all the
-characters of a batch of sentences: a loop over sub-words in Python costs more than tokenising.
+The three rules are those of :mod:`lmsl.packs.alignment`. Everything is an array operation over all
+the characters of a batch of sentences: a loop over sub-words in Python costs more than tokenising.
 """
 
 from collections.abc import Sequence

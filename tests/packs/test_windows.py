@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmsl.alignment import Encoding
-from lmsl.windows import cut_long_words, windows
+from lmsl.packs.alignment import Encoding
+from lmsl.packs.windows import cut_long_words, windows
 
 word_lists = st.lists(st.integers(1, 9), min_size=1, max_size=60)
 

@@ -1,0 +1,1 @@
+"""From words to what one forward sees: sub-words, windows, examples, packs without padding."""

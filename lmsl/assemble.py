@@ -8,14 +8,16 @@ from dataclasses import dataclass, replace
 import torch
 
 from lmsl.base import Base
-from lmsl.block_fit import choose_block
 from lmsl.config.choices import Block, Elementwise, LabelAt, LoRA, Quantize, Resident
 from lmsl.device import free_memory, mib
-from lmsl.dropout import DropoutClock
-from lmsl.elementwise import choose_ops, head_dim_of
 from lmsl.errors import InputError
-from lmsl.head import StackedHead
-from lmsl.lora import add_lora
+from lmsl.layers.dropout import DropoutClock
+from lmsl.layers.fused.fit import choose_block
+from lmsl.layers.fused.triton_ops import choose_ops, head_dim_of
+from lmsl.layers.head import StackedHead
+from lmsl.layers.lora import add_lora
+from lmsl.layers.quantize import NF4Linear, quantize_linears
+from lmsl.layers.targets import named_targets
 from lmsl.mask.attention import who_serves
 from lmsl.mask.bits import Bits, layer_bits
 from lmsl.mask.flags import differing
@@ -23,8 +25,6 @@ from lmsl.mask.probing import verify_runs
 from lmsl.mask.unmasking import unmask_runs
 from lmsl.model import Tagger
 from lmsl.oneshot_draw import Mixture
-from lmsl.quantize import NF4Linear, quantize_linears
-from lmsl.targets import named_targets
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,11 +29,11 @@ from lmsl.data.tags.vocabulary import check_labels
 from lmsl.device import choose_device, choose_dtype
 from lmsl.errors import InputError
 from lmsl.forward import EagerForward, Forward
-from lmsl.head import load_head
+from lmsl.layers.head import load_head
+from lmsl.layers.peft_format import load_adapter
 from lmsl.model import Tagger
 from lmsl.packs.alignment import Aligner
 from lmsl.packs.examples import Examples, build_examples
-from lmsl.peft_format import load_adapter
 from lmsl.run_directory.info import RunInfo, read_info
 from lmsl.static_forward import choose_forward
 from lmsl.tagging import emissions

@@ -15,9 +15,9 @@ import torch
 from lmsl.config.config import Config
 from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.device import sent
-from lmsl.dropout import DropoutClock
 from lmsl.errors import TrainingError
-from lmsl.lora import RunParameters
+from lmsl.layers.dropout import DropoutClock
+from lmsl.layers.lora import RunParameters
 from lmsl.micro_step import EagerStep, MicroBatch, MicroStep
 from lmsl.model import Tagger
 from lmsl.optim import lr_factor

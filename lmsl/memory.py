@@ -19,9 +19,9 @@ from torch import Tensor
 
 from lmsl.config.config import Config
 from lmsl.device import mib
-from lmsl.dropout import DropoutClock
+from lmsl.layers.dropout import DropoutClock
+from lmsl.layers.lora import trainable_parameters
 from lmsl.loop import Task
-from lmsl.lora import trainable_parameters
 from lmsl.model import Tagger
 from lmsl.optim import resolve_optimizer
 from lmsl.packs.examples import Example

@@ -2,7 +2,7 @@
 
 The decoder is transformers' own, without a task head. What is ours: the mask (``lmsl.unmask``),
 the frozen NF4 linears, LoRA, the classifiers and, where the decoder's layers are Llama-shaped, the
-forward (``lmsl.block``). Hidden states are read at words only.
+forward (``lmsl.layers.fused.block``). Hidden states are read at words only.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from lmsl.block import Block, Observe
 from lmsl.config.choices import LabelAt
-from lmsl.fused_linear import ReadRows
-from lmsl.head import StackedHead
+from lmsl.layers.fused.block import Block, Observe
+from lmsl.layers.fused.linear import ReadRows
+from lmsl.layers.head import StackedHead
 from lmsl.mask.attention import no_mask
 from lmsl.mask.bits import Bits
 from lmsl.mask.decoder import decoder_blocks
@@ -28,7 +28,7 @@ class Tagger(nn.Module):
     """A decoder whose words are read and classified, for R runs at once.
 
     Args:
-        decoder: a decoder that ``lmsl.unmask`` and ``lmsl.lora.add_lora`` have worked on.
+        decoder: a decoder that ``lmsl.unmask`` and ``lmsl.layers.lora.add_lora`` have worked on.
         head: the classifiers of the same runs.
         label_at: which hidden state of a word is read.
         block: a forward of ours over the same decoder; None goes through transformers' own.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmsl.dropout import site_number
+from lmsl.layers.dropout import site_number
 from lmsl.mask.bits import Bits
 from lmsl.packs.examples import Example
 

@@ -20,8 +20,8 @@ from lmsl.checkpoint import load_checkpoint, restore, save_checkpoint
 from lmsl.config.choices import LoRA
 from lmsl.config.config import Config
 from lmsl.forward import EagerForward, Forward
-from lmsl.linears import replace_module
-from lmsl.lora import RunParameters, stacked_layers, trainable_parameters
+from lmsl.layers.linears import replace_module
+from lmsl.layers.lora import RunParameters, stacked_layers, trainable_parameters
 from lmsl.micro_step import MicroStep
 from lmsl.optim import build_optimizer, default_lr
 from lmsl.results import Log

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from lmsl import rooms
 from lmsl.config.config import Config
-from lmsl.dropout import DropoutClock
 from lmsl.graphs import CudaGraphs, Graphs
-from lmsl.lora import trainable_parameters
+from lmsl.layers.dropout import DropoutClock
+from lmsl.layers.lora import trainable_parameters
 from lmsl.micro_step import EagerStep, MicroBatch, MicroStep
 from lmsl.model import Tagger
 from lmsl.packs.examples import Example

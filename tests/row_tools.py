@@ -3,7 +3,7 @@
 import torch
 
 from benchmarks.gpu_check.layer_ops import Compute, Named, Rows, wrong
-from lmsl.fused_ops import LayerOps
+from lmsl.layers.fused.ops import LayerOps
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

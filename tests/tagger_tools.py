@@ -9,10 +9,10 @@ import torch
 import lmsl
 from lmsl.config.choices import LabelAt
 from lmsl.data.tags.vocabulary import IGNORED_ID
-from lmsl.dropout import DropoutClock
-from lmsl.head import StackedHead
+from lmsl.layers.dropout import DropoutClock
+from lmsl.layers.head import StackedHead
+from lmsl.layers.lora import RunParameters, add_lora, trainable_parameters
 from lmsl.loop import Task
-from lmsl.lora import RunParameters, add_lora, trainable_parameters
 from lmsl.model import Tagger
 from lmsl.packs.examples import Example
 from tests.decoders import VOCABULARY, build

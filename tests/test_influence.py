@@ -17,7 +17,7 @@ from lmsl.errors import InputError
 from lmsl.influence import INFLUENCE, SENTENCES, WORDS, Influence, read_influence, right_influence
 from lmsl.model import Tagger
 from lmsl.packs.examples import Example
-from tests.block_tools import assembled, sentences
+from tests.layers.block_tools import assembled, sentences
 from tests.small_runs import refused, snapshot, train, write_data
 from tests.tagger_tools import CPU, example
 

@@ -12,17 +12,17 @@ from torch import Tensor
 from lmsl.config.config import Config
 from lmsl.forward import EagerForward, batch_of
 from lmsl.graphs import Reruns
+from lmsl.layers.lora import RunParameters, trainable_parameters
+from lmsl.layers.quantize import NF4Linear
 from lmsl.loop import Task, training_updates
-from lmsl.lora import RunParameters, trainable_parameters
 from lmsl.memory import Memory, Peak, _moments, expected_memory, kept_bytes, mib, most_tokens
 from lmsl.micro_step import EagerStep, MicroBatch
 from lmsl.optim import build_optimizer
 from lmsl.packs.packing import pack, under_budget
-from lmsl.quantize import NF4Linear
 from lmsl.static_forward import StaticForward
 from lmsl.static_step import StaticStep
 from lmsl.tagging import CPU_TOKENS, by_length
-from tests.block_tools import SETTINGS, assembled
+from tests.layers.block_tools import SETTINGS, assembled
 from tests.tagger_tools import CPU, build_task, example
 
 CONFIG = Config(unmask=("0101",), batch_size=150, tokens_per_batch=10_000, epochs=1)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from lmsl.config.choices import LoRA
+from lmsl.layers.lora import RunParameters, trainable_parameters
 from lmsl.loop import Task
-from lmsl.lora import RunParameters, trainable_parameters
 from lmsl.oneshot_draw import Mixture
 from lmsl.oneshot_right import layer_groups, probe_bits, right_context
 from lmsl.packs.alignment import AlignmentNotes
@@ -19,7 +19,7 @@ from lmsl.packs.examples import ExampleNotes, Examples
 from lmsl.packs.packing import Pack, pack
 from lmsl.stack import Place
 from lmsl.stack_eval import run_emissions
-from tests.block_tools import QV, assembled, sentences
+from tests.layers.block_tools import QV, assembled, sentences
 from tests.tagger_tools import CPU, Built, build_task
 from tests.training_tools import CONFIG, assert_near, assert_same, train
 

@@ -12,7 +12,7 @@ import pytest
 import lmsl
 from lmsl.data.tags.schemes import tag_spans
 from lmsl.errors import InputError
-from lmsl.quantize import NF4Linear
+from lmsl.layers.quantize import NF4Linear
 from lmsl.tagging import emissions
 from tests.small_runs import train_talkative
 

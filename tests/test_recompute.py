@@ -14,7 +14,7 @@ from lmsl.config.config import Config
 from lmsl.memory import Memory, expected_memory, kept_bytes
 from lmsl.packs.packing import pack
 from lmsl.recompute import choose_recomputed, least_recomputed
-from tests.block_tools import assembled
+from tests.layers.block_tools import assembled
 from tests.small_runs import same_files, train
 from tests.tagger_tools import CPU, build_task
 

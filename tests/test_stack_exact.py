@@ -9,9 +9,9 @@ import torch
 
 from lmsl.config.choices import LoRA
 from lmsl.errors import InputError
-from lmsl.lora import RunParameters, trainable_parameters
+from lmsl.layers.lora import RunParameters, trainable_parameters
 from lmsl.mask.flags import pack_flags
-from tests.block_tools import QV, assembled, packed, sentences
+from tests.layers.block_tools import QV, assembled, packed, sentences
 from tests.tagger_tools import CPU, Built, build_task
 from tests.training_tools import CONFIG, train
 

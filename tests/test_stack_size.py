@@ -17,7 +17,7 @@ from lmsl.packs.sizes import room_for
 from lmsl.runs import Run, in_stacks, stacks_line
 from lmsl.stack import Place, Stack
 from lmsl.stack_size import largest_pack, run_bytes
-from tests.block_tools import assembled
+from tests.layers.block_tools import assembled
 from tests.small_runs import SHORT
 from tests.tagger_tools import CPU, build_task
 

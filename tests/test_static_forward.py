@@ -21,7 +21,7 @@ from lmsl.data.tags.decode import Floats
 from lmsl.errors import InputError
 from lmsl.forward import Batch, EagerForward, batch_of, log_probabilities
 from lmsl.graphs import Reruns
-from lmsl.lora import trainable_parameters
+from lmsl.layers.lora import trainable_parameters
 from lmsl.micro_step import EagerStep
 from lmsl.packs.alignment import Aligner
 from lmsl.packs.examples import Example, Examples, build_examples
@@ -34,7 +34,7 @@ from lmsl.stack_eval import run_emissions
 from lmsl.static_forward import CapturedForward, StaticForward, choose_forward
 from lmsl.static_step import StaticStep
 from lmsl.tagging import by_length, emissions
-from tests.block_tools import assembled, built, sentences
+from tests.layers.block_tools import assembled, built, sentences
 from tests.tagger_tools import CPU, Built, build_tagger, build_task, example
 from tests.training_tools import CONFIG, assert_near, train
 

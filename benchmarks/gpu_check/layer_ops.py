@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lmsl.fused_ops import PLAIN, LayerOps
+from lmsl.layers.fused.ops import PLAIN, LayerOps
 from lmsl_kernels.proof.tolerances import compare, faults, lay_out, poisoned_memory
 
 EPSILON = 1e-5

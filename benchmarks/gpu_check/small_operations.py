@@ -19,8 +19,8 @@ from benchmarks.gpu_check.layer_ops import (
     wrong,
 )
 from benchmarks.gpu_check.scope import Scope, Skipped
-from lmsl.elementwise import triton_ops
-from lmsl.fused_ops import PLAIN
+from lmsl.layers.fused.ops import PLAIN
+from lmsl.layers.fused.triton_ops import triton_ops
 from lmsl_kernels.rows.elementwise import unsupported
 
 _REPEATS = 20

@@ -20,9 +20,9 @@ from benchmarks.gpu_check.scope import Scope
 from benchmarks.gpu_check.step_forward import predictions
 from benchmarks.gpu_check.step_model import TOLERANCE, random_sentences, random_tagger
 from lmsl.config.config import Config
-from lmsl.dropout import DropoutClock, dropout_mask
 from lmsl.graphs import CudaGraphs, Reruns
-from lmsl.lora import trainable_parameters
+from lmsl.layers.dropout import DropoutClock, dropout_mask
+from lmsl.layers.lora import trainable_parameters
 from lmsl.micro_step import EagerStep, MicroBatch, MicroStep
 from lmsl.packs.packing import pack
 from lmsl.packs.sizes import room_for

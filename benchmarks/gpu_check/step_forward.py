@@ -18,7 +18,7 @@ from benchmarks.gpu_check.scope import Scope
 from benchmarks.gpu_check.step_model import TOLERANCE, random_sentences
 from lmsl.forward import Batch, EagerForward, Forward, batch_of
 from lmsl.graphs import CudaGraphs, Reruns
-from lmsl.lora import stacked_layers
+from lmsl.layers.lora import stacked_layers
 from lmsl.model import Tagger
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import under_budget

@@ -11,7 +11,7 @@ from benchmarks.gpu_check.scope import Scope
 from lmsl.assemble import assemble
 from lmsl.base import Base
 from lmsl.config.choices import LoRA
-from lmsl.lora import stacked_layers
+from lmsl.layers.lora import stacked_layers
 from lmsl.packs.examples import Example
 
 CLASSES, VOCABULARY = 9, 256

@@ -12,8 +12,8 @@ import torch
 
 from lmsl.errors import InputError
 from lmsl.labeler import Labeler
-from lmsl.lora import StackedLoRALinear
-from lmsl.quantize import NF4Linear
+from lmsl.layers.lora import StackedLoRALinear
+from lmsl.layers.quantize import NF4Linear
 
 
 def merged_peer(labeler: Labeler) -> Any:

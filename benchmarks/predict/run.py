@@ -24,8 +24,8 @@ from lmsl.data.write import write_columns
 from lmsl.errors import InputError
 from lmsl.forward import EagerForward
 from lmsl.labeler import Labeler
+from lmsl.layers.quantize import NF4Linear
 from lmsl.loop import Task
-from lmsl.quantize import NF4Linear
 from lmsl.run import train
 from lmsl.stack import Place
 

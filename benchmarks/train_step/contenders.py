@@ -24,7 +24,7 @@ from benchmarks.train_step.unsloth_peer import Unsloth, why_no_unsloth, write_sh
 from benchmarks.train_step.work import Work, build_ours, optimizer_of, our_updates
 from lmsl.assemble import Assembled
 from lmsl.base import Base
-from lmsl.lora import trainable_parameters
+from lmsl.layers.lora import trainable_parameters
 from lmsl.stack import shared_copy
 
 SDPA, GRAPHS = "ours, NF4 resident, sdpa", "ours, NF4 resident, CUDA graphs"

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.shared.machine import wait
-from lmsl.fused_frozen import FrozenGroup
-from lmsl.fused_linear import frozen_part
+from lmsl.layers.fused.frozen import FrozenGroup
+from lmsl.layers.fused.linear import frozen_part
+from lmsl.layers.quantize import NF4Linear
 from lmsl.model import Tagger
-from lmsl.quantize import NF4Linear
 from lmsl.stack import Place
 
 

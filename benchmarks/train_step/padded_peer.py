@@ -21,11 +21,11 @@ from torch import nn
 from lmsl.base import Base
 from lmsl.config.config import Config
 from lmsl.errors import InputError
-from lmsl.linears import replace_module
-from lmsl.lora import stacked_layers
+from lmsl.layers.linears import replace_module
+from lmsl.layers.lora import stacked_layers
+from lmsl.layers.targets import named_targets
 from lmsl.model import Tagger
 from lmsl.stack import Place
-from lmsl.targets import named_targets
 
 
 @dataclass(frozen=True, kw_only=True)

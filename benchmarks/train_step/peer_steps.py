@@ -11,8 +11,8 @@ from torch import nn
 from benchmarks.train_step.padded_peer import PADDED, Style
 from lmsl.config.config import Config
 from lmsl.data.tags.vocabulary import IGNORED_ID
+from lmsl.layers.lora import trainable_parameters
 from lmsl.loop import Task, draw_updates
-from lmsl.lora import trainable_parameters
 from lmsl.packs.examples import Example
 from lmsl.stack import Place
 

@@ -18,8 +18,8 @@ from lmsl.base import Base, load_base
 from lmsl.config.config import Config
 from lmsl.data.tags.sentence import Dataset
 from lmsl.data.tags.vocabulary import label_vocabulary
+from lmsl.layers.lora import RunParameters, trainable_parameters
 from lmsl.loop import Task, Update, training_updates
-from lmsl.lora import RunParameters, trainable_parameters
 from lmsl.optim import build_optimizer, default_lr
 from lmsl.packs.alignment import Aligner
 from lmsl.packs.examples import Example, build_examples

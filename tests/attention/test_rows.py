@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu_check.layer_ops import EPSILON, add_norm, gated, norm, rotated
-from lmsl.elementwise import triton_ops
-from lmsl.fused_ops import PLAIN, LayerOps
+from lmsl.layers.fused.ops import PLAIN, LayerOps
+from lmsl.layers.fused.triton_ops import triton_ops
 from tests.row_tools import DEVICE, check, rows_of
 
 pytest.importorskip("triton")

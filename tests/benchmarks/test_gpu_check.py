@@ -38,7 +38,7 @@ from benchmarks.gpu_check.part import PARTS, Part, run_part
 from benchmarks.gpu_check.scope import Scope, Skipped, merge
 from benchmarks.gpu_check.tools import Finished, find_sanitizer, read_memcheck, run_program
 from benchmarks.shared import plots
-from lmsl.elementwise import triton_ops
+from lmsl.layers.fused.triton_ops import triton_ops
 from lmsl_kernels import attention
 
 CPU = torch.device("cpu")

@@ -11,8 +11,8 @@ from benchmarks.gpu_check import __main__ as gpu_check
 from benchmarks.gpu_check.scope import Scope
 from benchmarks.gpu_check.step import training_step
 from benchmarks.gpu_check.tools import Finished
-from lmsl import dropout
-from lmsl.lora import trainable_parameters
+from lmsl.layers import dropout
+from lmsl.layers.lora import trainable_parameters
 from lmsl.packs.packing import Pack
 from lmsl.rooms import FixedPack
 from lmsl.static_forward import CapturedForward

@@ -14,7 +14,7 @@ from benchmarks.shared.step_cost import idle_share, operations, trace
 from benchmarks.train_step.contenders import Workshop
 from benchmarks.train_step.work import Work, our_updates
 from lmsl.config.config import Config
-from lmsl.lora import trainable_parameters
+from lmsl.layers.lora import trainable_parameters
 
 CPU = torch.device("cpu")
 

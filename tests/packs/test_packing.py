@@ -12,7 +12,7 @@ from lmsl import forward, tagging
 from lmsl.config.choices import LabelAt
 from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.errors import InputError
-from lmsl.lora import stacked_layers
+from lmsl.layers.lora import stacked_layers
 from lmsl.model import read_words
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import Pack, pack, under_budget

@@ -12,15 +12,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lmsl.dropout import (
+from lmsl.errors import InputError
+from lmsl.layers.dropout import (
     DropoutClock,
     check_probability,
     dropout_mask,
     seeded_generator,
     site_number,
 )
-from lmsl.errors import InputError
-from lmsl.lora import kept_runs
+from lmsl.layers.lora import kept_runs
 from lmsl.run_directory.tensors import read_tensors, write_tensors
 
 HEAD_FILE = "head.safetensors"

@@ -5,8 +5,8 @@ kept for the backward. Here a forward keeps its input and at most one number a r
 backward computes the rest again. The numbers are those of transformers' modules to rounding.
 
 ``rms_norm`` and ``swiglu`` are differentiable; the others are the parts that autograd functions of
-larger pieces (``fused_front``, ``fused_tail``) are made of. Those take them from a ``LayerOps``:
-``PLAIN`` has the ones written here, ``elementwise`` knows of faster ones for GPUs.
+larger pieces (``front``, ``tail``) are made of. Those take them from a ``LayerOps``:
+``PLAIN`` has the ones written here, ``triton_ops`` knows of faster ones for GPUs.
 
 Shapes: N rows, H features, heads and head_dim as in attention.
 """

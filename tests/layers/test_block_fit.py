@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from lmsl import Labeler
-from lmsl.block_fit import FAMILIES, build_block, choose_block, difference, seen_by, why_not
 from lmsl.errors import InputError
-from lmsl.lora import add_lora
+from lmsl.layers.fused.fit import FAMILIES, build_block, choose_block, difference, seen_by, why_not
+from lmsl.layers.lora import add_lora
+from lmsl.layers.quantize import NF4Linear
 from lmsl.mask.probing import run_forms
 from lmsl.mask.unmasking import unmask
-from lmsl.quantize import NF4Linear
-from tests.block_tools import QV, SETTINGS, assembled
 from tests.decoders import build
+from tests.layers.block_tools import QV, SETTINGS, assembled
 from tests.small_runs import train, write_data
 
 

@@ -6,14 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmsl.dropout import (
+from lmsl.errors import InputError
+from lmsl.layers.dropout import (
     DropoutClock,
     check_probability,
     dropout_mask,
     seeded_generator,
     site_number,
 )
-from lmsl.errors import InputError
 
 CPU = torch.device("cpu")
 

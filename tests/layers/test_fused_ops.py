@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from lmsl.fused_linear import FusedLinear
-from lmsl.fused_ops import PLAIN, rms_norm, rotate, swiglu
-from lmsl.fused_tail import Tail
-from tests.block_tools import WideNorm
+from lmsl.layers.fused.linear import FusedLinear
+from lmsl.layers.fused.ops import PLAIN, rms_norm, rotate, swiglu
+from lmsl.layers.fused.tail import Tail
+from tests.layers.block_tools import WideNorm
 
 
 def test_gradients() -> None:

@@ -13,12 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lmsl.elementwise import choose_ops, triton_ops
 from lmsl.errors import InputError
-from lmsl.fused_linear import FusedLinear
-from lmsl.fused_ops import PLAIN, LayerOps, rms_norm, swiglu
-from lmsl.fused_tail import Tail
-from tests.block_tools import (
+from lmsl.layers.fused.linear import FusedLinear
+from lmsl.layers.fused.ops import PLAIN, LayerOps, rms_norm, swiglu
+from lmsl.layers.fused.tail import Tail
+from lmsl.layers.fused.triton_ops import choose_ops, triton_ops
+from tests.decoders import build
+from tests.layers.block_tools import (
     QV,
     SETTINGS,
     WideNorm,
@@ -28,7 +29,6 @@ from tests.block_tools import (
     sentences,
     step,
 )
-from tests.decoders import build
 from tests.small_runs import ADAPTER, ROOT, environment, train, write_data
 from tests.tagger_tools import CPU
 

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lmsl.fused_frozen import FrozenGroup, without_autocast
-from lmsl.lora import StackedLoRALinear
+from lmsl.layers.fused.frozen import FrozenGroup, without_autocast
+from lmsl.layers.lora import StackedLoRALinear
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,9 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from lmsl.errors import InputError
-from lmsl.linears import short_names
-from lmsl.lora import StackedLoRALinear, stacked_layers
-from lmsl.quantize import NF4Linear
+from lmsl.layers.linears import short_names
+from lmsl.layers.lora import StackedLoRALinear, stacked_layers
+from lmsl.layers.quantize import NF4Linear
 from lmsl.run_directory.files import write_whole
 from lmsl.run_directory.tensors import read_tensors, write_tensors
 

@@ -5,13 +5,13 @@
 
 It reads the modules of transformers' decoder and owns nothing: parameters keep their names and
 places, and calling the decoder itself still works. Three things make it faster: linear layers over
-one input are one product with their LoRA terms (``fused_linear``), what stands before and behind
-attention is one step each with its own backward (``fused_front``, ``fused_tail``), and behind the
+one input are one product with their LoRA terms (``linear``), what stands before and behind
+attention is one step each with its own backward (``front``, ``tail``), and behind the
 last layer's attention only the rows that the head reads are computed. Attention is the same call
 as everywhere, with the flag that ``unmask`` wrote on the module. Forward hooks on the decoder's
 inner modules are not run; who wants to see what layers give out passes ``observe``.
 
-Which decoders have this shape is said by ``block_fit``; all others go through transformers.
+Which decoders have this shape is said by ``fit``; all others go through transformers.
 
 Shapes: N rows of a pack, H hidden features.
 """
@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from lmsl.fused_front import Front
-from lmsl.fused_linear import FusedLinear, ReadRows
-from lmsl.fused_ops import LayerOps, rms_norm, swiglu
-from lmsl.fused_tail import Tail
+from lmsl.layers.fused.front import Front
+from lmsl.layers.fused.linear import FusedLinear, ReadRows
+from lmsl.layers.fused.ops import LayerOps, rms_norm, swiglu
+from lmsl.layers.fused.tail import Tail
 from lmsl.mask.attention import PackedAttention, attend, no_mask
 
 Observe = Callable[[Tensor], None]
@@ -51,7 +51,7 @@ class BlockLayer:
     """One decoder layer.
 
     Args:
-        layer: of transformers, found fitting by ``block_fit``.
+        layer: of transformers, found fitting by ``fit``.
         window: how far its attention sees; None is no limit.
         ops: who computes norms, rotation and SwiGLU.
     """
@@ -114,7 +114,7 @@ class Block:
     """A whole decoder: embeddings, layers, final norm.
 
     Args:
-        decoder: of transformers, with ``unmask`` and LoRA done, found fitting by ``block_fit``.
+        decoder: of transformers, with ``unmask`` and LoRA done, found fitting by ``fit``.
         windows: of each layer, None for no limit.
         ops: who computes norms, rotation and SwiGLU.
     """

@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from lmsl.fused_frozen import FrozenGroup
-from lmsl.fused_linear import FusedLinear, ReadRows
-from lmsl.fused_ops import LayerOps, plus
-from lmsl.fused_parts import parts, runs_together
+from lmsl.layers.fused.frozen import FrozenGroup
+from lmsl.layers.fused.linear import FusedLinear, ReadRows
+from lmsl.layers.fused.ops import LayerOps, plus
+from lmsl.layers.fused.parts import parts, runs_together
 
 
 class Tail:

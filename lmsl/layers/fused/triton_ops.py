@@ -11,7 +11,7 @@ import torch
 
 from lmsl.config.choices import Elementwise
 from lmsl.errors import InputError
-from lmsl.fused_ops import PLAIN, LayerOps
+from lmsl.layers.fused.ops import PLAIN, LayerOps
 
 _WHAT = "norms, rotation and SwiGLU"
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from lmsl.fused_linear import FusedLinear
-from lmsl.fused_ops import LayerOps
-from lmsl.fused_parts import parts, runs_together
+from lmsl.layers.fused.linear import FusedLinear
+from lmsl.layers.fused.ops import LayerOps
+from lmsl.layers.fused.parts import parts, runs_together
 
 
 class Front:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from lmsl.lora import RunParameters, StackedLoRALinear
+from lmsl.layers.lora import RunParameters, StackedLoRALinear
 
 
 def layer(seeds: tuple[int, ...]) -> StackedLoRALinear:

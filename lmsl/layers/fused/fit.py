@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmsl.block import Block, BlockLayer, Places
 from lmsl.config.choices import Block as BlockChoice
 from lmsl.errors import InputError
-from lmsl.fused_linear import frozen_part
-from lmsl.fused_ops import PLAIN, LayerOps
+from lmsl.layers.fused.block import Block, BlockLayer, Places
+from lmsl.layers.fused.linear import frozen_part
+from lmsl.layers.fused.ops import PLAIN, LayerOps
+from lmsl.layers.quantize import NF4Linear
 from lmsl.mask.bits import Bits
 from lmsl.mask.probing import Form, compare_runs, reach_back, run_forms, undisturbed
-from lmsl.quantize import NF4Linear
 
 FAMILIES = {
     "llama": "LlamaModel",

@@ -11,7 +11,7 @@ from transformers import AutoModel, GPT2Config, LlamaConfig, MixtralConfig
 from transformers.pytorch_utils import Conv1D
 
 from lmsl.errors import InputError
-from lmsl.quantize import NF4Linear, quantize_linears
+from lmsl.layers.quantize import NF4Linear, quantize_linears
 
 SIZES = {
     "hidden_size": 64,

@@ -27,7 +27,7 @@ from torch.autograd.function import once_differentiable
 from transformers.pytorch_utils import Conv1D
 
 from lmsl.errors import InputError
-from lmsl.linears import decoder_matrices, replace_module
+from lmsl.layers.linears import decoder_matrices, replace_module
 
 _BLOCK = 64
 _ABSMAX_BLOCK = 256

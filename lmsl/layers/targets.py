@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from torch import nn
 
 from lmsl.errors import InputError
-from lmsl.linears import decoder_matrices, short_names
-from lmsl.quantize import NF4Linear
+from lmsl.layers.linears import decoder_matrices, short_names
+from lmsl.layers.quantize import NF4Linear
 
 _QUERY_VALUE = (
     ("q_proj", "v_proj"),

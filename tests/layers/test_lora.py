@@ -16,16 +16,16 @@ from transformers import (
     Phi3Config,
 )
 
-from lmsl.dropout import DropoutClock
 from lmsl.errors import InputError
-from lmsl.lora import (
+from lmsl.layers.dropout import DropoutClock
+from lmsl.layers.lora import (
     add_lora,
     stacked_layers,
     trainable_parameters,
 )
-from lmsl.peft_format import load_adapter, save_adapter
-from lmsl.quantize import quantize_linears
-from lmsl.targets import chosen_layers, named_targets
+from lmsl.layers.peft_format import load_adapter, save_adapter
+from lmsl.layers.quantize import quantize_linears
+from lmsl.layers.targets import chosen_layers, named_targets
 
 IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "vocab_size": 50}
 SIZES = {

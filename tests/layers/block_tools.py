@@ -10,7 +10,7 @@ from torch import Tensor
 from lmsl.assemble import Assembled, assemble
 from lmsl.base import Base
 from lmsl.config.choices import LoRA
-from lmsl.lora import RunParameters, stacked_layers, trainable_parameters
+from lmsl.layers.lora import RunParameters, stacked_layers, trainable_parameters
 from lmsl.micro_step import word_losses
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import Pack, pack

@@ -163,7 +163,7 @@ def dropout_mask(
     streams = [(seed, clock.first(run, unit)) for run, seed in enumerate(clock.seeds)]
     distinct = list(dict.fromkeys(streams))
     if device.type == "cuda" and importlib.util.find_spec("triton") is not None:
-        from lmsl.dropout_kernel import draw
+        from lmsl.layers.dropout_kernel import draw
 
         drawn = draw(
             clock.place_on(device)[: 1 if len(distinct) == 1 else None],

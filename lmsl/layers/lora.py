@@ -13,17 +13,17 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from lmsl.dropout import (
+from lmsl.errors import InputError
+from lmsl.layers.dropout import (
     DropoutClock,
     check_probability,
     dropout_mask,
     seeded_generator,
     site_number,
 )
-from lmsl.errors import InputError
-from lmsl.linears import replace_module
-from lmsl.quantize import NF4Linear
-from lmsl.targets import chosen_layers
+from lmsl.layers.linears import replace_module
+from lmsl.layers.quantize import NF4Linear
+from lmsl.layers.targets import chosen_layers
 
 
 class StackedLoRALinear(nn.Module):
@@ -35,7 +35,7 @@ class StackedLoRALinear(nn.Module):
         alpha: the adapter is scaled by ``alpha / rank``.
         dropout: probability for the adapter's input, in train mode.
         seeds: one for each run.
-        site: number of this place, see ``lmsl.dropout.site_number``.
+        site: number of this place, see ``lmsl.layers.dropout.site_number``.
         clock: where training stands; needed when ``dropout`` is not 0.
     """
 
@@ -121,7 +121,7 @@ def add_lora(
 
     Args:
         model: a Hugging Face decoder, quantised or not.
-        targets: see ``lmsl.targets``.
+        targets: see ``lmsl.layers.targets``.
         rank: inner size of the adapters.
         alpha: adapters are scaled by ``alpha / rank``.
         dropout: probability for the adapters' inputs.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lmsl.dropout import DropoutClock, dropout_mask, site_number
+from lmsl.layers.dropout import DropoutClock, dropout_mask, site_number
 
 CPU = torch.device("cpu")
 pytest.importorskip("triton")
@@ -12,7 +12,7 @@ pytest.importorskip("triton")
 
 def drawn(clock: DropoutClock, place: torch.Tensor, unit: str, **shape: int) -> torch.Tensor:
     """By the kernel, with a third of the elements dropped."""
-    from lmsl.dropout_kernel import draw
+    from lmsl.layers.dropout_kernel import draw
 
     threshold = round(65536 / 3)
     scale = float(np.float32(65536 / (65536 - threshold)))

@@ -8,15 +8,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lmsl import fused_front, fused_parts, fused_tail
 from lmsl.assemble import Assembled
-from lmsl.block_fit import FAMILIES, build_block
 from lmsl.config.choices import LabelAt
 from lmsl.errors import InputError
-from lmsl.fused_linear import ReadRows
-from lmsl.fused_parts import runs_together
-from lmsl.quantize import NF4Linear
-from tests.block_tools import (
+from lmsl.layers.fused import front as fused_front
+from lmsl.layers.fused import parts as fused_parts
+from lmsl.layers.fused import tail as fused_tail
+from lmsl.layers.fused.fit import FAMILIES, build_block
+from lmsl.layers.fused.linear import ReadRows
+from lmsl.layers.fused.parts import runs_together
+from lmsl.layers.quantize import NF4Linear
+from tests.decoders import VOCABULARY, WINDOW, build
+from tests.layers.block_tools import (
     QV,
     SETTINGS,
     WideNorm,
@@ -27,7 +30,6 @@ from tests.block_tools import (
     sentences,
     step,
 )
-from tests.decoders import VOCABULARY, WINDOW, build
 from tests.tagger_tools import CLASSES
 
 

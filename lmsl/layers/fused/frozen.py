@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmsl.quantize import NF4Linear
+from lmsl.layers.quantize import NF4Linear
 
 
 class FrozenGroup:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from lmsl.dropout import DropoutClock
 from lmsl.errors import InputError
-from lmsl.head import StackedHead, load_head, save_head
+from lmsl.layers.dropout import DropoutClock
+from lmsl.layers.head import StackedHead, load_head, save_head
 
 
 def head(seeds: tuple[int, ...] = (3, 4), classes: int = 5, dropout: float = 0.0) -> StackedHead:

@@ -1,0 +1,1 @@
+"""A forward of our own for Llama-shaped layers: same weights, fewer operations."""

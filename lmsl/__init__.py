@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from lmsl.config.recipes import RECIPES
     from lmsl.data.tags.entities import Entity
     from lmsl.errors import InputError, TrainingError
-    from lmsl.labeler import Labeler
     from lmsl.mask.probing import probe
     from lmsl.mask.unmasking import unmask
     from lmsl.run import train
+    from lmsl.tagger.labeler import Labeler
 
 __all__ = [
     "RECIPES",
@@ -42,7 +42,7 @@ _HOMES = {
     "Config": "config.config",
     "Entity": "data.tags.entities",
     "InputError": "errors",
-    "Labeler": "labeler",
+    "Labeler": "tagger.labeler",
     "RECIPES": "config.recipes",
     "TrainingError": "errors",
     "probe": "mask.probing",

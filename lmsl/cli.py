@@ -23,7 +23,7 @@ from lmsl.flags import Data, Evaluate, Loaded, Predict, Probe, Report, Sweep, Tr
 
 if TYPE_CHECKING:
     # Help and commands that only look at data need not wait for torch.
-    from lmsl.labeler import Labeler
+    from lmsl.tagger.labeler import Labeler
 
 USAGE = """usage: lmsl COMMAND [FLAGS]
 
@@ -125,7 +125,7 @@ def _training_flags(kind: type[Flags], name: str, arguments: list[str]) -> tuple
 
 
 def _loaded(options: Loaded, console: Console) -> "Labeler":
-    from lmsl.labeler import Labeler
+    from lmsl.tagger.labeler import Labeler
 
     return Labeler.load(
         options.run,

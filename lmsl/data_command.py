@@ -25,7 +25,7 @@ def check_files(
     count = None
     if tokenizer is not None:
         # The only part that needs torch and transformers.
-        from lmsl.base import load_tokenizer
+        from lmsl.tagger.base import load_tokenizer
 
         try:
             count = _counter(load_tokenizer(tokenizer))

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from lmsl.base import Base
 from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.data.formats.options import read_options
@@ -12,6 +11,7 @@ from lmsl.data.tags.sentence import Dataset
 from lmsl.loop import Task
 from lmsl.packs.alignment import Aligner
 from lmsl.packs.examples import Example, Examples, build_examples
+from lmsl.tagger.base import Base
 
 DEFAULT_DATA = "synthetic"
 

@@ -19,11 +19,11 @@ from lmsl.errors import TrainingError
 from lmsl.layers.dropout import DropoutClock
 from lmsl.layers.lora import RunParameters
 from lmsl.micro_step import EagerStep, MicroBatch, MicroStep
-from lmsl.model import Tagger
 from lmsl.optim import lr_factor
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import pack, under_budget
 from lmsl.prefetch import Ahead
+from lmsl.tagger.tagger import Tagger
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,9 @@ from torch.nn import functional
 from lmsl.config.config import Config
 from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.layers.dropout import DropoutClock
-from lmsl.model import Tagger
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import Pack, Room
+from lmsl.tagger.tagger import Tagger
 
 
 @dataclass(frozen=True, kw_only=True)

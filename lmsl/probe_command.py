@@ -3,20 +3,20 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lmsl.base import load_base
 from lmsl.data.formats.options import Columns
 from lmsl.data.read import read_with
 from lmsl.data.tags.sentence import Sentence
 from lmsl.device import choose_device
 from lmsl.errors import InputError
-from lmsl.influence import Influence, labeler_influence, write_influence
-from lmsl.labeler import Labeler
 from lmsl.mask.probing import probe
 from lmsl.mask.unmasking import unmask
 from lmsl.packs.examples import build_examples
 from lmsl.run_directory.folder import writing
 from lmsl.run_directory.info import INFO
 from lmsl.statistics_predictions import read_predictions
+from lmsl.tagger.base import load_base
+from lmsl.tagger.influence import Influence, labeler_influence, write_influence
+from lmsl.tagger.labeler import Labeler
 
 
 def probe_lines(

@@ -12,7 +12,7 @@ import torch
 from lmsl.config.choices import Checkpointing
 from lmsl.device import mib, usable_memory
 from lmsl.memory import Memory
-from lmsl.model import Tagger
+from lmsl.tagger.tagger import Tagger
 
 
 def choose_recomputed(

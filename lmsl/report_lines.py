@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
-from lmsl.influence import INFLUENCE, read_influence
 from lmsl.report_figures import Line, PlaneChart, Tone
 from lmsl.statistics import Analysis
 from lmsl.statistics_read import Run
+from lmsl.tagger.influence import INFLUENCE, read_influence
 
 _BINS = 30
 

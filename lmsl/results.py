@@ -14,9 +14,7 @@ from lmsl.console import Console
 from lmsl.data.tags.sentence import Dataset
 from lmsl.data.write import column_lines, in_some_document
 from lmsl.errors import InputError
-from lmsl.influence import INFLUENCE, labeler_influence, write_influence
 from lmsl.inputs import Prepared
-from lmsl.labeler import Labeler, Tagged
 from lmsl.layers.head import save_head
 from lmsl.layers.peft_format import save_adapter
 from lmsl.loop import Update
@@ -24,6 +22,8 @@ from lmsl.packs.examples import Examples
 from lmsl.run_directory.card import model_card
 from lmsl.run_directory.files import write_json, write_text
 from lmsl.run_directory.info import INFO
+from lmsl.tagger.influence import INFLUENCE, labeler_influence, write_influence
+from lmsl.tagger.labeler import Labeler, Tagged
 
 
 class Log:

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from lmsl.assemble import Assembled
-from lmsl.base import TINY, from_hub, load_base
 from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.data.formats.options import file_shape
@@ -20,7 +18,6 @@ from lmsl.device import choose_device, choose_dtype
 from lmsl.errors import InputError
 from lmsl.fit import epoch_ends, fit
 from lmsl.inputs import prepare, training_task
-from lmsl.labeler import Labeler
 from lmsl.memory import Peak
 from lmsl.oneshot import OneShot, best_by_oneshot, check_oneshot
 from lmsl.optim import resolve_optimizer
@@ -40,6 +37,9 @@ from lmsl.runs import (
 from lmsl.session import Session
 from lmsl.stack import Place, alone
 from lmsl.sweep import summarise
+from lmsl.tagger.assemble import Assembled
+from lmsl.tagger.base import TINY, from_hub, load_base
+from lmsl.tagger.labeler import Labeler
 
 StackSize = int | Literal["auto"]
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lmsl.base import Base
 from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.inputs import Prepared
@@ -15,6 +14,7 @@ from lmsl.runs import Run
 from lmsl.stack import Place, Stack, assemble_runs
 from lmsl.stack_size import stack_fit
 from lmsl.static_step import will_capture
+from lmsl.tagger.base import Base
 
 
 @dataclass(kw_only=True)

@@ -15,13 +15,13 @@ from lmsl.data.splits import Splits
 from lmsl.data.tags.decode import Decoded, Floats, decode
 from lmsl.data.tags.metrics import lost_entities, score
 from lmsl.errors import TrainingError
-from lmsl.forward import EagerForward, Forward, batch_of, log_probabilities
 from lmsl.mask.bits import Bits
-from lmsl.model import Tagger
 from lmsl.packs.examples import Examples
 from lmsl.packs.packing import under_budget
 from lmsl.stack import Place
-from lmsl.tagging import by_length, evaluation_budget, put, unread
+from lmsl.tagger.emissions import by_length, evaluation_budget, put, unread
+from lmsl.tagger.inference import EagerForward, Forward, batch_of, log_probabilities
+from lmsl.tagger.tagger import Tagger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ def run_emissions(
 ) -> list[list[Floats]]:
     """For each run, or for each of ``bits``, log-probabilities [words, classes] of every sentence.
 
-    A word that no example reads can only be the first label, as in ``lmsl.tagging``.
+    A word that no example reads can only be the first label, as in ``lmsl.tagger.emissions``.
     """
     compute = EagerForward(tagger, place.device, place.autocast) if compute is None else compute
     assert compute.tagger is tagger

@@ -17,16 +17,16 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from lmsl import rooms
 from lmsl.config.config import Config
-from lmsl.graphs import CudaGraphs, Graphs
 from lmsl.layers.dropout import DropoutClock
 from lmsl.layers.lora import trainable_parameters
 from lmsl.micro_step import EagerStep, MicroBatch, MicroStep
-from lmsl.model import Tagger
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import Room
-from lmsl.rooms import MOST_ROOMS, FixedPack, Rooms
+from lmsl.tagger import rooms
+from lmsl.tagger.graphs import CudaGraphs, Graphs
+from lmsl.tagger.rooms import MOST_ROOMS, FixedPack, Rooms
+from lmsl.tagger.tagger import Tagger
 
 
 def choose_step(

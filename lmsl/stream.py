@@ -26,7 +26,7 @@ from lmsl.data.tags.entities import Entity, entities, word_offsets
 from lmsl.data.tags.sentence import Sentence
 from lmsl.data.write import column_lines, in_some_document, to_json
 from lmsl.errors import InputError
-from lmsl.labeler import Labeler
+from lmsl.tagger.labeler import Labeler
 
 Kind = Literal["text", "json", "columns", "whole"]
 Shape = Literal["auto", "json", "columns"]

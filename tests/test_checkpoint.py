@@ -9,7 +9,7 @@ import torch
 from lmsl.checkpoint import Progress, load_checkpoint, save_checkpoint
 from lmsl.errors import InputError
 from lmsl.loop import Update
-from tests.tagger_tools import build_tagger, build_task
+from tests.tagger.tagger_tools import build_tagger, build_task
 from tests.training_tools import CONFIG, assert_same, optimizers_of, train
 
 

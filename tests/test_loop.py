@@ -14,7 +14,7 @@ from lmsl.errors import TrainingError
 from lmsl.loop import draw_updates, total_updates
 from lmsl.micro_step import word_losses as losses_of
 from lmsl.packs.packing import pack
-from tests.tagger_tools import CPU, build_tagger, build_task
+from tests.tagger.tagger_tools import CPU, build_tagger, build_task
 from tests.training_tools import (
     CONFIG,
     assert_near,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lmsl.loop import draw_updates, kept_part, total_updates
-from tests.tagger_tools import build_tagger, build_task
+from tests.tagger.tagger_tools import build_tagger, build_task
 from tests.training_tools import CONFIG, hand_loss, seen_sentences, train
 
 

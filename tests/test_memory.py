@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 
 from lmsl.config.config import Config
-from lmsl.forward import EagerForward, batch_of
-from lmsl.graphs import Reruns
 from lmsl.layers.lora import RunParameters, trainable_parameters
 from lmsl.layers.quantize import NF4Linear
 from lmsl.loop import Task, training_updates
@@ -19,11 +17,13 @@ from lmsl.memory import Memory, Peak, _moments, expected_memory, kept_bytes, mib
 from lmsl.micro_step import EagerStep, MicroBatch
 from lmsl.optim import build_optimizer
 from lmsl.packs.packing import pack, under_budget
-from lmsl.static_forward import StaticForward
 from lmsl.static_step import StaticStep
-from lmsl.tagging import CPU_TOKENS, by_length
+from lmsl.tagger.captured import StaticForward
+from lmsl.tagger.emissions import CPU_TOKENS, by_length
+from lmsl.tagger.graphs import Reruns
+from lmsl.tagger.inference import EagerForward, batch_of
 from tests.layers.block_tools import SETTINGS, assembled
-from tests.tagger_tools import CPU, build_task, example
+from tests.tagger.tagger_tools import CPU, build_task, example
 
 CONFIG = Config(unmask=("0101",), batch_size=150, tokens_per_batch=10_000, epochs=1)
 

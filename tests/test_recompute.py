@@ -16,7 +16,7 @@ from lmsl.packs.packing import pack
 from lmsl.recompute import choose_recomputed, least_recomputed
 from tests.layers.block_tools import assembled
 from tests.small_runs import same_files, train
-from tests.tagger_tools import CPU, build_task
+from tests.tagger.tagger_tools import CPU, build_task
 
 MEMORY = Memory(
     weights=10_000,

@@ -13,7 +13,6 @@ import pytest
 from lmsl.cli import main
 from lmsl.data.tags.sentence import Sentence
 from lmsl.data.tags.vocabulary import LabelSet
-from lmsl.influence import Influence, write_influence
 from lmsl.report import page
 from lmsl.report_charts import charts
 from lmsl.report_examples import MOST_SENTENCES, MOST_WORDS, find_examples
@@ -21,6 +20,7 @@ from lmsl.report_figures import PlaneChart
 from lmsl.report_svg import svg, ticks
 from lmsl.report_tables import string_table
 from lmsl.statistics import analyse
+from lmsl.tagger.influence import Influence, write_influence
 from tests.small_runs import refused
 from tests.sweep_tools import noisy, sentences, write_oneshot, write_run, write_sweep
 

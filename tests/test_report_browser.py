@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from lmsl.influence import Influence, write_influence
 from lmsl.report import page
 from lmsl.report_examples import find_examples
 from lmsl.statistics import analyse
+from lmsl.tagger.influence import Influence, write_influence
 from tests.sweep_tools import write_oneshot, write_sweep
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)

@@ -12,7 +12,7 @@ from lmsl.errors import InputError
 from lmsl.layers.lora import RunParameters, trainable_parameters
 from lmsl.mask.flags import pack_flags
 from tests.layers.block_tools import QV, assembled, packed, sentences
-from tests.tagger_tools import CPU, Built, build_task
+from tests.tagger.tagger_tools import CPU, Built, build_task
 from tests.training_tools import CONFIG, train
 
 GRID = [f"{value:04b}" for value in range(16)]

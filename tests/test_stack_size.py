@@ -19,7 +19,7 @@ from lmsl.stack import Place, Stack
 from lmsl.stack_size import largest_pack, run_bytes
 from tests.layers.block_tools import assembled
 from tests.small_runs import SHORT
-from tests.tagger_tools import CPU, build_task
+from tests.tagger.tagger_tools import CPU, build_task
 
 PLACE = Place(device=CPU, dtype=torch.float32)
 CONFIG = Config(unmask=("0101",), batch_size=4, epochs=3, max_steps=7)

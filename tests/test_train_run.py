@@ -14,12 +14,12 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 import lmsl
-from lmsl.base import load_base
 from lmsl.cli import main
 from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.run import train as train_runs
 from lmsl.run_directory.folder import check_output
+from lmsl.tagger.base import load_base
 from tests.small_runs import (
     ADAPTER,
     FILES,

@@ -16,14 +16,14 @@ from torch import Tensor
 from benchmarks.gpu_check.device import waits
 from benchmarks.gpu_check.scope import Scope
 from benchmarks.gpu_check.step_model import TOLERANCE, random_sentences
-from lmsl.forward import Batch, EagerForward, Forward, batch_of
-from lmsl.graphs import CudaGraphs, Reruns
 from lmsl.layers.lora import stacked_layers
-from lmsl.model import Tagger
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import under_budget
-from lmsl.static_forward import StaticForward
-from lmsl.tagging import by_length, emissions
+from lmsl.tagger.captured import StaticForward
+from lmsl.tagger.emissions import by_length, emissions
+from lmsl.tagger.graphs import CudaGraphs, Reruns
+from lmsl.tagger.inference import Batch, EagerForward, Forward, batch_of
+from lmsl.tagger.tagger import Tagger
 
 
 def predictions(

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from benchmarks.gpu_check.scope import Scope
-from lmsl.assemble import assemble
-from lmsl.base import Base
 from lmsl.config.choices import LoRA
 from lmsl.layers.lora import stacked_layers
 from lmsl.packs.examples import Example
+from lmsl.tagger.assemble import assemble
+from lmsl.tagger.base import Base
 
 CLASSES, VOCABULARY = 9, 256
 SENTENCES = 16

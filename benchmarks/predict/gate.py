@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lmsl.labeler import Labeler
 from lmsl.packs.examples import Example, build_examples
-from lmsl.tagging import emissions
+from lmsl.tagger.emissions import emissions
+from lmsl.tagger.labeler import Labeler
 
 # Both sides compute in float32; adding the adapters to the weights rounds once more.
 TOLERANCE = 1e-3

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from lmsl.errors import InputError
-from lmsl.labeler import Labeler
 from lmsl.layers.lora import StackedLoRALinear
 from lmsl.layers.quantize import NF4Linear
+from lmsl.tagger.labeler import Labeler
 
 
 def merged_peer(labeler: Labeler) -> Any:

@@ -22,12 +22,12 @@ from lmsl.console import Console
 from lmsl.data.tags.sentence import Dataset, Sentence
 from lmsl.data.write import write_columns
 from lmsl.errors import InputError
-from lmsl.forward import EagerForward
-from lmsl.labeler import Labeler
 from lmsl.layers.quantize import NF4Linear
 from lmsl.loop import Task
 from lmsl.run import train
 from lmsl.stack import Place
+from lmsl.tagger.inference import EagerForward
+from lmsl.tagger.labeler import Labeler
 
 # Sentences that the run is trained on.
 TRAINED = 200

@@ -32,12 +32,12 @@ from benchmarks.shared.labelled import CONLL2000, CPU_PLACE, labelled, prepare, 
 from benchmarks.shared.machine import RESULTS, machine, machine_lines, table, write_json
 from benchmarks.train_step.frozen_products import FrozenProducts
 from benchmarks.train_step.work import labelled_work
-from lmsl.base import load_base
 from lmsl.config.config import Config
 from lmsl.errors import InputError
 from lmsl.loop import Task, Update, training_updates, updates_per_epoch
 from lmsl.runs import Run
 from lmsl.stack import Stack, assemble_runs
+from lmsl.tagger.base import load_base
 
 TOLERANCE = 1e-4
 

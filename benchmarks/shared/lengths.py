@@ -22,13 +22,13 @@ from pathlib import Path
 
 import numpy as np
 
-from lmsl.base import load_tokenizer
 from lmsl.data.read import read
 from lmsl.data.tags.vocabulary import label_vocabulary
 from lmsl.errors import InputError
 from lmsl.loop import Task
 from lmsl.packs.alignment import Aligner
 from lmsl.packs.examples import Example
+from lmsl.tagger.base import load_tokenizer
 
 PREFIX = "lengths:"
 _FILE = Path(__file__).parent / "lengths.json"

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from transformers import AutoModel, LlamaConfig, MistralConfig, Qwen3Config
 
-from lmsl.base import Base, load_base
 from lmsl.errors import InputError
+from lmsl.tagger.base import Base, load_base
 
 PREFIX = "shape:"
 

@@ -13,9 +13,9 @@ from benchmarks.shared.machine import tidy
 from benchmarks.train_step.padded_peer import build_peer, check_not_repacked, copy_adapters
 from benchmarks.train_step.peer_steps import peer_updates
 from benchmarks.train_step.work import Work, build_ours, our_updates
-from lmsl.assemble import Assembled
 from lmsl.layers.lora import stacked_layers
 from lmsl.loop import Update
+from lmsl.tagger.assemble import Assembled
 
 # In float32 only the order of sums differs. In bfloat16 the two round in other places: sums and
 # norms are float32 here and there, and an update averages over a few hundred words.

@@ -18,14 +18,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from lmsl.base import Base
 from lmsl.config.config import Config
 from lmsl.errors import InputError
 from lmsl.layers.linears import replace_module
 from lmsl.layers.lora import stacked_layers
 from lmsl.layers.targets import named_targets
-from lmsl.model import Tagger
 from lmsl.stack import Place
+from lmsl.tagger.base import Base
+from lmsl.tagger.tagger import Tagger
 
 
 @dataclass(frozen=True, kw_only=True)

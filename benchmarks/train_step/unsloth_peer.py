@@ -25,11 +25,11 @@ from benchmarks.shared.model_folder import write_model
 from benchmarks.train_step.gate import Agreement, against, compared, perturbed
 from benchmarks.train_step.peer_steps import collate, parts
 from benchmarks.train_step.work import Work, our_updates
-from lmsl.assemble import Assembled
 from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.layers.lora import stacked_layers
 from lmsl.loop import draw_updates
 from lmsl.optim import default_lr
+from lmsl.tagger.assemble import Assembled
 
 # Loading 7B, importing everything, and compiling what the first update needs.
 _MOST_SECONDS = 420.0

@@ -13,8 +13,6 @@ import torch
 
 from benchmarks.shared.labelled import CPU_PLACE
 from benchmarks.shared.shapes import base_of
-from lmsl.assemble import Assembled
-from lmsl.base import Base, load_base
 from lmsl.config.config import Config
 from lmsl.data.tags.sentence import Dataset
 from lmsl.data.tags.vocabulary import label_vocabulary
@@ -26,6 +24,8 @@ from lmsl.packs.examples import Example, build_examples
 from lmsl.runs import Run
 from lmsl.stack import Place, assemble_runs
 from lmsl.static_step import choose_step
+from lmsl.tagger.assemble import Assembled
+from lmsl.tagger.base import Base, load_base
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks.shared import lengths
 from benchmarks.shared.lengths import as_json, known_lengths, main
-from lmsl.base import load_tokenizer
 from lmsl.packs.alignment import Aligner
+from lmsl.tagger.base import load_tokenizer
 
 SHARED = Path(__file__).parents[3] / "shared"
 TEXT = "Zoë\tB-PER\nmet\tO\nBob\tB-LOC\n\n\nx\tO\n\nŁódź\tB-PER\n\n"

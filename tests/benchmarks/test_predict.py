@@ -21,14 +21,14 @@ from benchmarks.shared.lengths import known_lengths, length_task
 from benchmarks.shared.machine import CannotRun
 from benchmarks.shared.model_folder import as_words, text_ids, write_model, write_tokenizer
 from benchmarks.shared.shapes import base_of
-from lmsl import labeler as labeler_module
 from lmsl.data.tags.sentence import Sentence
-from lmsl.forward import EagerForward
-from lmsl.graphs import Reruns
 from lmsl.packs.alignment import Aligner
 from lmsl.packs.examples import build_examples
 from lmsl.stack import Place
-from lmsl.static_forward import StaticForward
+from lmsl.tagger import labeler as labeler_module
+from lmsl.tagger.captured import StaticForward
+from lmsl.tagger.graphs import Reruns
+from lmsl.tagger.inference import EagerForward
 
 GRAPHS = "ours, predict_tags, CUDA graphs"
 SHORT = [
@@ -153,7 +153,7 @@ def test_words_of_random_ids_are_their_sub_words(tmp_path: Path) -> None:
 def test_replayed_predictions_pass_the_gate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a GPU the forward is run over the same memory once more; see lmsl.graphs."""
+    """Without a GPU the forward is run over the same memory once more; see lmsl.tagger.graphs."""
     cpu = Place(device=torch.device("cpu"), dtype=torch.float32)
     with ExitStack() as running:
         data = {"data": "lengths:conll2003", "sentences": 16, "seed": 1}

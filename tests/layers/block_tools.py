@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmsl.assemble import Assembled, assemble
-from lmsl.base import Base
 from lmsl.config.choices import LoRA
 from lmsl.layers.lora import RunParameters, stacked_layers, trainable_parameters
 from lmsl.micro_step import word_losses
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import Pack, pack
+from lmsl.tagger.assemble import Assembled, assemble
+from lmsl.tagger.base import Base
 from tests.decoders import build
-from tests.tagger_tools import CLASSES, CPU, Built, example
+from tests.tagger.tagger_tools import CLASSES, CPU, Built, example
 
 QV = ("q_proj", "v_proj")
 SETTINGS: dict[str, Any] = {

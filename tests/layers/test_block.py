@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lmsl.assemble import Assembled
 from lmsl.config.choices import LabelAt
 from lmsl.errors import InputError
 from lmsl.layers.fused import front as fused_front
@@ -18,6 +17,7 @@ from lmsl.layers.fused.fit import FAMILIES, build_block
 from lmsl.layers.fused.linear import ReadRows
 from lmsl.layers.fused.parts import runs_together
 from lmsl.layers.quantize import NF4Linear
+from lmsl.tagger.assemble import Assembled
 from tests.decoders import VOCABULARY, WINDOW, build
 from tests.layers.block_tools import (
     QV,
@@ -30,7 +30,7 @@ from tests.layers.block_tools import (
     sentences,
     step,
 )
-from tests.tagger_tools import CLASSES
+from tests.tagger.tagger_tools import CLASSES
 
 
 @pytest.mark.parametrize("quantize", ["nf4", "none"])

@@ -30,7 +30,7 @@ from tests.layers.block_tools import (
     step,
 )
 from tests.small_runs import ADAPTER, ROOT, environment, train, write_data
-from tests.tagger_tools import CPU
+from tests.tagger.tagger_tools import CPU
 
 pytest.importorskip("triton")
 WHAT = "norms, rotation and SwiGLU"

@@ -8,17 +8,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmsl import forward, tagging
 from lmsl.config.choices import LabelAt
 from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.errors import InputError
 from lmsl.layers.lora import stacked_layers
-from lmsl.model import read_words
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import Pack, pack, under_budget
-from lmsl.tagging import emissions
+from lmsl.tagger import emissions as tagging
+from lmsl.tagger import inference as forward
+from lmsl.tagger.emissions import emissions
+from lmsl.tagger.tagger import read_words
 from tests.decoders import Explicit, build, use_oracle
-from tests.tagger_tools import CLASSES, CPU, Built, build_tagger, example
+from tests.tagger.tagger_tools import CLASSES, CPU, Built, build_tagger, example
 
 STRINGS = ("00", "01", "10", "11")
 

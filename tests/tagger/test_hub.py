@@ -11,8 +11,8 @@ import huggingface_hub
 import pytest
 
 import lmsl
-from lmsl.base import from_hub
 from lmsl.hub import unreachable
+from lmsl.tagger.base import from_hub
 from tests.small_runs import fresh_process
 
 
@@ -85,7 +85,7 @@ cache, endpoint = sys.argv[1:]
 os.environ.pop("HF_HUB_OFFLINE", None)
 os.environ.update(HF_HUB_CACHE=cache, HF_ENDPOINT=endpoint, HF_HUB_DISABLE_TELEMETRY="1")
 from lmsl import InputError
-from lmsl.base import load_base, load_tokenizer
+from lmsl.tagger.base import load_base, load_tokenizer
 
 def sleep(seconds):
     raise AssertionError("waits to ask again")

@@ -14,12 +14,19 @@ from torch import Tensor
 from lmsl import results
 from lmsl.cli import main
 from lmsl.errors import InputError
-from lmsl.influence import INFLUENCE, SENTENCES, WORDS, Influence, read_influence, right_influence
-from lmsl.model import Tagger
 from lmsl.packs.examples import Example
+from lmsl.tagger.influence import (
+    INFLUENCE,
+    SENTENCES,
+    WORDS,
+    Influence,
+    read_influence,
+    right_influence,
+)
+from lmsl.tagger.tagger import Tagger
 from tests.layers.block_tools import assembled, sentences
 from tests.small_runs import refused, snapshot, train, write_data
-from tests.tagger_tools import CPU, example
+from tests.tagger.tagger_tools import CPU, example
 
 ROUNDING = 1e-6
 

@@ -29,13 +29,13 @@ import torch
 
 from lmsl.config.choices import LabelAt
 from lmsl.errors import InputError
-from lmsl.labeler import Labeler
 from lmsl.mask.probing import undisturbed
-from lmsl.model import Tagger, read_rows
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import pack, under_budget
 from lmsl.run_directory.files import write_json
-from lmsl.tagging import prediction_budget
+from lmsl.tagger.emissions import prediction_budget
+from lmsl.tagger.labeler import Labeler
+from lmsl.tagger.tagger import Tagger, read_rows
 
 INFLUENCE = "influence.json"
 SENTENCES = 16

@@ -19,9 +19,9 @@ from lmsl.layers.head import StackedHead
 from lmsl.mask.attention import no_mask
 from lmsl.mask.bits import Bits
 from lmsl.mask.decoder import decoder_blocks
-from lmsl.oneshot_draw import Mixture
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import Pack
+from lmsl.tagger.mixture import Mixture
 
 
 class Tagger(nn.Module):

@@ -1,10 +1,10 @@
 """The forward without gradients as work of fixed sizes, recorded once and replayed.
 
-As in ``static_step`` a graph reads nothing but the memory of its room, and the parameters where
-they are: training may go on between two replays. Packs of prediction are made of sentences sorted
-by length under a budget, so nearly all of them have one of a few sizes; the first pack of a room
-is computed eagerly, and a room that is met again is captured: a capture takes longer than several
-forwards.
+As in ``training.captured_step`` a graph reads nothing but the memory of its room, and the
+parameters where they are: training may go on between two replays. Packs of prediction are made of
+sentences sorted by length under a budget, so nearly all of them have one of a few sizes; the first
+pack of a room is computed eagerly, and a room that is met again is captured: a capture takes
+longer than several forwards.
 
 Shapes: R runs of W_cap words.
 """
@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from lmsl.forward import Batch, EagerForward, Forward
-from lmsl.graphs import CudaGraphs, Graphs
-from lmsl.model import Tagger
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import Room
-from lmsl.rooms import MOST_ROOMS, FixedPack, Rooms, why_not
+from lmsl.tagger.graphs import CudaGraphs, Graphs
+from lmsl.tagger.inference import Batch, EagerForward, Forward
+from lmsl.tagger.rooms import MOST_ROOMS, FixedPack, Rooms, why_not
+from lmsl.tagger.tagger import Tagger
 
 
 def choose_forward(

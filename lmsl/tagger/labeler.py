@@ -14,8 +14,6 @@ from typing import Any
 
 import torch
 
-from lmsl.assemble import assemble
-from lmsl.base import TINY, Base, load_base
 from lmsl.config.choices import CudaGraphs, Quantize, Resident, check_choice
 from lmsl.console import Console
 from lmsl.data.formats.options import Columns, ReadOptions, read_options
@@ -28,15 +26,17 @@ from lmsl.data.tags.sentence import Dataset, Sentence
 from lmsl.data.tags.vocabulary import check_labels
 from lmsl.device import choose_device, choose_dtype
 from lmsl.errors import InputError
-from lmsl.forward import EagerForward, Forward
 from lmsl.layers.head import load_head
 from lmsl.layers.peft_format import load_adapter
-from lmsl.model import Tagger
 from lmsl.packs.alignment import Aligner
 from lmsl.packs.examples import Examples, build_examples
 from lmsl.run_directory.info import RunInfo, read_info
-from lmsl.static_forward import choose_forward
-from lmsl.tagging import emissions
+from lmsl.tagger.assemble import assemble
+from lmsl.tagger.base import TINY, Base, load_base
+from lmsl.tagger.captured import choose_forward
+from lmsl.tagger.emissions import emissions
+from lmsl.tagger.inference import EagerForward, Forward
+from lmsl.tagger.tagger import Tagger
 
 
 @dataclass(frozen=True, kw_only=True)

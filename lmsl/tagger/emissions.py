@@ -14,10 +14,10 @@ import torch
 
 from lmsl.data.tags.decode import Floats
 from lmsl.errors import InputError
-from lmsl.forward import EagerForward, Forward, batch_of, log_probabilities
-from lmsl.model import Tagger
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import under_budget
+from lmsl.tagger.inference import EagerForward, Forward, batch_of, log_probabilities
+from lmsl.tagger.tagger import Tagger
 
 # Of 512 to 8192, best for `tiny` with two threads (5 % faster than 2048); with one the same.
 CPU_TOKENS = 4096

@@ -12,33 +12,33 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import lmsl
-from lmsl import rooms
-from lmsl.base import load_base
 from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.data.read import read
 from lmsl.data.tags.decode import Floats
 from lmsl.errors import InputError
-from lmsl.forward import Batch, EagerForward, batch_of, log_probabilities
-from lmsl.graphs import Reruns
 from lmsl.layers.lora import trainable_parameters
 from lmsl.micro_step import EagerStep
 from lmsl.packs.alignment import Aligner
 from lmsl.packs.examples import Example, Examples, build_examples
 from lmsl.packs.packing import under_budget
 from lmsl.packs.sizes import room_for, room_tokens
-from lmsl.rooms import MOST_ROOMS
 from lmsl.runs import Run
 from lmsl.stack import Place, Stack
 from lmsl.stack_eval import run_emissions
-from lmsl.static_forward import CapturedForward, StaticForward, choose_forward
 from lmsl.static_step import StaticStep
-from lmsl.tagging import by_length, emissions
+from lmsl.tagger import rooms
+from lmsl.tagger.base import load_base
+from lmsl.tagger.captured import CapturedForward, StaticForward, choose_forward
+from lmsl.tagger.emissions import by_length, emissions
+from lmsl.tagger.graphs import Reruns
+from lmsl.tagger.inference import Batch, EagerForward, batch_of, log_probabilities
+from lmsl.tagger.rooms import MOST_ROOMS
 from tests.layers.block_tools import assembled, built, sentences
-from tests.tagger_tools import CPU, Built, build_tagger, build_task, example
+from tests.tagger.tagger_tools import CPU, Built, build_tagger, build_task, example
 from tests.training_tools import CONFIG, assert_near, train
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
+DATA = Path(__file__).parents[3] / "shared" / "data"
 UNKNOWN_ID = 10**6
 BUDGET = 60
 

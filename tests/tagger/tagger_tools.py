@@ -13,8 +13,8 @@ from lmsl.layers.dropout import DropoutClock
 from lmsl.layers.head import StackedHead
 from lmsl.layers.lora import RunParameters, add_lora, trainable_parameters
 from lmsl.loop import Task
-from lmsl.model import Tagger
 from lmsl.packs.examples import Example
+from lmsl.tagger.tagger import Tagger
 from tests.decoders import VOCABULARY, build
 
 CPU = torch.device("cpu")

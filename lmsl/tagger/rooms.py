@@ -2,9 +2,9 @@
 
 What a CUDA graph repeats has to be the same work at the same addresses. So packs are filled up to
 one of a handful of rooms, each with memory of its own to which ids, places of sentences and words
-and flags are copied. Training (``static_step``) and prediction (``static_forward``) both capture
-over such memory; what is kept, dropped and given up is decided here for both. Filling has no label
-and is seen by nobody: it changes results by rounding alone.
+and flags are copied. Training (``training.captured_step``) and prediction (``captured``) both
+capture over such memory; what is kept, dropped and given up is decided here for both. Filling has
+no label and is seen by nobody: it changes results by rounding alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,10 +14,10 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from lmsl.model import Tagger
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import Pack, Room
 from lmsl.packs.sizes import room_for
+from lmsl.tagger.tagger import Tagger
 
 C = TypeVar("C")
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from lmsl.base import Base
 from lmsl.config.choices import Block, Elementwise, LabelAt, LoRA, Quantize, Resident
 from lmsl.device import free_memory, mib
 from lmsl.errors import InputError
@@ -23,8 +22,9 @@ from lmsl.mask.bits import Bits, layer_bits
 from lmsl.mask.flags import differing
 from lmsl.mask.probing import verify_runs
 from lmsl.mask.unmasking import unmask_runs
-from lmsl.model import Tagger
-from lmsl.oneshot_draw import Mixture
+from lmsl.tagger.base import Base
+from lmsl.tagger.mixture import Mixture
+from lmsl.tagger.tagger import Tagger
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """A pack forward without gradients: log-probabilities of its words, read back one pack late.
 
-Evaluation and prediction are handed packs' answers here; ``static_forward`` computes the same over
+Evaluation and prediction are handed packs' answers here; ``captured`` computes the same over
 memory that stays, so that it can be replayed. Whoever computes, the host is not made to wait for
 each pack: with one launched it takes the answers of the one before, then makes and sends the next
 while the device computes.
@@ -17,9 +17,9 @@ from torch import Tensor
 
 from lmsl.data.tags.decode import Floats
 from lmsl.mask.bits import Bits
-from lmsl.model import Tagger
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import Pack, Room, pack
+from lmsl.tagger.tagger import Tagger
 
 _HOST = torch.device("cpu")
 

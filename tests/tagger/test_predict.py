@@ -13,7 +13,7 @@ import lmsl
 from lmsl.data.tags.schemes import tag_spans
 from lmsl.errors import InputError
 from lmsl.layers.quantize import NF4Linear
-from lmsl.tagging import emissions
+from lmsl.tagger.emissions import emissions
 from tests.small_runs import train_talkative
 
 HARD_TEXTS = [

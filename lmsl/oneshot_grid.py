@@ -11,7 +11,7 @@ import numpy as np
 from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
 from lmsl.run_directory.info import INFO, read_info
-from lmsl.statistics_read import SPLITS, Floats
+from lmsl.statistics.read import SPLITS, Floats
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from lmsl.mask.unmasking import unmask
 from lmsl.packs.examples import build_examples
 from lmsl.run_directory.folder import writing
 from lmsl.run_directory.info import INFO
-from lmsl.statistics_predictions import read_predictions
+from lmsl.statistics.predictions import read_predictions
 from lmsl.tagger.base import load_base
 from lmsl.tagger.influence import Influence, labeler_influence, write_influence
 from lmsl.tagger.labeler import Labeler

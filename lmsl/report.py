@@ -1,7 +1,7 @@
 """``lmsl report``: a sweep as one HTML file to look at, and its figures as PNG.
 
 The page holds everything it needs, style, script and figures, and forbids itself the network. It
-is put together here and nowhere else; what it says comes from ``lmsl.statistics``.
+is put together here and nowhere else; what it says comes from ``lmsl.statistics.verdict``.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +12,6 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lmsl.errors import InputError
-from lmsl.oneshot_compare import TOP
 from lmsl.report_charts import charts
 from lmsl.report_examples import MOST_WORDS, find_examples
 from lmsl.report_oneshot import foretold
@@ -20,8 +19,9 @@ from lmsl.report_png import check_plots, write_pngs
 from lmsl.report_svg import svg
 from lmsl.report_tables import rank_rows, string_table
 from lmsl.run_directory.files import write_text
-from lmsl.statistics import Analysis, analyse
-from lmsl.statistics_words import verdict_lines
+from lmsl.statistics.foretold import TOP
+from lmsl.statistics.verdict import Analysis, analyse
+from lmsl.statistics.words import verdict_lines
 
 REPORT = "report.html"
 

@@ -4,7 +4,7 @@ from statistics import fmean
 
 from lmsl.report_figures import Chart, Line, Mark, PlaneChart, RowChart, Series, Tone, shortened
 from lmsl.report_lines import influence_lines, learning_curves, tone
-from lmsl.statistics import Analysis
+from lmsl.statistics.verdict import Analysis
 
 _MOST_TYPES = 40
 _MOST_NAMES = 6

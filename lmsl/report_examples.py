@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from lmsl.data.tags.counts import Entities
 from lmsl.data.tags.sentence import Sentence
 from lmsl.report_errors import ERRORS, Finding, Piece, compare, pieces
-from lmsl.statistics import Analysis
-from lmsl.statistics_predictions import read_predictions
+from lmsl.statistics.predictions import read_predictions
+from lmsl.statistics.verdict import Analysis
 
 MOST_SENTENCES = 300
 MOST_WORDS = 200

@@ -11,13 +11,13 @@ import numpy as np
 
 from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
-from lmsl.oneshot_compare import TOP, predictions, split_half, verdict
 from lmsl.oneshot_files import FOLDER, RESULT, below_line, read_result
 from lmsl.report_figures import Line, PlaneChart
 from lmsl.report_lines import tone
-from lmsl.statistics import RANKS_SEED, Analysis
-from lmsl.statistics_read import Floats
-from lmsl.statistics_words import correlation_text, percent
+from lmsl.statistics.foretold import TOP, predictions, split_half, verdict
+from lmsl.statistics.read import Floats
+from lmsl.statistics.verdict import RANKS_SEED, Analysis
+from lmsl.statistics.words import correlation_text, percent
 
 _MOST_NAMES = 6
 _FEWEST = 3

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from statistics import fmean
 
-from lmsl.statistics import Agreement, Analysis, SplitResult
-from lmsl.statistics_compare import Difference
-from lmsl.statistics_words import correlation_text, p_value, percent, signed
+from lmsl.statistics.compare import Difference
+from lmsl.statistics.verdict import Agreement, Analysis, SplitResult
+from lmsl.statistics.words import correlation_text, p_value, percent, signed
 
 
 @dataclass(frozen=True, kw_only=True)

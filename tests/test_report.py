@@ -19,7 +19,7 @@ from lmsl.report_examples import MOST_SENTENCES, MOST_WORDS, find_examples
 from lmsl.report_figures import PlaneChart
 from lmsl.report_svg import svg, ticks
 from lmsl.report_tables import string_table
-from lmsl.statistics import analyse
+from lmsl.statistics.verdict import analyse
 from lmsl.tagger.influence import Influence, write_influence
 from tests.small_runs import refused
 from tests.sweep_tools import noisy, sentences, write_oneshot, write_run, write_sweep

@@ -16,7 +16,7 @@ import pytest
 
 from lmsl.report import page
 from lmsl.report_examples import find_examples
-from lmsl.statistics import analyse
+from lmsl.statistics.verdict import analyse
 from lmsl.tagger.influence import Influence, write_influence
 from tests.sweep_tools import write_oneshot, write_sweep
 

@@ -10,7 +10,7 @@ from lmsl.report import page
 from lmsl.report_charts import charts
 from lmsl.report_figures import PlaneChart
 from lmsl.report_svg import svg
-from lmsl.statistics import analyse
+from lmsl.statistics.verdict import analyse
 from lmsl.tagger.influence import INFLUENCE, Influence, write_influence
 from tests.small_runs import refused
 from tests.sweep_tools import write_sweep

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lmsl.oneshot_compare import verdict
 from lmsl.report import page
 from lmsl.report_oneshot import Foretold, foretold
 from lmsl.report_svg import svg
-from lmsl.statistics import Analysis, analyse
+from lmsl.statistics.foretold import verdict
+from lmsl.statistics.verdict import Analysis, analyse
 from tests.small_runs import refused
 from tests.sweep_tools import write_oneshot, write_sweep
 

@@ -32,10 +32,10 @@ from benchmarks.shared.machine import RESULTS, machine, machine_lines, table, wr
 from lmsl.config.config import Config, read_config
 from lmsl.errors import InputError, TrainingError
 from lmsl.oneshot import OneShot
-from lmsl.oneshot_compare import TOP, predictions, split_half, verdict
 from lmsl.oneshot_files import FOLDER, read_result
 from lmsl.oneshot_grid import Grid, read_grid
 from lmsl.run import train_runs
+from lmsl.statistics.foretold import TOP, predictions, split_half, verdict
 
 OWN = "grid on dev"
 

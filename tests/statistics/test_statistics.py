@@ -7,10 +7,10 @@ import pytest
 from numpy.random import Generator
 from scipy import stats
 
-from lmsl.statistics_bootstrap import estimate, resample, run_scores
-from lmsl.statistics_compare import differences, holm, tied_with_best
-from lmsl.statistics_ranks import correlation, expected_best, kendall, ranks, spearman
-from lmsl.statistics_read import Floats, Split
+from lmsl.statistics.bootstrap import estimate, resample, run_scores
+from lmsl.statistics.compare import differences, holm, tied_with_best
+from lmsl.statistics.ranks import correlation, expected_best, kendall, ranks, spearman
+from lmsl.statistics.read import Floats, Split
 
 REPEATS, DRAWS, UNITS = 150, 300, 120
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from lmsl.statistics_ranks import Correlation, correlation, kendall, spearman
-from lmsl.statistics_read import Floats
+from lmsl.statistics.ranks import Correlation, correlation, kendall, spearman
+from lmsl.statistics.read import Floats
 
 TOP = 3
 PREDICTORS = {"one-shot": "dev", "short grid": "short_grid", "right context": "right_context"}

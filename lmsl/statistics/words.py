@@ -1,8 +1,8 @@
 """The outcome of a comparison in plain sentences, for the console and for the report."""
 
-from lmsl.statistics import FEW_SEEDS, Agreement, Analysis, Gain
-from lmsl.statistics_compare import Difference
-from lmsl.statistics_ranks import Correlation, expected_best
+from lmsl.statistics.compare import Difference
+from lmsl.statistics.ranks import Correlation, expected_best
+from lmsl.statistics.verdict import FEW_SEEDS, Agreement, Analysis, Gain
 
 
 def verdict_lines(analysis: Analysis) -> list[str]:

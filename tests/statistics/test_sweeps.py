@@ -14,10 +14,10 @@ from lmsl.data.tags.sentence import Sentence
 from lmsl.data.tags.vocabulary import LabelSet
 from lmsl.data.write import column_lines
 from lmsl.errors import InputError
-from lmsl.statistics import analyse, verdict
-from lmsl.statistics_bootstrap import run_scores
-from lmsl.statistics_predictions import read_predictions
-from lmsl.statistics_read import read_sweep
+from lmsl.statistics.bootstrap import run_scores
+from lmsl.statistics.predictions import read_predictions
+from lmsl.statistics.read import read_sweep
+from lmsl.statistics.verdict import analyse, verdict
 from tests.sweep_tools import noisy, sentences, write_run, write_sweep
 
 SHARES = {"0000": 0.7, "0011": 0.15, "0110": 0.3, "1111": 0.2}

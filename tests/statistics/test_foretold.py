@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.search.oneshot import main as compare
 from lmsl.cli import main
-from lmsl.oneshot_compare import split_half, verdict
+from lmsl.statistics.foretold import split_half, verdict
 from tests.small_runs import SHORT, write_data
 
 

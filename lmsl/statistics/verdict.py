@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lmsl.statistics_bootstrap import DRAWS, Replicates, estimate, resample, run_scores
-from lmsl.statistics_compare import Difference, differences, tied_with_best
-from lmsl.statistics_ranks import Correlation, correlation, expected_best, kendall, spearman
-from lmsl.statistics_read import Floats, Sweep, read_sweep
+from lmsl.statistics.bootstrap import DRAWS, Replicates, estimate, resample, run_scores
+from lmsl.statistics.compare import Difference, differences, tied_with_best
+from lmsl.statistics.ranks import Correlation, correlation, expected_best, kendall, spearman
+from lmsl.statistics.read import Floats, Sweep, read_sweep
 
 FEW_SEEDS = 5
 """Below this many seeds a comparison is exploratory."""
@@ -149,7 +149,7 @@ def verdict(folder: Path) -> list[str]:
     Raises:
         InputError: as ``analyse``.
     """
-    from lmsl.statistics_words import verdict_lines
+    from lmsl.statistics.words import verdict_lines
 
     return verdict_lines(analyse(folder))
 

@@ -12,8 +12,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.random import Generator
 
-from lmsl.statistics_bootstrap import LEVEL
-from lmsl.statistics_read import Floats
+from lmsl.statistics.bootstrap import LEVEL
+from lmsl.statistics.read import Floats
 
 _DRAWS = 2000
 _FEW = 5

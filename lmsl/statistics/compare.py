@@ -15,8 +15,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from lmsl.statistics_bootstrap import LEVEL, Replicates, estimate
-from lmsl.statistics_read import Floats
+from lmsl.statistics.bootstrap import LEVEL, Replicates, estimate
+from lmsl.statistics.read import Floats
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from lmsl.data.tags.counts import rate
-from lmsl.statistics_read import Floats, Split
+from lmsl.statistics.read import Floats, Split
 
 DRAWS = 4000
 LEVEL = 0.95

@@ -20,7 +20,7 @@ from lmsl.data.tags.counts import Entities, sentence_counts
 from lmsl.errors import InputError
 from lmsl.run_directory.folder import CHECKPOINT, PRUNED
 from lmsl.run_directory.info import INFO, RunInfo, read_info
-from lmsl.statistics_predictions import Predictions, read_predictions
+from lmsl.statistics.predictions import Predictions, read_predictions
 
 Floats = NDArray[np.float64]
 

@@ -189,7 +189,7 @@ def _evaluate(arguments: list[str]) -> int:
 
 def _report(arguments: list[str]) -> int:
     options: Report = _parse(Report, arguments, "report")
-    from lmsl.report import write_report
+    from lmsl.report.write import write_report
 
     for line in write_report(options.sweep, options.output, options.png, Console().say):
         print(line)

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from lmsl.report import page
-from lmsl.report_examples import find_examples
+from lmsl.report.examples import find_examples
+from lmsl.report.write import page
 from lmsl.statistics.verdict import analyse
 from lmsl.tagger.influence import Influence, write_influence
 from tests.sweep_tools import write_oneshot, write_sweep

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
-from lmsl.report_figures import Chart, Line, Mark, PlaneChart, RowChart, row_text, shortened
+from lmsl.report.figures import Chart, Line, Mark, PlaneChart, RowChart, row_text, shortened
 
 _WIDTH = 440
 _RIGHT = 14

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from lmsl.data.tags.counts import Entities
 from lmsl.data.tags.sentence import Sentence
-from lmsl.report_errors import ERRORS, Finding, Piece, compare, pieces
+from lmsl.report.errors import ERRORS, Finding, Piece, compare, pieces
 from lmsl.statistics.predictions import read_predictions
 from lmsl.statistics.verdict import Analysis
 

@@ -2,8 +2,8 @@
 
 from statistics import fmean
 
-from lmsl.report_figures import Chart, Line, Mark, PlaneChart, RowChart, Series, Tone, shortened
-from lmsl.report_lines import influence_lines, learning_curves, tone
+from lmsl.report.figures import Chart, Line, Mark, PlaneChart, RowChart, Series, Tone, shortened
+from lmsl.report.lines import influence_lines, learning_curves, tone
 from lmsl.statistics.verdict import Analysis
 
 _MOST_TYPES = 40

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from lmsl.data.tags.metrics import score
 from lmsl.data.tags.schemes import IGNORED
 from lmsl.data.tags.sentence import Sentence
-from lmsl.report_errors import compare, pieces
-from lmsl.report_examples import MOST_CHARACTERS, visible
+from lmsl.report.errors import compare, pieces
+from lmsl.report.examples import MOST_CHARACTERS, visible
 
 TAGS = ("O", "B-X", "I-X", "B-Y", "I-Y", IGNORED)
 Pairs = list[tuple[str, str]]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lmsl.report import page
-from lmsl.report_oneshot import Foretold, foretold
-from lmsl.report_svg import svg
+from lmsl.report.oneshot import Foretold, foretold
+from lmsl.report.svg import svg
+from lmsl.report.write import page
 from lmsl.statistics.foretold import verdict
 from lmsl.statistics.verdict import Analysis, analyse
 from tests.small_runs import refused

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from lmsl.report import page
-from lmsl.report_charts import charts
-from lmsl.report_figures import PlaneChart
-from lmsl.report_svg import svg
+from lmsl.report.charts import charts
+from lmsl.report.figures import PlaneChart
+from lmsl.report.svg import svg
+from lmsl.report.write import page
 from lmsl.statistics.verdict import analyse
 from lmsl.tagger.influence import INFLUENCE, Influence, write_influence
 from tests.small_runs import refused

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lmsl.errors import InputError
-from lmsl.report_figures import Chart, PlaneChart, RowChart
+from lmsl.report.figures import Chart, PlaneChart, RowChart
 
 _COLOURS = {"accent": "#0b5cad", "ink": "#1c1c1c", "muted": "#9a9a98", "open": "#1c1c1c"}
 _STYLES = {"solid": "-", "dashed": "--", "dotted": ":"}

@@ -13,12 +13,12 @@ import pytest
 from lmsl.cli import main
 from lmsl.data.tags.sentence import Sentence
 from lmsl.data.tags.vocabulary import LabelSet
-from lmsl.report import page
-from lmsl.report_charts import charts
-from lmsl.report_examples import MOST_SENTENCES, MOST_WORDS, find_examples
-from lmsl.report_figures import PlaneChart
-from lmsl.report_svg import svg, ticks
-from lmsl.report_tables import string_table
+from lmsl.report.charts import charts
+from lmsl.report.examples import MOST_SENTENCES, MOST_WORDS, find_examples
+from lmsl.report.figures import PlaneChart
+from lmsl.report.svg import svg, ticks
+from lmsl.report.tables import string_table
+from lmsl.report.write import page
 from lmsl.statistics.verdict import analyse
 from lmsl.tagger.influence import Influence, write_influence
 from tests.small_runs import refused

@@ -12,12 +12,12 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lmsl.errors import InputError
-from lmsl.report_charts import charts
-from lmsl.report_examples import MOST_WORDS, find_examples
-from lmsl.report_oneshot import foretold
-from lmsl.report_png import check_plots, write_pngs
-from lmsl.report_svg import svg
-from lmsl.report_tables import rank_rows, string_table
+from lmsl.report.charts import charts
+from lmsl.report.examples import MOST_WORDS, find_examples
+from lmsl.report.oneshot import foretold
+from lmsl.report.png import check_plots, write_pngs
+from lmsl.report.svg import svg
+from lmsl.report.tables import rank_rows, string_table
 from lmsl.run_directory.files import write_text
 from lmsl.statistics.foretold import TOP
 from lmsl.statistics.verdict import Analysis, analyse
@@ -60,7 +60,7 @@ def write_report(
 def page(analysis: Analysis) -> str:
     """The HTML of a report."""
     environment = Environment(
-        loader=PackageLoader("lmsl", "report_page"),
+        loader=PackageLoader("lmsl", "report/page"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -12,8 +12,8 @@ import numpy as np
 from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
 from lmsl.oneshot_files import FOLDER, RESULT, below_line, read_result
-from lmsl.report_figures import Line, PlaneChart
-from lmsl.report_lines import tone
+from lmsl.report.figures import Line, PlaneChart
+from lmsl.report.lines import tone
 from lmsl.statistics.foretold import TOP, predictions, split_half, verdict
 from lmsl.statistics.read import Floats
 from lmsl.statistics.verdict import RANKS_SEED, Analysis

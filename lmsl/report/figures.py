@@ -1,8 +1,8 @@
 """The figures of a report as data: what is drawn, not how. Rates are in percent here.
 
 Two shapes do for all. ``RowChart``: a named row for each string or type, values to the right.
-``PlaneChart``: lines and dots between two axes of numbers. ``lmsl.report_svg`` draws them into the
-page and ``lmsl.report_png`` into files.
+``PlaneChart``: lines and dots between two axes of numbers. ``lmsl.report.svg`` draws them into the
+page and ``lmsl.report.png`` into files.
 """
 
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ from rich.progress import (
 
 if TYPE_CHECKING:
     # Commands that only look at data need not wait for torch.
-    from lmsl.loop import Update
+    from lmsl.training.loop import Update
 
 
 class Bar:

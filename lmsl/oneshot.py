@@ -23,8 +23,6 @@ from lmsl.console import Console
 from lmsl.data.tags.counts import Entities, sentence_counts
 from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
-from lmsl.fit import fit
-from lmsl.loop import total_updates
 from lmsl.mask.bits import layer_bits
 from lmsl.oneshot_files import (
     FOLDER,
@@ -39,10 +37,12 @@ from lmsl.oneshot_right import RightContext, probe_bits, right_context
 from lmsl.oneshot_short import forget, short_grid
 from lmsl.run_directory.folder import making, writing
 from lmsl.rungs import surely_below_best
-from lmsl.runs import Run, find_progress
-from lmsl.session import Session
-from lmsl.stack import alone
-from lmsl.stack_eval import evaluate_runs
+from lmsl.training.epochs import fit
+from lmsl.training.evaluate import evaluate_runs
+from lmsl.training.loop import total_updates
+from lmsl.training.runs import Run, find_progress
+from lmsl.training.session import Session
+from lmsl.training.stack import alone
 
 TOP = 3
 

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lmsl.checkpoint import refuse_other_settings, remove_checkpoint
 from lmsl.data.formats.source import read_text
 from lmsl.errors import InputError
 from lmsl.run_directory.files import write_json, write_text
 from lmsl.run_directory.folder import CHECKPOINT, check_place, clear
-from lmsl.runs import Run
+from lmsl.training.checkpoint import refuse_other_settings, remove_checkpoint
+from lmsl.training.runs import Run
 
 FOLDER = "oneshot"
 RESULT = "oneshot.json"

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lmsl.checkpoint import remove_checkpoint
-from lmsl.fit import fit
-from lmsl.loop import total_updates
 from lmsl.run_directory.folder import making
-from lmsl.runs import Run, find_progress, in_stacks
-from lmsl.session import Session
+from lmsl.training.checkpoint import remove_checkpoint
+from lmsl.training.epochs import fit
+from lmsl.training.loop import total_updates
+from lmsl.training.runs import Run, find_progress, in_stacks
+from lmsl.training.session import Session
 
 SHARE = 0.1
 

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from lmsl.checkpoint import remove_checkpoint
 from lmsl.console import Console
 from lmsl.run_directory.files import write_json
 from lmsl.run_directory.folder import PRUNED, writing
 from lmsl.rungs import losers
-from lmsl.runs import Run
+from lmsl.training.checkpoint import remove_checkpoint
+from lmsl.training.runs import Run
 
 
 def drop_losers(runs: Sequence[Run], console: Console) -> list[Run]:

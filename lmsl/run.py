@@ -16,17 +16,21 @@ from lmsl.console import Console
 from lmsl.data.formats.options import file_shape
 from lmsl.device import choose_device, choose_dtype
 from lmsl.errors import InputError
-from lmsl.fit import epoch_ends, fit
-from lmsl.inputs import prepare, training_task
-from lmsl.memory import Peak
 from lmsl.oneshot import OneShot, best_by_oneshot, check_oneshot
-from lmsl.optim import resolve_optimizer
 from lmsl.pruning import drop_losers
-from lmsl.results import report
 from lmsl.run_directory.folder import check_place, is_pruned, making, next_folder, writing
 from lmsl.run_directory.info import RunInfo
 from lmsl.run_directory.lock import locked
-from lmsl.runs import (
+from lmsl.sweep import summarise
+from lmsl.tagger.assemble import Assembled
+from lmsl.tagger.base import TINY, from_hub, load_base
+from lmsl.tagger.labeler import Labeler
+from lmsl.training.epochs import epoch_ends, fit
+from lmsl.training.inputs import prepare, training_task
+from lmsl.training.memory import Peak
+from lmsl.training.optim import resolve_optimizer
+from lmsl.training.results import report
+from lmsl.training.runs import (
     Run,
     check_folders,
     find_progress,
@@ -34,12 +38,8 @@ from lmsl.runs import (
     planned_runs,
     stacks_line,
 )
-from lmsl.session import Session
-from lmsl.stack import Place, alone
-from lmsl.sweep import summarise
-from lmsl.tagger.assemble import Assembled
-from lmsl.tagger.base import TINY, from_hub, load_base
-from lmsl.tagger.labeler import Labeler
+from lmsl.training.session import Session
+from lmsl.training.stack import Place, alone
 
 StackSize = int | Literal["auto"]
 

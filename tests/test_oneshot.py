@@ -11,17 +11,17 @@ import torch
 
 from lmsl.config.choices import LoRA
 from lmsl.layers.lora import RunParameters, trainable_parameters
-from lmsl.loop import Task
 from lmsl.oneshot_right import layer_groups, probe_bits, right_context
 from lmsl.packs.alignment import AlignmentNotes
 from lmsl.packs.examples import ExampleNotes, Examples
 from lmsl.packs.packing import Pack, pack
-from lmsl.stack import Place
-from lmsl.stack_eval import run_emissions
 from lmsl.tagger.mixture import Mixture
+from lmsl.training.evaluate import run_emissions
+from lmsl.training.loop import Task
+from lmsl.training.stack import Place
 from tests.layers.block_tools import QV, assembled, sentences
 from tests.tagger.tagger_tools import CPU, Built, build_task
-from tests.training_tools import CONFIG, assert_near, assert_same, train
+from tests.training.training_tools import CONFIG, assert_near, assert_same, train
 
 FOUR = ("0000", "0011", "1101", "1111")
 LONG = replace(CONFIG, epochs=10, max_steps=20, batch_size=3)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from lmsl import stack
 from lmsl.cli import main
 from lmsl.config.config import Config
 from lmsl.oneshot import oneshot_run
 from lmsl.oneshot_files import below_line
+from lmsl.training import stack
 from tests.small_runs import SHORT, metrics_of, refused, write_data
 
 THREE = ("0000", "0011", "1111")

@@ -12,7 +12,7 @@ from benchmarks.shared.loss_curves import OURS, PEER, compare
 from benchmarks.train_step.pair import learnt
 from benchmarks.train_step.work import labelled_work
 from lmsl.config.config import Config
-from lmsl.stack import Place
+from lmsl.training.stack import Place
 
 SEEDS = (1, 2)
 

@@ -22,11 +22,11 @@ from benchmarks.gpu_check.step_model import TOLERANCE, random_sentences, random_
 from lmsl.config.config import Config
 from lmsl.layers.dropout import DropoutClock, dropout_mask
 from lmsl.layers.lora import trainable_parameters
-from lmsl.micro_step import EagerStep, MicroBatch, MicroStep
 from lmsl.packs.packing import pack
 from lmsl.packs.sizes import room_for
-from lmsl.static_step import StaticStep, why_not_static
 from lmsl.tagger.graphs import CudaGraphs, Reruns
+from lmsl.training.captured_step import StaticStep, why_not_static
+from lmsl.training.eager_step import EagerStep, MicroBatch, MicroStep
 
 
 def training_step(scope: Scope) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from benchmarks.shared.machine import RESULTS, machine, machine_lines, table, ti
 from benchmarks.shared.plots import write_record
 from lmsl.device import choose_device, choose_dtype, mib
 from lmsl.errors import InputError
-from lmsl.stack import Place
+from lmsl.training.stack import Place
 
 _SIZES = {"cpu": (1, 2, 4, 8, 16, 32, 64), "cuda": (8, 16, 32, 64, 128, 256, 512)}
 

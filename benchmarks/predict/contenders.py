@@ -15,9 +15,9 @@ from benchmarks.predict.run import loaded
 from benchmarks.shared.machine import CannotRun, Contender, Timing, interleave, summary, tidy
 from benchmarks.shared.step_cost import Held, holding, peak_bytes
 from lmsl.errors import InputError
-from lmsl.stack import Place
 from lmsl.tagger.base import load_tokenizer
 from lmsl.tagger.labeler import Labeler
+from lmsl.training.stack import Place
 
 BASELINE, LOOP, AS_THEY_COME = "pipeline", "padded loop, sorted", "padded loop, 8 as they come"
 # Sentences that the gate compares.

@@ -23,11 +23,11 @@ from lmsl.data.tags.sentence import Dataset, Sentence
 from lmsl.data.write import write_columns
 from lmsl.errors import InputError
 from lmsl.layers.quantize import NF4Linear
-from lmsl.loop import Task
 from lmsl.run import train
-from lmsl.stack import Place
 from lmsl.tagger.inference import EagerForward
 from lmsl.tagger.labeler import Labeler
+from lmsl.training.loop import Task
+from lmsl.training.stack import Place
 
 # Sentences that the run is trained on.
 TRAINED = 200

@@ -34,10 +34,10 @@ from benchmarks.train_step.frozen_products import FrozenProducts
 from benchmarks.train_step.work import labelled_work
 from lmsl.config.config import Config
 from lmsl.errors import InputError
-from lmsl.loop import Task, Update, training_updates, updates_per_epoch
-from lmsl.runs import Run
-from lmsl.stack import Stack, assemble_runs
 from lmsl.tagger.base import load_base
+from lmsl.training.loop import Task, Update, training_updates, updates_per_epoch
+from lmsl.training.runs import Run
+from lmsl.training.stack import Stack, assemble_runs
 
 TOLERANCE = 1e-4
 

@@ -11,7 +11,7 @@ from lmsl.data import synthetic
 from lmsl.data.read import read
 from lmsl.data.tags.sentence import Dataset
 from lmsl.errors import InputError
-from lmsl.stack import Place
+from lmsl.training.stack import Place
 
 CPU_PLACE = Place(device=torch.device("cpu"), dtype=torch.float32)
 SYNTHETIC = "synthetic"

@@ -25,10 +25,10 @@ import numpy as np
 from lmsl.data.read import read
 from lmsl.data.tags.vocabulary import label_vocabulary
 from lmsl.errors import InputError
-from lmsl.loop import Task
 from lmsl.packs.alignment import Aligner
 from lmsl.packs.examples import Example
 from lmsl.tagger.base import load_tokenizer
+from lmsl.training.loop import Task
 
 PREFIX = "lengths:"
 _FILE = Path(__file__).parent / "lengths.json"

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from lmsl.loop import Task
 from lmsl.tagger.base import Base
+from lmsl.training.loop import Task
 
 # Characters in a row that are letters, have one form, and do not join with their neighbours.
 _FIRST, _MOST = 0x4E00, 20_000

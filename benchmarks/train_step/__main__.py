@@ -45,9 +45,9 @@ from benchmarks.train_step.work import Work, labelled_work
 from lmsl.config.config import Config
 from lmsl.device import choose_device, choose_dtype, mib
 from lmsl.errors import InputError
-from lmsl.loop import updates_per_epoch
 from lmsl.mask.bits import layer_bits
-from lmsl.stack import Place
+from lmsl.training.loop import updates_per_epoch
+from lmsl.training.stack import Place
 
 
 @dataclass(frozen=True, kw_only=True)

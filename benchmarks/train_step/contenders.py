@@ -23,9 +23,9 @@ from benchmarks.train_step.peer_steps import peer_updates
 from benchmarks.train_step.unsloth_peer import Unsloth, why_no_unsloth, write_shared_model
 from benchmarks.train_step.work import Work, build_ours, optimizer_of, our_updates
 from lmsl.layers.lora import trainable_parameters
-from lmsl.stack import shared_copy
 from lmsl.tagger.assemble import Assembled
 from lmsl.tagger.base import Base
+from lmsl.training.stack import shared_copy
 
 SDPA, GRAPHS = "ours, NF4 resident, sdpa", "ours, NF4 resident, CUDA graphs"
 ELEMENTWISE = "ours, NF4 resident, plain elementwise"

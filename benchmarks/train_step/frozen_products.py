@@ -20,8 +20,8 @@ from benchmarks.shared.machine import wait
 from lmsl.layers.fused.frozen import FrozenGroup
 from lmsl.layers.fused.linear import frozen_part
 from lmsl.layers.quantize import NF4Linear
-from lmsl.stack import Place
 from lmsl.tagger.tagger import Tagger
+from lmsl.training.stack import Place
 
 
 class FrozenProducts:

@@ -14,8 +14,8 @@ from benchmarks.train_step.padded_peer import build_peer, check_not_repacked, co
 from benchmarks.train_step.peer_steps import peer_updates
 from benchmarks.train_step.work import Work, build_ours, our_updates
 from lmsl.layers.lora import stacked_layers
-from lmsl.loop import Update
 from lmsl.tagger.assemble import Assembled
+from lmsl.training.loop import Update
 
 # In float32 only the order of sums differs. In bfloat16 the two round in other places: sums and
 # norms are float32 here and there, and an update averages over a few hundred words.

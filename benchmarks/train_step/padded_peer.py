@@ -23,9 +23,9 @@ from lmsl.errors import InputError
 from lmsl.layers.linears import replace_module
 from lmsl.layers.lora import stacked_layers
 from lmsl.layers.targets import named_targets
-from lmsl.stack import Place
 from lmsl.tagger.base import Base
 from lmsl.tagger.tagger import Tagger
+from lmsl.training.stack import Place
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from benchmarks.train_step.padded_peer import build_peer, copy_adapters
 from benchmarks.train_step.peer_steps import PeerUpdate, peer_updates
 from benchmarks.train_step.work import Work, build_ours, optimizer_of, our_updates
 from lmsl.layers.lora import trainable_parameters
-from lmsl.loop import Update
+from lmsl.training.loop import Update
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,9 @@ from benchmarks.train_step.padded_peer import PADDED, Style
 from lmsl.config.config import Config
 from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.layers.lora import trainable_parameters
-from lmsl.loop import Task, draw_updates
 from lmsl.packs.examples import Example
-from lmsl.stack import Place
+from lmsl.training.loop import Task, draw_updates
+from lmsl.training.stack import Place
 
 
 @dataclass(frozen=True, kw_only=True)

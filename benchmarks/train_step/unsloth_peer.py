@@ -27,9 +27,9 @@ from benchmarks.train_step.peer_steps import collate, parts
 from benchmarks.train_step.work import Work, our_updates
 from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.layers.lora import stacked_layers
-from lmsl.loop import draw_updates
-from lmsl.optim import default_lr
 from lmsl.tagger.assemble import Assembled
+from lmsl.training.loop import draw_updates
+from lmsl.training.optim import default_lr
 
 # Loading 7B, importing everything, and compiling what the first update needs.
 _MOST_SECONDS = 420.0

@@ -17,15 +17,15 @@ from lmsl.config.config import Config
 from lmsl.data.tags.sentence import Dataset
 from lmsl.data.tags.vocabulary import label_vocabulary
 from lmsl.layers.lora import RunParameters, trainable_parameters
-from lmsl.loop import Task, Update, training_updates
-from lmsl.optim import build_optimizer, default_lr
 from lmsl.packs.alignment import Aligner
 from lmsl.packs.examples import Example, build_examples
-from lmsl.runs import Run
-from lmsl.stack import Place, assemble_runs
-from lmsl.static_step import choose_step
 from lmsl.tagger.assemble import Assembled
 from lmsl.tagger.base import Base, load_base
+from lmsl.training.captured_step import choose_step
+from lmsl.training.loop import Task, Update, training_updates
+from lmsl.training.optim import build_optimizer, default_lr
+from lmsl.training.runs import Run
+from lmsl.training.stack import Place, assemble_runs
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,9 @@ from benchmarks.gpu_check.tools import Finished
 from lmsl.layers import dropout
 from lmsl.layers.lora import trainable_parameters
 from lmsl.packs.packing import Pack
-from lmsl.static_step import Captured, Gradients
 from lmsl.tagger.captured import CapturedForward
 from lmsl.tagger.rooms import FixedPack
+from lmsl.training.captured_step import Captured, Gradients
 
 CPU = torch.device("cpu")
 

@@ -24,11 +24,11 @@ from benchmarks.shared.shapes import base_of
 from lmsl.data.tags.sentence import Sentence
 from lmsl.packs.alignment import Aligner
 from lmsl.packs.examples import build_examples
-from lmsl.stack import Place
 from lmsl.tagger import labeler as labeler_module
 from lmsl.tagger.captured import StaticForward
 from lmsl.tagger.graphs import Reruns
 from lmsl.tagger.inference import EagerForward
+from lmsl.training.stack import Place
 
 GRAPHS = "ours, predict_tags, CUDA graphs"
 SHORT = [

@@ -32,8 +32,8 @@ from benchmarks.train_step.padded_peer import PADDED, RELEASED, build_peer
 from benchmarks.train_step.peer_steps import collate, lay_flat, padding_share, peer_updates
 from benchmarks.train_step.work import Work
 from lmsl.config.config import Config
-from lmsl.loop import Task
 from lmsl.packs.examples import Example
+from lmsl.training.loop import Task
 
 SHORT = ["--data", "synthetic", "--sentences", "32", "--rounds", "1", "--updates", "1"]
 

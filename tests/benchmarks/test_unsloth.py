@@ -24,7 +24,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.train_step.padded_peer import quantise_linears
-from lmsl.stack import Place
+from lmsl.training.stack import Place
 
 print("a banner on standard output, which is for answers")
 

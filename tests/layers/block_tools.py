@@ -9,11 +9,11 @@ from torch import Tensor
 
 from lmsl.config.choices import LoRA
 from lmsl.layers.lora import RunParameters, stacked_layers, trainable_parameters
-from lmsl.micro_step import word_losses
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import Pack, pack
 from lmsl.tagger.assemble import Assembled, assemble
 from lmsl.tagger.base import Base
+from lmsl.training.eager_step import word_losses
 from tests.decoders import build
 from tests.tagger.tagger_tools import CLASSES, CPU, Built, example
 

@@ -12,9 +12,9 @@ from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.layers.dropout import DropoutClock
 from lmsl.layers.head import StackedHead
 from lmsl.layers.lora import RunParameters, add_lora, trainable_parameters
-from lmsl.loop import Task
 from lmsl.packs.examples import Example
 from lmsl.tagger.tagger import Tagger
+from lmsl.training.loop import Task
 from tests.decoders import VOCABULARY, build
 
 CPU = torch.device("cpu")

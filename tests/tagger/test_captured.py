@@ -18,15 +18,10 @@ from lmsl.data.read import read
 from lmsl.data.tags.decode import Floats
 from lmsl.errors import InputError
 from lmsl.layers.lora import trainable_parameters
-from lmsl.micro_step import EagerStep
 from lmsl.packs.alignment import Aligner
 from lmsl.packs.examples import Example, Examples, build_examples
 from lmsl.packs.packing import under_budget
 from lmsl.packs.sizes import room_for, room_tokens
-from lmsl.runs import Run
-from lmsl.stack import Place, Stack
-from lmsl.stack_eval import run_emissions
-from lmsl.static_step import StaticStep
 from lmsl.tagger import rooms
 from lmsl.tagger.base import load_base
 from lmsl.tagger.captured import CapturedForward, StaticForward, choose_forward
@@ -34,9 +29,14 @@ from lmsl.tagger.emissions import by_length, emissions
 from lmsl.tagger.graphs import Reruns
 from lmsl.tagger.inference import Batch, EagerForward, batch_of, log_probabilities
 from lmsl.tagger.rooms import MOST_ROOMS
+from lmsl.training.captured_step import StaticStep
+from lmsl.training.eager_step import EagerStep
+from lmsl.training.evaluate import run_emissions
+from lmsl.training.runs import Run
+from lmsl.training.stack import Place, Stack
 from tests.layers.block_tools import assembled, built, sentences
 from tests.tagger.tagger_tools import CPU, Built, build_tagger, build_task, example
-from tests.training_tools import CONFIG, assert_near, train
+from tests.training.training_tools import CONFIG, assert_near, train
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 UNKNOWN_ID = 10**6
@@ -421,7 +421,7 @@ def test_a_stack_replays_evaluations_where_it_replays_steps(
     assert isinstance(stack.forward(place, said.append), EagerForward)
     assert said == ["  CUDA graphs: off, the device is cpu"]
     step = StaticStep(EagerStep(stack.tagger, stack.clock, config, CPU, None), Reruns(), print)
-    monkeypatch.setattr("lmsl.stack.choose_step", lambda *given: step)
+    monkeypatch.setattr("lmsl.training.stack.choose_step", lambda *given: step)
     stack.keep([0, 1])
     compute = stack.forward(place, said.append)
     assert isinstance(compute, StaticForward) and compute.tagger is stack.tagger

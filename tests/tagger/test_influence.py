@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from lmsl import results
 from lmsl.cli import main
 from lmsl.errors import InputError
 from lmsl.packs.examples import Example
@@ -24,6 +23,7 @@ from lmsl.tagger.influence import (
     right_influence,
 )
 from lmsl.tagger.tagger import Tagger
+from lmsl.training import results
 from tests.layers.block_tools import assembled, sentences
 from tests.small_runs import refused, snapshot, train, write_data
 from tests.tagger.tagger_tools import CPU, example

@@ -8,10 +8,10 @@ from lmsl.console import Console
 from lmsl.data.formats.options import read_options
 from lmsl.data.splits import Splits, load_splits
 from lmsl.data.tags.sentence import Dataset
-from lmsl.loop import Task
 from lmsl.packs.alignment import Aligner
 from lmsl.packs.examples import Example, Examples, build_examples
 from lmsl.tagger.base import Base
+from lmsl.training.loop import Task
 
 DEFAULT_DATA = "synthetic"
 

@@ -12,16 +12,24 @@ from torch import Tensor
 from lmsl.config.config import Config
 from lmsl.layers.lora import RunParameters, trainable_parameters
 from lmsl.layers.quantize import NF4Linear
-from lmsl.loop import Task, training_updates
-from lmsl.memory import Memory, Peak, _moments, expected_memory, kept_bytes, mib, most_tokens
-from lmsl.micro_step import EagerStep, MicroBatch
-from lmsl.optim import build_optimizer
 from lmsl.packs.packing import pack, under_budget
-from lmsl.static_step import StaticStep
 from lmsl.tagger.captured import StaticForward
 from lmsl.tagger.emissions import CPU_TOKENS, by_length
 from lmsl.tagger.graphs import Reruns
 from lmsl.tagger.inference import EagerForward, batch_of
+from lmsl.training.captured_step import StaticStep
+from lmsl.training.eager_step import EagerStep, MicroBatch
+from lmsl.training.loop import Task, training_updates
+from lmsl.training.memory import (
+    Memory,
+    Peak,
+    _moments,
+    expected_memory,
+    kept_bytes,
+    mib,
+    most_tokens,
+)
+from lmsl.training.optim import build_optimizer
 from tests.layers.block_tools import SETTINGS, assembled
 from tests.tagger.tagger_tools import CPU, build_task, example
 
@@ -141,7 +149,7 @@ def test_the_most_tokens_of_a_micro_batch() -> None:
 def test_captured_steps_are_filled_and_have_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
     """Against what a training and its evaluations hold: of one room, all of them are that large;
     the step keeps what filling makes it keep."""
-    monkeypatch.setattr("lmsl.memory.MOST_ROOMS", 1)
+    monkeypatch.setattr("lmsl.training.memory.MOST_ROOMS", 1)
     found, task = assembled("llama", "own", seeds=(1, 2)), long_task()
     config = replace(CONFIG, tokens_per_batch=5000)
     look: Any = lambda captured: expected_memory(  # noqa: E731

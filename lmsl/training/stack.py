@@ -14,20 +14,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from lmsl.checkpoint import load_checkpoint, restore, save_checkpoint
 from lmsl.config.choices import LoRA
 from lmsl.config.config import Config
 from lmsl.layers.linears import replace_module
 from lmsl.layers.lora import RunParameters, stacked_layers, trainable_parameters
-from lmsl.micro_step import MicroStep
-from lmsl.optim import build_optimizer, default_lr
-from lmsl.results import Log
-from lmsl.runs import Run
-from lmsl.static_step import StaticStep, choose_step
 from lmsl.tagger.assemble import Assembled, assemble
 from lmsl.tagger.base import Base
 from lmsl.tagger.captured import StaticForward
 from lmsl.tagger.inference import EagerForward, Forward
+from lmsl.training.captured_step import StaticStep, choose_step
+from lmsl.training.checkpoint import load_checkpoint, restore, save_checkpoint
+from lmsl.training.eager_step import MicroStep
+from lmsl.training.optim import build_optimizer, default_lr
+from lmsl.training.results import Log
+from lmsl.training.runs import Run
 
 
 @dataclass(frozen=True, kw_only=True)

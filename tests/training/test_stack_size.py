@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from lmsl.checkpoint import Progress
 from lmsl.cli import main
 from lmsl.config.config import Config
-from lmsl.loop import draw_updates, total_updates
-from lmsl.memory import PASSING, kept_bytes
 from lmsl.packs.packing import pack
 from lmsl.packs.sizes import room_for
-from lmsl.runs import Run, in_stacks, stacks_line
-from lmsl.stack import Place, Stack
-from lmsl.stack_size import largest_pack, run_bytes
+from lmsl.training.checkpoint import Progress
+from lmsl.training.loop import draw_updates, total_updates
+from lmsl.training.memory import PASSING, kept_bytes
+from lmsl.training.runs import Run, in_stacks, stacks_line
+from lmsl.training.stack import Place, Stack
+from lmsl.training.stack_size import largest_pack, run_bytes
 from tests.layers.block_tools import assembled
 from tests.small_runs import SHORT
 from tests.tagger.tagger_tools import CPU, build_task
@@ -107,7 +107,9 @@ def test_captured_steps_need_more(monkeypatch: pytest.MonkeyPatch) -> None:
     examples = [example for own in task.examples for example in own]
     stack = Stack(runs(1), assembled(), replace(CONFIG, cuda_graphs="on"))
     for captured in (False, True):
-        monkeypatch.setattr("lmsl.stack_size.will_capture", lambda *given, now=captured: now)
+        monkeypatch.setattr(
+            "lmsl.training.stack_size.will_capture", lambda *given, now=captured: now
+        )
         found.append(run_bytes(stack, examples, task, PLACE))
     room = room_for([examples], CONFIG.tokens_per_batch)
     filled = pack([examples], [task.labels], CPU, room=room)
@@ -125,7 +127,7 @@ def test_the_choice_is_said(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With little memory two runs are two stacks."""
-    from lmsl import stack_size
+    from lmsl.training import stack_size
 
     monkeypatch.setattr(stack_size, "usable_memory", lambda device: 1)
     line = ["sweep", "--unmask", "0011", "0000", "--data", str(data), *SHORT, "--max-steps", "1"]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lmsl.prefetch import Ahead
+from lmsl.training.prefetch import Ahead
 
 
 def numbers(made: list[int], stop: int, error_at: int | None = None) -> Iterator[int]:

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from lmsl.checkpoint import restore
 from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.errors import TrainingError
-from lmsl.loop import draw_updates, total_updates
-from lmsl.micro_step import word_losses as losses_of
 from lmsl.packs.packing import pack
+from lmsl.training.checkpoint import restore
+from lmsl.training.eager_step import word_losses as losses_of
+from lmsl.training.loop import draw_updates, total_updates
 from tests.tagger.tagger_tools import CPU, build_tagger, build_task
-from tests.training_tools import (
+from tests.training.training_tools import (
     CONFIG,
     assert_near,
     assert_same,

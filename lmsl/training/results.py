@@ -8,22 +8,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lmsl.checkpoint import Progress, remove_checkpoint
 from lmsl.config.config import Config, dump_config
 from lmsl.console import Console
 from lmsl.data.tags.sentence import Dataset
 from lmsl.data.write import column_lines, in_some_document
 from lmsl.errors import InputError
-from lmsl.inputs import Prepared
 from lmsl.layers.head import save_head
 from lmsl.layers.peft_format import save_adapter
-from lmsl.loop import Update
 from lmsl.packs.examples import Examples
 from lmsl.run_directory.card import model_card
 from lmsl.run_directory.files import write_json, write_text
 from lmsl.run_directory.info import INFO
 from lmsl.tagger.influence import INFLUENCE, labeler_influence, write_influence
 from lmsl.tagger.labeler import Labeler, Tagged
+from lmsl.training.checkpoint import Progress, remove_checkpoint
+from lmsl.training.inputs import Prepared
+from lmsl.training.loop import Update
 
 
 class Log:

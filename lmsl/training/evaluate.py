@@ -18,10 +18,10 @@ from lmsl.errors import TrainingError
 from lmsl.mask.bits import Bits
 from lmsl.packs.examples import Examples
 from lmsl.packs.packing import under_budget
-from lmsl.stack import Place
 from lmsl.tagger.emissions import by_length, evaluation_budget, put, unread
 from lmsl.tagger.inference import EagerForward, Forward, batch_of, log_probabilities
 from lmsl.tagger.tagger import Tagger
+from lmsl.training.stack import Place
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmsl import recompute
 from lmsl.config.choices import Checkpointing
 from lmsl.config.config import Config
-from lmsl.memory import Memory, expected_memory, kept_bytes
 from lmsl.packs.packing import pack
-from lmsl.recompute import choose_recomputed, least_recomputed
+from lmsl.training import recompute
+from lmsl.training.memory import Memory, expected_memory, kept_bytes
+from lmsl.training.recompute import choose_recomputed, least_recomputed
 from tests.layers.block_tools import assembled
 from tests.small_runs import same_files, train
 from tests.tagger.tagger_tools import CPU, build_task

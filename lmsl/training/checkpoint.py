@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from lmsl.errors import InputError
-from lmsl.loop import Update
 from lmsl.run_directory.files import write_whole
 from lmsl.run_directory.folder import CHECKPOINT
+from lmsl.training.loop import Update
 
 _FILE = "state.pt"
 _UNREADABLE = (

@@ -14,11 +14,11 @@ from lmsl.config.config import Config
 from lmsl.console import Bar, Console
 from lmsl.data.tags.counts import Entities, sentence_counts
 from lmsl.data.tags.metrics import metric_name
-from lmsl.inputs import Prepared
-from lmsl.loop import Task, Update, total_updates, training_updates
 from lmsl.run_directory.folder import writing
-from lmsl.stack import Place, Stack
-from lmsl.stack_eval import Evaluated, evaluate_runs
+from lmsl.training.evaluate import Evaluated, evaluate_runs
+from lmsl.training.inputs import Prepared
+from lmsl.training.loop import Task, Update, total_updates, training_updates
+from lmsl.training.stack import Place, Stack
 
 
 def fit(

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from lmsl.loop import draw_updates, kept_part, total_updates
+from lmsl.training.loop import draw_updates, kept_part, total_updates
 from tests.tagger.tagger_tools import build_tagger, build_task
-from tests.training_tools import CONFIG, hand_loss, seen_sentences, train
+from tests.training.training_tools import CONFIG, hand_loss, seen_sentences, train
 
 
 def test_keep_every_gives_the_released_updates() -> None:

@@ -18,12 +18,12 @@ from lmsl.device import sent
 from lmsl.errors import TrainingError
 from lmsl.layers.dropout import DropoutClock
 from lmsl.layers.lora import RunParameters
-from lmsl.micro_step import EagerStep, MicroBatch, MicroStep
-from lmsl.optim import lr_factor
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import pack, under_budget
-from lmsl.prefetch import Ahead
 from lmsl.tagger.tagger import Tagger
+from lmsl.training.eager_step import EagerStep, MicroBatch, MicroStep
+from lmsl.training.optim import lr_factor
+from lmsl.training.prefetch import Ahead
 
 
 @dataclass(frozen=True, kw_only=True)

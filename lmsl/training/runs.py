@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
-from lmsl.checkpoint import Progress, read_progress, refuse_other_settings
 from lmsl.config.config import Config, dump_config
 from lmsl.console import Console
 from lmsl.data.formats.source import read_text
-from lmsl.loop import total_updates
 from lmsl.mask.bits import RANDOM, expand_strings, layer_bits
 from lmsl.run_directory.folder import check_output, check_sweep, is_finished, is_pruned
+from lmsl.training.checkpoint import Progress, read_progress, refuse_other_settings
+from lmsl.training.loop import total_updates
 
 
 @dataclass(eq=False, kw_only=True)

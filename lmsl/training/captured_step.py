@@ -2,9 +2,9 @@
 
 A step of a large model over few sentences takes the host longer to launch than the device to
 compute. A CUDA graph launches all of it at once, but repeats exactly what was captured. So packs
-are filled up to rooms (``rooms``), and a graph reads nothing but the memory of its room: the pack,
-the labels, the weights and the place of dropout. Losses and gradients are those of the eager step
-to rounding, and the dropout of real tokens is the same.
+are filled up to rooms (``tagger.rooms``), and a graph reads nothing but the memory of its room:
+the pack, the labels, the weights and the place of dropout. Losses and gradients are those of the
+eager step to rounding, and the dropout of real tokens is the same.
 
 Gradients are added to tensors that stay as long as the step does; the first micro-batch of an
 update finds the parameters without gradients, empties them and puts them there.
@@ -20,13 +20,13 @@ from torch import Tensor
 from lmsl.config.config import Config
 from lmsl.layers.dropout import DropoutClock
 from lmsl.layers.lora import trainable_parameters
-from lmsl.micro_step import EagerStep, MicroBatch, MicroStep
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import Room
 from lmsl.tagger import rooms
 from lmsl.tagger.graphs import CudaGraphs, Graphs
 from lmsl.tagger.rooms import MOST_ROOMS, FixedPack, Rooms
 from lmsl.tagger.tagger import Tagger
+from lmsl.training.eager_step import EagerStep, MicroBatch, MicroStep
 
 
 def choose_step(

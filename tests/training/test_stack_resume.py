@@ -12,14 +12,14 @@ import torch
 from lmsl import pruning
 from lmsl.rungs import Dropped
 from tests.small_runs import SHORT, environment, metrics_of, refused, snapshot, write_data
-from tests.test_stack import assert_near, sweep
+from tests.training.test_stack import assert_near, sweep
 
 STRINGS = ("0011", "1101", "0000")
 THREE = ("--unmask", *STRINGS, "--stack", "3")
 
 KILLED = """
 import os, signal, sys
-from lmsl import stack
+from lmsl.training import stack
 from lmsl.cli import main
 honest, saved = stack.save_checkpoint, []
 def save(*arguments):

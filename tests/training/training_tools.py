@@ -9,10 +9,10 @@ import torch
 
 from lmsl.config.config import Config
 from lmsl.data.tags.vocabulary import IGNORED_ID
-from lmsl.loop import Task, Update, training_updates
-from lmsl.micro_step import MicroStep
-from lmsl.optim import build_optimizer
 from lmsl.packs.packing import Pack, pack
+from lmsl.training.eager_step import MicroStep
+from lmsl.training.loop import Task, Update, training_updates
+from lmsl.training.optim import build_optimizer
 from tests.tagger.tagger_tools import CPU, Built
 
 CONFIG = Config(batch_size=4, epochs=2, warmup=0.0, weight_decay=0.1, epsilon=1e-6)

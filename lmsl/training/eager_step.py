@@ -1,6 +1,6 @@
 """One micro-batch of an update: forward, loss and backward, each time anew.
 
-``static_step`` computes the same over memory that stays where it is, so that it can be replayed.
+``captured_step`` computes the same over memory that stays where it is, so that it can be replayed.
 The loop is handed one or the other.
 """
 

@@ -21,14 +21,14 @@ from lmsl.config.config import Config
 from lmsl.device import mib
 from lmsl.layers.dropout import DropoutClock
 from lmsl.layers.lora import trainable_parameters
-from lmsl.loop import Task
-from lmsl.optim import resolve_optimizer
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import Pack, pack, under_budget
 from lmsl.packs.sizes import room_for, room_tokens
 from lmsl.tagger.emissions import by_length, evaluation_budget
 from lmsl.tagger.rooms import MOST_ROOMS
 from lmsl.tagger.tagger import Tagger
+from lmsl.training.loop import Task
+from lmsl.training.optim import resolve_optimizer
 
 PASSING = 0.3
 """Gradients of activations on their way, as a share of what is kept for the backward."""

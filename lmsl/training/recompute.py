@@ -11,8 +11,8 @@ import torch
 
 from lmsl.config.choices import Checkpointing
 from lmsl.device import mib, usable_memory
-from lmsl.memory import Memory
 from lmsl.tagger.tagger import Tagger
+from lmsl.training.memory import Memory
 
 
 def choose_recomputed(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lmsl.errors import InputError
-from lmsl.optim import build_optimizer, default_lr, lr_factor, resolve_optimizer
+from lmsl.training.optim import build_optimizer, default_lr, lr_factor, resolve_optimizer
 
 
 def factors(steps: int, schedule: str, warmup: float = 0.0, stretch: float = 1) -> list[float]:

@@ -14,15 +14,15 @@ from itertools import islice
 import torch
 
 from lmsl.device import usable_memory
-from lmsl.loop import Task, draw_updates, total_updates
-from lmsl.memory import PASSING, kept_bytes
-from lmsl.micro_step import word_losses
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import Pack, pack, under_budget
 from lmsl.packs.sizes import room_for
-from lmsl.runs import Run
-from lmsl.stack import Place, Stack
-from lmsl.static_step import will_capture
+from lmsl.training.captured_step import will_capture
+from lmsl.training.eager_step import word_losses
+from lmsl.training.loop import Task, draw_updates, total_updates
+from lmsl.training.memory import PASSING, kept_bytes
+from lmsl.training.runs import Run
+from lmsl.training.stack import Place, Stack
 
 
 @dataclass(frozen=True, kw_only=True)

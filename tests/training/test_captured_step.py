@@ -12,23 +12,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lmsl
-from lmsl import static_step
 from lmsl.config.config import Config
 from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.layers import lora
 from lmsl.layers.dropout import dropout_mask
 from lmsl.layers.lora import trainable_parameters
-from lmsl.loop import Task, Update
-from lmsl.micro_step import EagerStep, MicroBatch
 from lmsl.packs.packing import Room, pack
 from lmsl.packs.sizes import room_for, rounded_up
-from lmsl.static_step import Captured, Gradients, StaticStep, choose_step, why_not_static
 from lmsl.tagger import rooms
 from lmsl.tagger.graphs import Reruns
+from lmsl.training import captured_step as static_step
+from lmsl.training.captured_step import (
+    Captured,
+    Gradients,
+    StaticStep,
+    choose_step,
+    why_not_static,
+)
+from lmsl.training.eager_step import EagerStep, MicroBatch
+from lmsl.training.loop import Task, Update
 from tests.layers.block_tools import assembled, built, sentences
 from tests.small_runs import train as train_command
 from tests.tagger.tagger_tools import CPU, Built, build_tagger, build_task, example
-from tests.training_tools import CONFIG, assert_near, train
+from tests.training.training_tools import CONFIG, assert_near, train
 
 UNKNOWN_ID = 10**6
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from lmsl.checkpoint import Progress, load_checkpoint, save_checkpoint
 from lmsl.errors import InputError
-from lmsl.loop import Update
+from lmsl.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from lmsl.training.loop import Update
 from tests.tagger.tagger_tools import build_tagger, build_task
-from tests.training_tools import CONFIG, assert_same, optimizers_of, train
+from tests.training.training_tools import CONFIG, assert_same, optimizers_of, train
 
 
 def test_a_run_can_be_repeated_to_the_bit() -> None:

@@ -13,7 +13,7 @@ from lmsl.layers.lora import RunParameters, trainable_parameters
 from lmsl.mask.flags import pack_flags
 from tests.layers.block_tools import QV, assembled, packed, sentences
 from tests.tagger.tagger_tools import CPU, Built, build_task
-from tests.training_tools import CONFIG, train
+from tests.training.training_tools import CONFIG, train
 
 GRID = [f"{value:04b}" for value in range(16)]
 LONG = replace(CONFIG, epochs=10, max_steps=20, batch_size=3)

@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 
 from lmsl.config.config import Config
 from lmsl.console import Console
-from lmsl.inputs import Prepared
-from lmsl.loop import Task
-from lmsl.memory import expected_memory
-from lmsl.optim import resolve_optimizer
-from lmsl.recompute import choose_recomputed
-from lmsl.runs import Run
-from lmsl.stack import Place, Stack, assemble_runs
-from lmsl.stack_size import stack_fit
-from lmsl.static_step import will_capture
 from lmsl.tagger.base import Base
+from lmsl.training.captured_step import will_capture
+from lmsl.training.inputs import Prepared
+from lmsl.training.loop import Task
+from lmsl.training.memory import expected_memory
+from lmsl.training.optim import resolve_optimizer
+from lmsl.training.recompute import choose_recomputed
+from lmsl.training.runs import Run
+from lmsl.training.stack import Place, Stack, assemble_runs
+from lmsl.training.stack_size import stack_fit
 
 
 @dataclass(kw_only=True)

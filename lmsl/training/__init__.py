@@ -1,0 +1,1 @@
+"""Training a stack of runs: input, loop, steps, memory, checkpoints, results."""

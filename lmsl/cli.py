@@ -98,8 +98,8 @@ def _train(arguments: list[str]) -> int:
 
 def _sweep(arguments: list[str]) -> int:
     flags, config = _training_flags(Sweep, "sweep", arguments)
-    from lmsl.oneshot import oneshot_asked
     from lmsl.run import train_runs
+    from lmsl.search.oneshot import oneshot_asked
 
     oneshot = oneshot_asked(flags.mode, flags.stack, flags.top, flags.short_grid)
     deque(train_runs(config, stack=flags.stack, prune=flags.prune, oneshot=oneshot), maxlen=0)

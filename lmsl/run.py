@@ -16,12 +16,12 @@ from lmsl.console import Console
 from lmsl.data.formats.options import file_shape
 from lmsl.device import choose_device, choose_dtype
 from lmsl.errors import InputError
-from lmsl.oneshot import OneShot, best_by_oneshot, check_oneshot
-from lmsl.pruning import drop_losers
 from lmsl.run_directory.folder import check_place, is_pruned, making, next_folder, writing
 from lmsl.run_directory.info import RunInfo
 from lmsl.run_directory.lock import locked
-from lmsl.sweep import summarise
+from lmsl.search.oneshot import OneShot, best_by_oneshot, check_oneshot
+from lmsl.search.pruning import drop_losers
+from lmsl.search.summary import summarise
 from lmsl.tagger.assemble import Assembled
 from lmsl.tagger.base import TINY, from_hub, load_base
 from lmsl.tagger.labeler import Labeler
@@ -54,10 +54,10 @@ def train(
     """Train every run of ``config`` and write its directory; one Labeler for each run.
 
     Args:
-        config: several unmask strings or seeds make several runs.
-        console: where to tell how it goes.
-        stack: how many runs are trained at once; ``auto``: as many as fit into memory.
-        prune: after each epoch drop the strings that cannot win any more, see ``lmsl.rungs``; a
+        config: several unmask strings or seeds make several runs. console: where to tell how it
+        goes. stack: how many runs are trained at once; ``auto``: as many as fit into memory.
+        prune: after each epoch drop the strings that cannot win any more, see
+        ``lmsl.search.racing``; a
             pruned run gives no Labeler.
 
     Raises:

@@ -7,9 +7,9 @@ Where the grid's folder holds no one-shot yet, it is trained there by the settin
 with its short grid beside it; an interrupted one goes on. Compared are, with test and with dev
 scores of the grid (the mean over its seeds):
 
-- one-shot: dev score of every string under the weights of one run (``lmsl.oneshot``);
-- short grid: dev score of every string after a tenth of the updates (``lmsl.oneshot_short``);
-- right context: what hiding each layer group costs the one-shot (``lmsl.oneshot_right``).
+- one-shot: dev score of every string under the weights of one run (``lmsl.search.oneshot``);
+- short grid: dev score of every string after a tenth of the updates (``lmsl.search.short_grid``);
+- right context: what hiding each layer group costs the one-shot (``lmsl.search.right_context``).
 
 Said are rank correlation, regret (score of the best string minus that of the predicted best, and
 of the best of the first three) and cost as a share of a grid of one seed: updates; seconds, which
@@ -27,14 +27,14 @@ from typing import Any
 import numpy as np
 import tyro
 
+from benchmarks.search.grid import Grid, read_grid
 from benchmarks.shared.labelled import CPU_PLACE
 from benchmarks.shared.machine import RESULTS, machine, machine_lines, table, write_json
 from lmsl.config.config import Config, read_config
 from lmsl.errors import InputError, TrainingError
-from lmsl.oneshot import OneShot
-from lmsl.oneshot_files import FOLDER, read_result
-from lmsl.oneshot_grid import Grid, read_grid
 from lmsl.run import train_runs
+from lmsl.search.oneshot import OneShot
+from lmsl.search.oneshot_files import FOLDER, read_result
 from lmsl.statistics.foretold import TOP, predictions, split_half, verdict
 
 OWN = "grid on dev"

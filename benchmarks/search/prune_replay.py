@@ -5,9 +5,9 @@
 A sweep that was trained to its end holds gold, predicted and correct counts of dev for every run
 and epoch. In each repeat a new dev set of the same size is drawn from them: every gold entity is
 found with the recall of that run and epoch, half of the luck being that of the sentence, which all
-runs share, and false alarms are spread over the sentences. Then ``lmsl.rungs`` drops strings epoch
-by epoch, as ``lmsl sweep --prune`` does. Noise of training itself is not in it: strings keep their
-curves.
+runs share, and false alarms are spread over the sentences. Then ``lmsl.search.racing`` drops
+strings epoch by epoch, as ``lmsl sweep --prune`` does. Noise of training itself is not in it:
+strings keep their curves.
 
 Said are: how often the string that the whole grid would have chosen was still there in the end,
 what the choice lost on average, and the share of updates that was trained.
@@ -26,7 +26,7 @@ import tyro
 from numpy.typing import NDArray
 
 from lmsl.errors import InputError
-from lmsl.rungs import losers, mean_score
+from lmsl.search.racing import losers, mean_score
 
 Curve = list[tuple[int, int, int]]
 """Gold, predicted and correct entities of dev after every epoch."""

@@ -18,7 +18,7 @@ from lmsl.report.examples import find_examples
 from lmsl.report.write import page
 from lmsl.statistics.verdict import analyse
 from lmsl.tagger.influence import Influence, write_influence
-from tests.sweep_tools import write_oneshot, write_sweep
+from tests.search.sweep_tools import write_oneshot, write_sweep
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")

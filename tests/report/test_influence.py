@@ -12,8 +12,8 @@ from lmsl.report.svg import svg
 from lmsl.report.write import page
 from lmsl.statistics.verdict import analyse
 from lmsl.tagger.influence import INFLUENCE, Influence, write_influence
+from tests.search.sweep_tools import write_sweep
 from tests.small_runs import refused
-from tests.sweep_tools import write_sweep
 
 SHARES = {"0000": 0.7, "0011": 0.15, "0101": 0.5, "1111": 0.4}
 

@@ -13,8 +13,8 @@ from lmsl.report.svg import svg
 from lmsl.report.write import page
 from lmsl.statistics.foretold import verdict
 from lmsl.statistics.verdict import Analysis, analyse
+from tests.search.sweep_tools import write_oneshot, write_sweep
 from tests.small_runs import refused
-from tests.sweep_tools import write_oneshot, write_sweep
 
 SHARES = {"0000": 0.8, "0001": 0.6, "0011": 0.1, "0110": 0.3, "1111": 0.45}
 DEV = {"0000": 0.2, "0001": 0.4, "0011": 0.45, "0110": 0.5, "1111": 0.3}

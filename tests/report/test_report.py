@@ -21,8 +21,8 @@ from lmsl.report.tables import string_table
 from lmsl.report.write import page
 from lmsl.statistics.verdict import analyse
 from lmsl.tagger.influence import Influence, write_influence
+from tests.search.sweep_tools import noisy, sentences, write_oneshot, write_run, write_sweep
 from tests.small_runs import refused
-from tests.sweep_tools import noisy, sentences, write_oneshot, write_run, write_sweep
 
 SHARES = {"0000": 0.7, "0011": 0.15, "1111": 0.4}
 HOSTILE = (

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from lmsl import pruning
-from lmsl.rungs import Dropped
+from lmsl.search import pruning
+from lmsl.search.racing import Dropped
 from tests.small_runs import SHORT, environment, metrics_of, refused, snapshot, write_data
 from tests.training.test_stack import assert_near, sweep
 

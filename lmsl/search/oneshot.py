@@ -24,7 +24,8 @@ from lmsl.data.tags.counts import Entities, sentence_counts
 from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
 from lmsl.mask.bits import layer_bits
-from lmsl.oneshot_files import (
+from lmsl.run_directory.folder import making, writing
+from lmsl.search.oneshot_files import (
     FOLDER,
     SHORT,
     begin,
@@ -33,10 +34,9 @@ from lmsl.oneshot_files import (
     read_result,
     write_result,
 )
-from lmsl.oneshot_right import RightContext, probe_bits, right_context
-from lmsl.oneshot_short import forget, short_grid
-from lmsl.run_directory.folder import making, writing
-from lmsl.rungs import surely_below_best
+from lmsl.search.racing import surely_below_best
+from lmsl.search.right_context import RightContext, probe_bits, right_context
+from lmsl.search.short_grid import forget, short_grid
 from lmsl.training.epochs import fit
 from lmsl.training.evaluate import evaluate_runs
 from lmsl.training.loop import total_updates

@@ -8,8 +8,8 @@ import pytest
 from lmsl.console import Console
 from lmsl.data.tags.sentence import Sentence
 from lmsl.data.tags.vocabulary import LabelSet
-from lmsl.sweep import summarise, table
-from tests.sweep_tools import write_run, write_sweep
+from lmsl.search.summary import summarise, table
+from tests.search.sweep_tools import write_run, write_sweep
 
 
 def row(dev: float, test: float | None, metric: str = "f1") -> dict[str, object]:

@@ -13,7 +13,7 @@ from lmsl.data.tags.counts import Entities, rate, sentence_counts
 from lmsl.data.tags.metrics import score
 from lmsl.data.tags.schemes import IGNORED
 from lmsl.data.tags.sentence import Sentence
-from lmsl.rungs import difference_interval, losers, mean_score, surely_below_best
+from lmsl.search.racing import difference_interval, losers, mean_score, surely_below_best
 
 TAGS = ("O", "B-X", "I-X", "B-Y", "I-Y")
 

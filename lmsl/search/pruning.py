@@ -6,7 +6,7 @@ from dataclasses import asdict
 from lmsl.console import Console
 from lmsl.run_directory.files import write_json
 from lmsl.run_directory.folder import PRUNED, writing
-from lmsl.rungs import losers
+from lmsl.search.racing import losers
 from lmsl.training.checkpoint import remove_checkpoint
 from lmsl.training.runs import Run
 

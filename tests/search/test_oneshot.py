@@ -11,10 +11,10 @@ import torch
 
 from lmsl.config.choices import LoRA
 from lmsl.layers.lora import RunParameters, trainable_parameters
-from lmsl.oneshot_right import layer_groups, probe_bits, right_context
 from lmsl.packs.alignment import AlignmentNotes
 from lmsl.packs.examples import ExampleNotes, Examples
 from lmsl.packs.packing import Pack, pack
+from lmsl.search.right_context import layer_groups, probe_bits, right_context
 from lmsl.tagger.mixture import Mixture
 from lmsl.training.evaluate import run_emissions
 from lmsl.training.loop import Task

@@ -1,6 +1,6 @@
 """The command line: ``lmsl train | sweep | predict | evaluate | report | data | probe``.
 
-Flags come from the dataclasses of :mod:`lmsl.flags`. Results go to standard output,
+Flags come from the dataclasses of :mod:`lmsl.cli.flags`. Results go to standard output,
 everything else to standard error. Exit status 2 is bad input, 1 a training that could not go on.
 """
 
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
+from lmsl.cli.flags import Data, Evaluate, Loaded, Predict, Probe, Report, Sweep, Train
 from lmsl.config.config import Config, starting_point
 from lmsl.console import Console
 from lmsl.data.formats.options import ReadOptions, read_options, shape_flags
 from lmsl.errors import InputError, TrainingError
-from lmsl.flags import Data, Evaluate, Loaded, Predict, Probe, Report, Sweep, Train
 
 if TYPE_CHECKING:
     # Help and commands that only look at data need not wait for torch.
@@ -140,7 +140,7 @@ def _loaded(options: Loaded, console: Console) -> "Labeler":
 
 def _predict(arguments: list[str]) -> int:
     options: Predict = _parse(Predict, arguments, "predict")
-    from lmsl.stream import predict_stream
+    from lmsl.cli.predict import predict_stream
 
     console = Console()
     labeler = _loaded(options, console)
@@ -197,7 +197,7 @@ def _report(arguments: list[str]) -> int:
 
 
 def _data(arguments: list[str]) -> int:
-    from lmsl.data_command import check_files, convert_file
+    from lmsl.cli.data import check_files, convert_file
 
     options: Data = _parse(Data, arguments, "data")
     reading = read_options(options, options.words)
@@ -210,7 +210,7 @@ def _data(arguments: list[str]) -> int:
 
 
 def _probe(arguments: list[str]) -> int:
-    from lmsl.probe_command import probe_lines
+    from lmsl.cli.probe import probe_lines
 
     options: Probe = _parse(Probe, arguments, "probe")
     asked = (options.model, options.unmask, options.data, options.save, options.device)

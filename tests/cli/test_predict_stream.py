@@ -13,9 +13,9 @@ import pytest
 
 import lmsl
 from lmsl.cli import main
+from lmsl.cli.predict import BLOCK
 from lmsl.data.formats.options import ReadOptions
 from lmsl.data.read import read_with
-from lmsl.stream import BLOCK
 from tests.small_runs import environment, train, train_talkative
 
 

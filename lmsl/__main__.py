@@ -1,0 +1,7 @@
+"""``python -m lmsl`` is ``lmsl``."""
+
+import sys
+
+from lmsl.cli import main
+
+sys.exit(main())

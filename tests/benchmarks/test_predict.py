@@ -12,8 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from benchmarks.predict import main
 from benchmarks.predict import peers as predict_peers
+from benchmarks.predict.__main__ import main
 from benchmarks.predict.contenders import AS_THEY_COME, BASELINE, LOOP, OURS, Workshop
 from benchmarks.predict.gate import TOLERANCE, Agreement, agreement
 from benchmarks.predict.run import loaded, material, trained_run

@@ -25,7 +25,7 @@ from benchmarks.shared.machine import (
 )
 from benchmarks.train_step import contenders as train_contenders
 from benchmarks.train_step import gate as train_gate
-from benchmarks.train_step import main
+from benchmarks.train_step.__main__ import main
 from benchmarks.train_step.contenders import BASELINE, ELEMENTWISE, GRAPHS, OURS, SDPA
 from benchmarks.train_step.gate import Agreement
 from benchmarks.train_step.padded_peer import PADDED, RELEASED, build_peer

@@ -28,7 +28,8 @@ import numpy as np
 import tyro
 
 from benchmarks.shared.labelled import CPU_PLACE
-from benchmarks.shared.machine import RESULTS, machine, machine_lines, table, write_json
+from benchmarks.shared.machine import machine, machine_lines
+from benchmarks.shared.record import RESULTS, table, write_json
 from lmsl.config import Config, read_config
 from lmsl.errors import InputError, TrainingError
 from lmsl.oneshot import OneShot

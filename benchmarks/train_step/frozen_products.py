@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.shared.machine import wait
+from benchmarks.shared.timing import wait
 from lmsl.fused_frozen import FrozenGroup
 from lmsl.fused_linear import frozen_part
 from lmsl.model import Tagger

@@ -18,9 +18,9 @@ from benchmarks.predict.contenders import AS_THEY_COME, BASELINE, LOOP, OURS, Wo
 from benchmarks.predict.gate import TOLERANCE, Agreement, agreement
 from benchmarks.predict.run import loaded, material, trained_run
 from benchmarks.shared.lengths import known_lengths, length_task
-from benchmarks.shared.machine import CannotRun
 from benchmarks.shared.model_folder import as_words, text_ids, write_model, write_tokenizer
 from benchmarks.shared.shapes import base_of
+from benchmarks.shared.timing import CannotRun
 from lmsl import labeler as labeler_module
 from lmsl.alignment import Aligner
 from lmsl.examples import build_examples

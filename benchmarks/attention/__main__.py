@@ -31,8 +31,9 @@ from benchmarks.attention.peers import OURS, Peer, peers
 from benchmarks.attention.report import print_table
 from benchmarks.attention.runs import Run, kernels_of, mixes_of, streams_of, warm_up
 from benchmarks.shared.flags import choose_device, parse_share, slug
-from benchmarks.shared.machine import RESULTS, machine, machine_lines, write_json
+from benchmarks.shared.machine import machine, machine_lines
 from benchmarks.shared.plots import draw, require_matplotlib
+from benchmarks.shared.record import RESULTS, write_json
 from lmsl.errors import InputError
 
 TABLES = ("kernels", "streams", "mixes")

@@ -25,17 +25,9 @@ import torch
 import tyro
 from torch import Tensor
 
-from benchmarks.shared.machine import (
-    RESULTS,
-    Contender,
-    Timing,
-    interleave,
-    machine,
-    machine_lines,
-    summary,
-    table,
-    write_json,
-)
+from benchmarks.shared.machine import machine, machine_lines
+from benchmarks.shared.record import RESULTS, table, write_json
+from benchmarks.shared.timing import Contender, Timing, interleave, summary
 from lmsl.errors import InputError
 from lmsl_kernels import attention, reference_attention
 from lmsl_kernels.plan import PackPlan, plan_lengths

@@ -3,7 +3,7 @@
 from typing import Any
 
 from benchmarks.attention.peers import OURS_BEGIN
-from benchmarks.shared.machine import table
+from benchmarks.shared.record import table
 
 
 def print_table(kind: str, figures: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ from benchmarks.compile_report.record import (
     record_path,
     write_record,
 )
-from benchmarks.shared.machine import RESULTS, table
+from benchmarks.shared.record import RESULTS, table
 from lmsl_kernels.flash.tuning import ARCHITECTURES, HEAD_DIMS, has_table, head_dims_of
 
 HEAD = ("case", "tiles", "warps", "registers", "spills", "stack", "shared", "limit", "matrix")

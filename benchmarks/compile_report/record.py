@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.compile_report.cases import Case, Scope, cases_of
 from benchmarks.compile_report.offline import Compiled
 from benchmarks.compile_report.pool import digest_of
-from benchmarks.shared.machine import RESULTS
+from benchmarks.shared.record import RESULTS
 
 COLUMNS = ("digest", "registers", "spills", "stack", "shared", "tensor", "matrix")
 

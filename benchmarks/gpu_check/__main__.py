@@ -42,8 +42,9 @@ from benchmarks.gpu_check.part import PARTS, Part, run_part
 from benchmarks.gpu_check.scope import Scope, merge
 from benchmarks.gpu_check.tools import benchmark, run_program
 from benchmarks.shared.flags import choose_device, slug
-from benchmarks.shared.machine import RESULTS, machine, machine_lines, write_json
+from benchmarks.shared.machine import machine, machine_lines
 from benchmarks.shared.plots import draw_curves
+from benchmarks.shared.record import RESULTS, write_json
 from lmsl.errors import InputError
 
 LETTERS = "abcdefghijkl"

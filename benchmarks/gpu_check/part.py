@@ -28,7 +28,7 @@ from benchmarks.gpu_check.small_operations import small_operations
 from benchmarks.gpu_check.step import training_step
 from benchmarks.gpu_check.tools import memcheck, train
 from benchmarks.shared.flags import choose_device, parse_share
-from benchmarks.shared.machine import write_json
+from benchmarks.shared.record import write_json
 from lmsl.errors import InputError
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.shared.machine import write_json
+from benchmarks.shared.record import write_json
 
 
 class Skipped(Exception):

@@ -30,8 +30,10 @@ from benchmarks.predict.contenders import BASELINE, Turns, Workshop, measure, wa
 from benchmarks.predict.run import material, trained_run
 from benchmarks.shared.flags import slug
 from benchmarks.shared.labelled import CONLL2000, prepare
-from benchmarks.shared.machine import RESULTS, machine, machine_lines, table, tidy
+from benchmarks.shared.machine import machine, machine_lines
 from benchmarks.shared.plots import write_record
+from benchmarks.shared.record import RESULTS, table
+from benchmarks.shared.timing import tidy
 from lmsl.device import choose_device, choose_dtype, mib
 from lmsl.errors import InputError
 from lmsl.training.stack import Place

@@ -12,8 +12,8 @@ import torch
 from benchmarks.predict.gate import Agreement, Truth, agreement, truth
 from benchmarks.predict.peers import build_pipeline, merged_peer, padded_loop
 from benchmarks.predict.run import loaded
-from benchmarks.shared.machine import CannotRun, Contender, Timing, interleave, summary, tidy
 from benchmarks.shared.step_cost import Held, holding, peak_bytes
+from benchmarks.shared.timing import CannotRun, Contender, Timing, interleave, summary, tidy
 from lmsl.errors import InputError
 from lmsl.tagger.base import load_tokenizer
 from lmsl.tagger.labeler import Labeler

@@ -15,8 +15,8 @@ from typing import Literal
 
 from benchmarks.shared import lengths, shapes
 from benchmarks.shared.labelled import labelled, record_name
-from benchmarks.shared.machine import CannotRun
 from benchmarks.shared.model_folder import as_words, text_ids, write_model
+from benchmarks.shared.timing import CannotRun
 from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.data.tags.sentence import Dataset, Sentence

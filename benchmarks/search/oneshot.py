@@ -29,7 +29,8 @@ import tyro
 
 from benchmarks.search.grid import Grid, read_grid
 from benchmarks.shared.labelled import CPU_PLACE
-from benchmarks.shared.machine import RESULTS, machine, machine_lines, table, write_json
+from benchmarks.shared.machine import machine, machine_lines
+from benchmarks.shared.record import RESULTS, table, write_json
 from lmsl.config.config import Config, read_config
 from lmsl.errors import InputError, TrainingError
 from lmsl.run import train_runs

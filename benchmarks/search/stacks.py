@@ -29,7 +29,8 @@ from typing import Any
 import tyro
 
 from benchmarks.shared.labelled import CONLL2000, CPU_PLACE, labelled, prepare, record_name
-from benchmarks.shared.machine import RESULTS, machine, machine_lines, table, write_json
+from benchmarks.shared.machine import machine, machine_lines
+from benchmarks.shared.record import RESULTS, table, write_json
 from benchmarks.train_step.frozen_products import FrozenProducts
 from benchmarks.train_step.work import labelled_work
 from lmsl.config.config import Config

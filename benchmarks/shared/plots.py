@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.attention.peers import OURS_BEGIN
 from benchmarks.shared.loss_curves import smoothed
-from benchmarks.shared.machine import write_json
+from benchmarks.shared.record import write_json
 from lmsl.errors import InputError
 
 _COLUMNS = 4

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import torch
 from transformers.utils import is_flash_attn_2_available
 
-from benchmarks.shared.machine import CannotRun, wait
 from benchmarks.shared.step_cost import holding, peak_bytes, trace
+from benchmarks.shared.timing import CannotRun, wait
 from benchmarks.train_step.frozen_products import FrozenProducts, dequantisation_seconds
 from benchmarks.train_step.gate import Agreement
 from benchmarks.train_step.padded_peer import FLAT, PADDED, RELEASED, Style, build_peer

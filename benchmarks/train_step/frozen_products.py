@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.shared.machine import wait
+from benchmarks.shared.timing import wait
 from lmsl.layers.fused.frozen import FrozenGroup
 from lmsl.layers.fused.linear import frozen_part
 from lmsl.layers.quantize import NF4Linear

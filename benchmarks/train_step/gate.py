@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.shared.machine import tidy
+from benchmarks.shared.timing import tidy
 from benchmarks.train_step.padded_peer import build_peer, check_not_repacked, copy_adapters
 from benchmarks.train_step.peer_steps import peer_updates
 from benchmarks.train_step.work import Work, build_ours, our_updates

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.shared.flags import slug
-from benchmarks.shared.machine import CannotRun, Contender, interleave, summary, tidy
 from benchmarks.shared.step_cost import TRACED, idle_share, operations
+from benchmarks.shared.timing import CannotRun, Contender, interleave, summary, tidy
 from benchmarks.train_step.contenders import BASELINE, OURS, Built, Workshop
 from benchmarks.train_step.peer_steps import padding_share
 from lmsl.errors import InputError

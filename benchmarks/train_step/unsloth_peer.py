@@ -20,8 +20,9 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from benchmarks.shared.machine import REPOSITORY, CannotRun, tidy
+from benchmarks.shared.machine import REPOSITORY
 from benchmarks.shared.model_folder import write_model
+from benchmarks.shared.timing import CannotRun, tidy
 from benchmarks.train_step.gate import Agreement, against, compared, perturbed
 from benchmarks.train_step.peer_steps import collate, parts
 from benchmarks.train_step.work import Work, our_updates

@@ -27,7 +27,8 @@ from benchmarks.compile_report.record import (
     record_path,
     write_record,
 )
-from benchmarks.shared.machine import REPOSITORY, RESULTS
+from benchmarks.shared.machine import REPOSITORY
+from benchmarks.shared.record import RESULTS
 from benchmarks.tune import __main__ as tune
 from benchmarks.tune import measured
 from benchmarks.tune.candidates import SINGLE, Key, candidates, keys_of_table

@@ -12,15 +12,15 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from benchmarks.predict import main
 from benchmarks.predict import peers as predict_peers
+from benchmarks.predict.__main__ import main
 from benchmarks.predict.contenders import AS_THEY_COME, BASELINE, LOOP, OURS, Workshop
 from benchmarks.predict.gate import TOLERANCE, Agreement, agreement
 from benchmarks.predict.run import loaded, material, trained_run
 from benchmarks.shared.lengths import known_lengths, length_task
-from benchmarks.shared.machine import CannotRun
 from benchmarks.shared.model_folder import as_words, text_ids, write_model, write_tokenizer
 from benchmarks.shared.shapes import base_of
+from benchmarks.shared.timing import CannotRun
 from lmsl.data.tags.sentence import Sentence
 from lmsl.packs.alignment import Aligner
 from lmsl.packs.examples import build_examples

@@ -14,18 +14,12 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from benchmarks.shared.lengths import known_lengths, length_task
-from benchmarks.shared.machine import (
-    Contender,
-    Timing,
-    interleave,
-    machine,
-    summary,
-    table,
-    write_json,
-)
+from benchmarks.shared.machine import machine
+from benchmarks.shared.record import table, write_json
+from benchmarks.shared.timing import Contender, Timing, interleave, summary
 from benchmarks.train_step import contenders as train_contenders
 from benchmarks.train_step import gate as train_gate
-from benchmarks.train_step import main
+from benchmarks.train_step.__main__ import main
 from benchmarks.train_step.contenders import BASELINE, ELEMENTWISE, GRAPHS, OURS, SDPA
 from benchmarks.train_step.gate import Agreement
 from benchmarks.train_step.padded_peer import PADDED, RELEASED, build_peer

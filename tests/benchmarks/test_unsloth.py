@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.train_step import main
+from benchmarks.train_step.__main__ import main
 from benchmarks.train_step.contenders import BASELINE, UNSLOTH
 from benchmarks.train_step.unsloth_peer import why_no_unsloth
 

@@ -12,11 +12,9 @@ import pytest
 from lmsl.data import Dataset, load_splits, read
 from lmsl.labels import tag_spans
 from lmsl.sentence import ReadOptions
+from tests.shared import DATA, needs_shared
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
-
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the shared data folder is not here")
-pytestmark = needs_data
+pytestmark = needs_shared
 
 
 def entities(dataset: Dataset) -> int:

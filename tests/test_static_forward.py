@@ -34,10 +34,10 @@ from lmsl.static_forward import CapturedForward, StaticForward, choose_forward
 from lmsl.static_step import StaticStep
 from lmsl.tagging import by_length, emissions
 from tests.block_tools import assembled, built, sentences
+from tests.shared import DATA, needs_shared
 from tests.tagger_tools import CPU, Built, build_tagger, build_task, example
 from tests.training_tools import CONFIG, assert_near, train
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 UNKNOWN_ID = 10**6
 BUDGET = 60
 
@@ -382,6 +382,7 @@ def test_strings_that_are_tried_on_one_run_are_computed_eagerly() -> None:
     assert compute.rooms.kept == []
 
 
+@needs_shared
 @pytest.mark.parametrize(
     ("file", "most"), [("conll2000/test.txt", 6), ("wnut17/emerging.test.annotated", 7)]
 )

@@ -35,6 +35,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "olmo2": {},
     "gpt2": {},
     "gpt_neox": {},
+    "gptj": {"rotary_dim": 4},
+    "codegen": {"rotary_dim": 4},
     "mixtral": {"num_local_experts": 4, "sliding_window": None},
 }
 

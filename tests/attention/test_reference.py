@@ -215,7 +215,7 @@ def test_heads_of_a_joint_product_are_taken_as_they_are(products, monkeypatch):
     _assert_same(*(_run(attention, *x, **arguments) for x in one), 0)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(0, 40), min_size=1, max_size=9),
     causal=st.booleans(),
@@ -231,7 +231,7 @@ def test_packed_equals_one_by_one(lengths, causal, seed):
         torch.testing.assert_close(packed[start:end], alone, atol=1e-5, rtol=0)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(length=st.integers(2, 40), data=st.data())
 def test_a_causal_prefix_never_changes(length, data):
     cut = data.draw(st.integers(1, length - 1))
@@ -245,7 +245,6 @@ def test_a_causal_prefix_never_changes(length, data):
     assert not torch.equal(full[0][:cut], full[1][:cut])
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=60))
 def test_groups_cover_every_token_once(lengths):
     plan = plan_pack(_starts(lengths))

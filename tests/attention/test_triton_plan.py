@@ -28,7 +28,7 @@ def _tiles(lengths, block):
     return {(s, t) for s, length in enumerate(lengths) for t in range(-(-length // block))}
 
 
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(lengths=LENGTHS, block=BLOCKS, spare=st.integers(0, 500), last_first=st.booleans())
 def test_every_tile_is_worked_on_once(lengths, block, spare, last_first):
     rows = sum(lengths) + spare

@@ -9,8 +9,8 @@ from benchmarks.shared import lengths
 from benchmarks.shared.lengths import as_json, known_lengths, main
 from lmsl.packs.alignment import Aligner
 from lmsl.tagger.base import load_tokenizer
+from tests.shared import DATA, TOKENIZERS, needs_shared
 
-SHARED = Path(__file__).parents[3] / "shared"
 TEXT = "Zoë\tB-PER\nmet\tO\nBob\tB-LOC\n\n\nx\tO\n\nŁódź\tB-PER\n\n"
 
 
@@ -56,11 +56,11 @@ def test_bad_input_is_one_line(
     assert not output.exists()
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the folder shared/ is not beside the repository")
+@needs_shared
 def test_conll2000_is_that_of_the_data(tmp_path: Path) -> None:
     """Phi-3-mini's first 32,000 sub-words are those of Llama 2."""
     output = tmp_path / "lengths.json"
-    file, tokenizer = SHARED / "data/conll2000/train.txt", SHARED / "tokenizers/phi-3-mini"
+    file, tokenizer = DATA / "conll2000" / "train.txt", TOKENIZERS / "phi-3-mini"
     arguments = [f"conll2000={file}", "--tokenizer", str(tokenizer), "--output", str(output)]
     assert main(arguments) == 0
     assert known_lengths(output)["conll2000"] == known_lengths()["conll2000"]

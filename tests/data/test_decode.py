@@ -92,7 +92,7 @@ def test_words_that_no_example_reads_are_outside(decoder: module.Decoder) -> Non
         assert all(found.tags[word] == "O" for word in words)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.lists(st.integers(-2, 2), min_size=5, max_size=5), min_size=1, max_size=4),
     st.sampled_from(["viterbi", "argmax"]),

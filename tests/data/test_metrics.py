@@ -112,7 +112,7 @@ def test_numbers_of_sentences_must_agree() -> None:
         score([sentence(["O"]), sentence(["O"])], [["O"]])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(st.tuples(*[st.sampled_from((*TAGS, IGNORED))] * 2), max_size=6)))
 def test_rates_stay_in_bounds(pairs: list[list[tuple[str, str]]]) -> None:
     predicted = [["O" if p == IGNORED else p for _, p in words] for words in pairs]

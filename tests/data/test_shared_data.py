@@ -14,11 +14,9 @@ from lmsl.data.read import read
 from lmsl.data.splits import load_splits
 from lmsl.data.tags.schemes import tag_spans
 from lmsl.data.tags.sentence import Dataset
+from tests.shared import DATA, needs_shared
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
-
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the shared data folder is not here")
-pytestmark = needs_data
+pytestmark = needs_shared
 
 
 def entities(dataset: Dataset) -> int:

@@ -34,7 +34,7 @@ def masks(
     return dropout_mask(clock, site=site, tokens=tokens, features=features, p=p, device=CPU)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     tokens=st.integers(0, 70),
     cut=st.integers(0, 70),

@@ -18,11 +18,8 @@ SIZES = {
     "num_key_value_heads": 2,
     "pad_token_id": 0,
 }
-GPT = {"vocab_size": 99, "n_embd": 32, "n_layer": 4, "n_head": 4}
 REFUSED = {
     "gpt_neo": (SIZES | {"attention_types": [[["global", "local"], 2]]}, "GPTNeoAttention"),
-    "gptj": (GPT | {"rotary_dim": 4}, "GPTJAttention"),
-    "codegen": (GPT | {"rotary_dim": 4}, "CodeGenAttention"),
     "bloom": ({"vocab_size": 99, "hidden_size": 32, "n_layer": 4, "n_head": 4}, "BloomAttention"),
     "mpt": ({"vocab_size": 99, "d_model": 32, "n_layers": 4, "n_heads": 4}, "MptAttention"),
     "falcon": (SIZES, "FalconAttention"),

@@ -15,16 +15,15 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import (
-    AddedToken,
-    Tokenizer,
-)
+from tokenizers import AddedToken, Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from lmsl.packs.alignment import Aligner, AlignmentNotes, Encoding
+from tests.shared import DATA, TOKENIZERS, needs_shared
 
-SHARED = Path(__file__).parents[3] / "shared"
-TOKENIZERS = ("gpt2", "mistral-7b-v0.1", "olmo-gpt-neox", "phi-3-mini", "qwen2", "roberta-base")
+pytestmark = needs_shared
+
+NAMES = ("gpt2", "mistral-7b-v0.1", "olmo-gpt-neox", "phi-3-mini", "qwen2", "roberta-base")
 BOS = {"mistral-7b-v0.1": [1], "roberta-base": [0]}
 COMPOSING = ("olmo-gpt-neox", "qwen2")
 COLUMNS = {"conll2000": ("*.txt", 0), "wnut17": ("**/*", 0), "uner": ("*/*.iob2", 1)}
@@ -33,7 +32,7 @@ COLUMNS["litbank_events"] = ("tsv/*.tsv", 0)
 
 def columns(folder: str) -> Iterator[list[str]]:
     pattern, column = COLUMNS[folder]
-    for path in sorted((SHARED / "data" / folder).glob(pattern)):
+    for path in sorted((DATA / folder).glob(pattern)):
         if path.suffix in (".md", "") or "LICENSE" in path.name or not path.is_file():
             continue
         for block in re.split(r"\n[ \t]*\n", path.read_text("utf-8")):
@@ -44,19 +43,16 @@ def columns(folder: str) -> Iterator[list[str]]:
 
 
 def running_text() -> Iterator[str]:
-    data = SHARED / "data"
-    for path in sorted(data.glob("snips/**/seq.in")):
+    for path in sorted(DATA.glob("snips/**/seq.in")):
         yield from path.read_text("utf-8").splitlines()
-    for path in sorted(data.glob("nlupp/data/*/fold*.json")):
+    for path in sorted(DATA.glob("nlupp/data/*/fold*.json")):
         yield from (each["text"] for each in json.loads(path.read_text("utf-8")))
-    for path in sorted(data.glob("mams_atsa/*.xml")):
+    for path in sorted(DATA.glob("mams_atsa/*.xml")):
         yield from (each.text or "" for each in ElementTree.parse(path).iter("text"))
 
 
 @cache
 def shared_sentences() -> tuple[list[str], ...]:
-    if not (SHARED / "data").is_dir():
-        pytest.skip("the shared data folder is not there")
     found = [words for folder in COLUMNS for words in columns(folder)]
     for number, text in enumerate(running_text()):
         split = text.split() if number % 2 else re.findall(r"\w+|[^\w\s]", text)
@@ -66,10 +62,7 @@ def shared_sentences() -> tuple[list[str], ...]:
 
 @cache
 def real(name: str) -> PreTrainedTokenizerFast:
-    folder = SHARED / "tokenizers" / name
-    if not folder.is_dir():
-        pytest.skip("the shared tokenizers folder is not there")
-    return AutoTokenizer.from_pretrained(folder)
+    return AutoTokenizer.from_pretrained(TOKENIZERS / name)
 
 
 @cache
@@ -133,18 +126,18 @@ def check_real(name: str, sentences: tuple[list[str], ...]) -> None:
         assert spelt(name, encoding) == expected_pieces(name, words), words
 
 
-@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_word_of_a_tenth_of_the_shared_data_gets_exactly_its_bytes(name: str) -> None:
-    check_real(name, shared_sentences()[TOKENIZERS.index(name) :: 10])
+    check_real(name, shared_sentences()[NAMES.index(name) :: 10])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_word_of_all_shared_data_gets_exactly_its_bytes(name: str) -> None:
     check_real(name, shared_sentences())
 
 
-@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_decoding_gives_the_sentences_back_and_the_ids_are_the_tokenizers_own(name: str) -> None:
     sentences = shared_sentences()[::97]
     tokenizer, aligner = real(name), real_aligner(name)
@@ -165,7 +158,7 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_hostile_words_alone_and_between_others(name: str) -> None:
     aligner = real_aligner(name)
     sentences = [[word] for word in HOSTILE]
@@ -179,9 +172,9 @@ def test_hostile_words_alone_and_between_others(name: str) -> None:
             assert not special & set(encoding.ids[len(aligner.bos) :].tolist()), words
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(
-    name=st.sampled_from(TOKENIZERS),
+    name=st.sampled_from(NAMES),
     words=st.lists(st.sampled_from(HOSTILE) | st.text(max_size=6), min_size=1, max_size=8),
 )
 def test_any_words_are_all_there_in_order(name: str, words: list[str]) -> None:
@@ -211,7 +204,7 @@ def test_order_and_results_do_not_depend_on_the_company() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_saved_tokenizer_encodes_alike(name: str, tmp_path: Path) -> None:
     aligner = real_aligner(name)
     aligner.save(tmp_path)

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +14,7 @@ from lmsl.data.tags.sentence import Sentence
 from lmsl.errors import InputError
 from lmsl.packs.alignment import Aligner
 from lmsl.packs.examples import Examples, build_examples
-
-SHARED = Path(__file__).parents[3] / "shared"
+from tests.shared import DATA, TOKENIZERS, needs_shared
 
 
 def letters(bos: bool = True) -> Aligner:
@@ -204,7 +202,7 @@ def test_repetition_repeats_the_context_too() -> None:
     assert found.examples[1].starts.tolist() == [6]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     sizes=st.lists(st.lists(st.integers(1, 6), max_size=12), max_size=6),
     documents=st.lists(st.sampled_from(["1", "2", None]), min_size=6, max_size=6),
@@ -267,12 +265,11 @@ def test_bad_arguments_get_one_line(options: dict[str, object], message: str) ->
     assert "\n" not in str(caught.value)
 
 
+@needs_shared
 @pytest.mark.parametrize("name", ["gpt2", "mistral-7b-v0.1"])
 def test_novels_as_ten_thousand_word_sentences(name: str) -> None:
     """Whole documents in one sentence: read once each, and equal to the sub-words of the whole."""
-    folder = SHARED / "data" / "litbank_events" / "tsv"
-    if not folder.is_dir():
-        pytest.skip("the shared data folder is not there")
+    folder = DATA / "litbank_events" / "tsv"
     words = [
         row.split("\t")[0]
         for path in sorted(folder.glob("*.tsv"))[:6]
@@ -280,7 +277,7 @@ def test_novels_as_ten_thousand_word_sentences(name: str) -> None:
         if row.strip()
     ]
     assert len(words) > 10_000
-    aligner = Aligner(AutoTokenizer.from_pretrained(SHARED / "tokenizers" / name))
+    aligner = Aligner(AutoTokenizer.from_pretrained(TOKENIZERS / name))
     whole = aligner.encode([words])[0]
     data = [Sentence(words=tuple(words), tags=None)]
     found = build_examples(data, aligner, max_length=256, overflow="window", repeat=1)

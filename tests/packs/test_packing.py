@@ -66,7 +66,7 @@ def test_runs_are_filled_to_the_same_size() -> None:
     assert batch.ids[0, 9:11].tolist() == runs[1][0].ids.tolist()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.lists(st.integers(1, 9), max_size=4), min_size=1, max_size=3))
 def test_filling_for_any_stack(sizes: list[list[int]]) -> None:
     if not any(sizes):
@@ -82,7 +82,7 @@ def test_filling_for_any_stack(sizes: list[list[int]]) -> None:
     assert {run * capacity for run in range(len(sizes) + 1)} <= edges
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 9), max_size=12), st.integers(1, 25))
 def test_budget(sizes: list[int], budget: int) -> None:
     own = some_examples([[size] for size in sizes])

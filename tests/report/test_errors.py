@@ -51,7 +51,7 @@ def test_plain_tags_err_word_by_word() -> None:
     assert "".join(found.label) == "O, should be B-x"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(st.sampled_from(TAGS), st.sampled_from(TAGS[:-1])), max_size=8))
 def test_findings_add_up_to_the_metrics(pairs: Pairs) -> None:
     gold, predicted = tuple(g for g, _ in pairs), tuple(p for _, p in pairs)

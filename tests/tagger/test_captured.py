@@ -35,10 +35,10 @@ from lmsl.training.evaluate import run_emissions
 from lmsl.training.runs import Run
 from lmsl.training.stack import Place, Stack
 from tests.layers.block_tools import assembled, built, sentences
+from tests.shared import DATA, needs_shared
 from tests.tagger.tagger_tools import CPU, Built, build_tagger, build_task, example
 from tests.training.training_tools import CONFIG, assert_near, train
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
 UNKNOWN_ID = 10**6
 BUDGET = 60
 
@@ -383,6 +383,7 @@ def test_strings_that_are_tried_on_one_run_are_computed_eagerly() -> None:
     assert compute.rooms.kept == []
 
 
+@needs_shared
 @pytest.mark.parametrize(
     ("file", "most"), [("conll2000/test.txt", 6), ("wnut17/emerging.test.annotated", 7)]
 )

@@ -14,7 +14,7 @@ from lmsl.cli import main
 from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.errors import InputError
-from lmsl.run_directory.folder import folder as run_directory
+from lmsl.run_directory.info import versions
 from tests.small_runs import refused, snapshot
 
 TRAIN = "train --data {data} --output {out} --device cpu"
@@ -195,7 +195,7 @@ class TestPython:
         assert Config(unmask="0011").unmask == ("0011",)  # type: ignore[arg-type]
 
     def test_versions_are_known(self) -> None:
-        assert "not installed" not in run_directory.versions().values()
+        assert "not installed" not in versions().values()
 
 
 def test_console_leaves_line_numbers_alone(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,6 @@ from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.errors import TrainingError
 from lmsl.run import train as train_python
-from lmsl.run_directory.folder import files as tensor_files
 from tests.small_runs import ADAPTER, SHORT, refused, snapshot
 
 
@@ -106,7 +105,7 @@ class FullDisk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, files: int) -> None:
         self.left = files
         self.replace = os.replace
-        monkeypatch.setattr(tensor_files.os, "replace", self)
+        monkeypatch.setattr(files.os, "replace", self)
 
     def __call__(self, source: Path, target: Path) -> None:
         if self.left == 0:

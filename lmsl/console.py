@@ -1,9 +1,8 @@
 """What a run tells people while it works: lines, and one progress bar on a terminal."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from rich.console import Console as RichConsole
 from rich.progress import (
@@ -14,10 +13,6 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-
-if TYPE_CHECKING:
-    # Commands that only look at data need not wait for torch.
-    from lmsl.training.loop import Update
 
 
 class Bar:
@@ -31,13 +26,14 @@ class Bar:
         self._loss: float | None = None
         self._dev = ""
 
-    def advance(self, update: "Update") -> None:
-        loss = sum(update.loss) / len(update.loss)
+    def advance(self, step: int, losses: Sequence[float], tokens: int) -> None:
+        """One more update: how many there were, its loss in each run, its real tokens."""
+        loss = sum(losses) / len(losses)
         self._loss = loss if self._loss is None else 0.9 * self._loss + 0.1 * loss
-        self._tokens += update.tokens
+        self._tokens += tokens
         speed = self._tokens / max(1e-9, time.monotonic() - self._began)
         text = f"loss {self._loss:.4f}  {speed:,.0f} tokens/s{self._dev}"
-        self._progress.update(self._task, completed=update.step, text=text)
+        self._progress.update(self._task, completed=step, text=text)
 
     def dev(self, name: str, value: float) -> None:
         self._dev = f"  dev {name} {100 * value:.2f}"

@@ -34,8 +34,8 @@ from benchmarks.shared.record import RESULTS, table, write_json
 from lmsl.config.config import Config, read_config
 from lmsl.errors import InputError, TrainingError
 from lmsl.run import train_runs
+from lmsl.run_directory.oneshot import FOLDER, read_result
 from lmsl.search.oneshot import OneShot
-from lmsl.search.oneshot_files import FOLDER, read_result
 from lmsl.statistics.foretold import TOP, predictions, split_half, verdict
 
 OWN = "grid on dev"

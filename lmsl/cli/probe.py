@@ -12,10 +12,11 @@ from lmsl.mask.probing import probe
 from lmsl.mask.unmasking import unmask
 from lmsl.packs.examples import build_examples
 from lmsl.run_directory.folder import writing
+from lmsl.run_directory.influence import Influence, write_influence
 from lmsl.run_directory.info import INFO
 from lmsl.statistics.predictions import read_predictions
 from lmsl.tagger.base import load_base
-from lmsl.tagger.influence import Influence, labeler_influence, write_influence
+from lmsl.tagger.influence import labeler_influence
 from lmsl.tagger.labeler import Labeler
 
 

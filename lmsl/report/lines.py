@@ -8,9 +8,9 @@ from typing import Any, Literal
 from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
 from lmsl.report.figures import Line, PlaneChart, Tone
+from lmsl.run_directory.influence import INFLUENCE, read_influence
 from lmsl.statistics.read import Run
 from lmsl.statistics.verdict import Analysis
-from lmsl.tagger.influence import INFLUENCE, read_influence
 
 _BINS = 30
 

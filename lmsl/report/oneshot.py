@@ -13,7 +13,7 @@ from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
 from lmsl.report.figures import Line, PlaneChart
 from lmsl.report.lines import tone
-from lmsl.search.oneshot_files import FOLDER, RESULT, below_line, read_result
+from lmsl.run_directory.oneshot import FOLDER, RESULT, below_line, read_result
 from lmsl.statistics.foretold import TOP, predictions, split_half, verdict
 from lmsl.statistics.read import Floats
 from lmsl.statistics.verdict import RANKS_SEED, Analysis

@@ -12,7 +12,7 @@ from lmsl.errors import InputError
 from lmsl.run_directory.files import write_json
 from lmsl.run_directory.folder import PRUNED, is_finished, is_pruned, writing
 from lmsl.run_directory.info import read_info
-from lmsl.statistics.verdict import verdict
+from lmsl.statistics.words import verdict
 
 
 def summarise(output: Path, folders: Sequence[Path], console: Console) -> None:

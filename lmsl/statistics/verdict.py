@@ -1,8 +1,8 @@
 """Which unmask string is best, and whether that is more than noise.
 
 Chosen on dev, reported on test. ``analyse`` turns a folder of runs into means, intervals, paired
-tests and correlations; ``verdict`` says the outcome in a few plain sentences. Resampling begins
-from a fixed seed, so the same folder always gives the same figures.
+tests and correlations; ``words`` says them in a few plain sentences. Resampling begins from a
+fixed seed, so the same folder always gives the same figures.
 """
 
 from dataclasses import dataclass
@@ -141,17 +141,6 @@ def analyse(folder: Path) -> Analysis:
         ),
         seed_deviation=None if deviations is None else float(np.sqrt(np.mean(deviations**2))),
     )
-
-
-def verdict(folder: Path) -> list[str]:
-    """A few sentences for people: which string, how much better, and whether that is noise.
-
-    Raises:
-        InputError: as ``analyse``.
-    """
-    from lmsl.statistics.words import verdict_lines
-
-    return verdict_lines(analyse(folder))
 
 
 def _first(sweep: Sweep, fits: list[bool]) -> int | None:

@@ -1,8 +1,10 @@
 """The outcome of a comparison in plain sentences, for the console and for the report."""
 
+from pathlib import Path
+
 from lmsl.statistics.compare import Difference
 from lmsl.statistics.ranks import Correlation, expected_best
-from lmsl.statistics.verdict import FEW_SEEDS, Agreement, Analysis, Gain
+from lmsl.statistics.verdict import FEW_SEEDS, Agreement, Analysis, Gain, analyse
 
 
 def verdict_lines(analysis: Analysis) -> list[str]:
@@ -159,3 +161,12 @@ def _both(agreement: Agreement) -> str:
         f"Spearman {correlation_text(agreement.spearman)}, "
         f"Kendall {correlation_text(agreement.kendall)}"
     )
+
+
+def verdict(folder: Path) -> list[str]:
+    """A few sentences for people: which string, how much better, and whether that is noise.
+
+    Raises:
+        InputError: as ``analyse``.
+    """
+    return verdict_lines(analyse(folder))

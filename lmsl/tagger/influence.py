@@ -18,11 +18,9 @@ counts as a sentence, document context is kept, and of repeated copies the last 
 sequences are packed like any others, under the budget of predictions.
 """
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -32,26 +30,14 @@ from lmsl.errors import InputError
 from lmsl.mask.probing import undisturbed
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import pack, under_budget
-from lmsl.run_directory.files import write_json
+from lmsl.run_directory.influence import Influence
 from lmsl.tagger.emissions import prediction_budget
 from lmsl.tagger.labeler import Labeler
 from lmsl.tagger.tagger import Tagger, read_rows
 
-INFLUENCE = "influence.json"
 SENTENCES = 16
 SUBWORDS = 40
 WORDS = 6
-
-
-@dataclass(frozen=True, kw_only=True)
-class Influence:
-    """What ``influence.json`` says."""
-
-    layers: tuple[float, ...]
-    """Of each layer, input side first; 0 is none."""
-    positions: int
-    """Read sub-words that it is the mean over."""
-    sentences: int
 
 
 def labeler_influence(labeler: Labeler, examples: Sequence[Example]) -> Influence | None:
@@ -111,36 +97,6 @@ def right_influence(
                 f"right-context influence: expected finite outputs of layer {number}, got {value}"
             )
     return Influence(layers=layers, positions=done, sentences=len(wholes))
-
-
-def write_influence(folder: Path, found: Influence) -> None:
-    write_json(folder / INFLUENCE, asdict(found))
-
-
-def read_influence(folder: Path) -> Influence | None:
-    """What a run recorded; None where it did not.
-
-    Raises:
-        InputError: the file is not what ``write_influence`` writes.
-    """
-    path = folder / INFLUENCE
-    if not path.exists():
-        return None
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        layers = tuple(float(value) for value in document["layers"])
-        if not layers or not all(math.isfinite(value) and value >= 0 for value in layers):
-            raise ValueError(f"layers: {document['layers']}")
-        return Influence(
-            layers=layers,
-            positions=int(document["positions"]),
-            sentences=int(document["sentences"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: expected the influence of the right context by layer: {error!r:.150}; "
-            "remove the file, or measure anew with lmsl probe RUN --data FILE --save"
-        ) from error
 
 
 def _chosen(examples: Sequence[Example], copies: int, label_at: LabelAt) -> list[Example]:

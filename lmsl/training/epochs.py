@@ -45,7 +45,7 @@ def fit(
         while stack.runs and stack.updates < until:
             before = time.monotonic()
             for update in _epoch(stack, task, place, console):
-                bar.advance(update)
+                bar.advance(update.step, update.loss, update.tokens)
                 for run, log in enumerate(stack.logs):
                     log.update(update.alone(run))
             found = evaluate_runs(

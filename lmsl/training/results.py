@@ -1,6 +1,5 @@
 """What a run reports: its log while it trains, its metrics and files when it is done."""
 
-import json
 import os
 import re
 import tempfile
@@ -18,33 +17,12 @@ from lmsl.layers.peft_format import save_adapter
 from lmsl.packs.examples import Examples
 from lmsl.run_directory.card import model_card
 from lmsl.run_directory.files import write_json, write_text
+from lmsl.run_directory.influence import INFLUENCE, write_influence
 from lmsl.run_directory.info import INFO
-from lmsl.tagger.influence import INFLUENCE, labeler_influence, write_influence
+from lmsl.tagger.influence import labeler_influence
 from lmsl.tagger.labeler import Labeler, Tagged
 from lmsl.training.checkpoint import Progress, remove_checkpoint
 from lmsl.training.inputs import Prepared
-from lmsl.training.loop import Update
-
-
-class Log:
-    """``log.jsonl``: a line for every update and one for every dev evaluation."""
-
-    def __init__(self, path: Path, done: int) -> None:
-        """Keep what an interrupted run logged up to its checkpoint, nothing after it."""
-        self._path = path
-        old = path.read_text(encoding="utf-8").splitlines() if done and path.exists() else []
-        self._lines = [line for line in old if json.loads(line)["step"] <= done]
-
-    def update(self, update: Update) -> None:
-        told = {key: value for key, value in vars(update).items() if key != "tokens_of"}
-        self._lines.append(json.dumps(told))
-
-    def dev(self, update: Update, metrics: dict[str, Any]) -> None:
-        kept = {key: value for key, value in metrics.items() if key != "per_type"}
-        self._lines.append(json.dumps({"step": update.step, "epoch": update.epoch, "dev": kept}))
-
-    def flush(self) -> None:
-        write_text(self._path, "".join(f"{line}\n" for line in self._lines))
 
 
 def report(

@@ -25,8 +25,8 @@ from lmsl.tagger.inference import EagerForward, Forward
 from lmsl.training.captured_step import StaticStep, choose_step
 from lmsl.training.checkpoint import load_checkpoint, restore, save_checkpoint
 from lmsl.training.eager_step import MicroStep
+from lmsl.training.log import Log
 from lmsl.training.optim import build_optimizer, default_lr
-from lmsl.training.results import Log
 from lmsl.training.runs import Run
 
 

@@ -16,8 +16,8 @@ import pytest
 
 from lmsl.report.examples import find_examples
 from lmsl.report.write import page
+from lmsl.run_directory.influence import Influence, write_influence
 from lmsl.statistics.verdict import analyse
-from lmsl.tagger.influence import Influence, write_influence
 from tests.search.sweep_tools import write_oneshot, write_sweep
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)

@@ -10,8 +10,8 @@ from lmsl.report.charts import charts
 from lmsl.report.figures import PlaneChart
 from lmsl.report.svg import svg
 from lmsl.report.write import page
+from lmsl.run_directory.influence import INFLUENCE, Influence, write_influence
 from lmsl.statistics.verdict import analyse
-from lmsl.tagger.influence import INFLUENCE, Influence, write_influence
 from tests.search.sweep_tools import write_sweep
 from tests.small_runs import refused
 

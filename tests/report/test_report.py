@@ -19,8 +19,8 @@ from lmsl.report.figures import PlaneChart
 from lmsl.report.svg import svg, ticks
 from lmsl.report.tables import string_table
 from lmsl.report.write import page
+from lmsl.run_directory.influence import Influence, write_influence
 from lmsl.statistics.verdict import analyse
-from lmsl.tagger.influence import Influence, write_influence
 from tests.search.sweep_tools import noisy, sentences, write_oneshot, write_run, write_sweep
 from tests.small_runs import refused
 

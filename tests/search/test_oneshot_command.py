@@ -10,8 +10,8 @@ import torch
 
 from lmsl.cli import main
 from lmsl.config.config import Config
+from lmsl.run_directory.oneshot import below_line
 from lmsl.search.oneshot import oneshot_run
-from lmsl.search.oneshot_files import below_line
 from lmsl.training import stack
 from tests.small_runs import SHORT, metrics_of, refused, write_data
 

@@ -17,7 +17,8 @@ from lmsl.errors import InputError
 from lmsl.statistics.bootstrap import run_scores
 from lmsl.statistics.predictions import read_predictions
 from lmsl.statistics.read import read_sweep
-from lmsl.statistics.verdict import analyse, verdict
+from lmsl.statistics.verdict import analyse
+from lmsl.statistics.words import verdict
 from tests.search.sweep_tools import noisy, sentences, write_run, write_sweep
 
 SHARES = {"0000": 0.7, "0011": 0.15, "0110": 0.3, "1111": 0.2}

@@ -14,14 +14,8 @@ from torch import Tensor
 from lmsl.cli import main
 from lmsl.errors import InputError
 from lmsl.packs.examples import Example
-from lmsl.tagger.influence import (
-    INFLUENCE,
-    SENTENCES,
-    WORDS,
-    Influence,
-    read_influence,
-    right_influence,
-)
+from lmsl.run_directory.influence import INFLUENCE, Influence, read_influence
+from lmsl.tagger.influence import SENTENCES, WORDS, right_influence
 from lmsl.tagger.tagger import Tagger
 from lmsl.training import results
 from tests.layers.block_tools import assembled, sentences

@@ -1,0 +1,55 @@
+"""``influence.json``: how much each layer of a run owes to the right context.
+
+What it means and how it is measured is said in ``lmsl.tagger.influence``.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lmsl.errors import InputError
+from lmsl.run_directory.files import write_json
+
+INFLUENCE = "influence.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Influence:
+    """What ``influence.json`` says."""
+
+    layers: tuple[float, ...]
+    """Of each layer, input side first; 0 is none."""
+    positions: int
+    """Read sub-words that it is the mean over."""
+    sentences: int
+
+
+def write_influence(folder: Path, found: Influence) -> None:
+    write_json(folder / INFLUENCE, asdict(found))
+
+
+def read_influence(folder: Path) -> Influence | None:
+    """What a run recorded; None where it did not.
+
+    Raises:
+        InputError: the file is not what ``write_influence`` writes.
+    """
+    path = folder / INFLUENCE
+    if not path.exists():
+        return None
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        layers = tuple(float(value) for value in document["layers"])
+        if not layers or not all(math.isfinite(value) and value >= 0 for value in layers):
+            raise ValueError(f"layers: {document['layers']}")
+        return Influence(
+            layers=layers,
+            positions=int(document["positions"]),
+            sentences=int(document["sentences"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: expected the influence of the right context by layer: {error!r:.150}; "
+            "remove the file, or measure anew with lmsl probe RUN --data FILE --save"
+        ) from error

@@ -1,0 +1,29 @@
+"""``log.jsonl``: the course of a training, by which it can be drawn and gone on with."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lmsl.run_directory.files import write_text
+from lmsl.training.loop import Update
+
+
+class Log:
+    """``log.jsonl``: a line for every update and one for every dev evaluation."""
+
+    def __init__(self, path: Path, done: int) -> None:
+        """Keep what an interrupted run logged up to its checkpoint, nothing after it."""
+        self._path = path
+        old = path.read_text(encoding="utf-8").splitlines() if done and path.exists() else []
+        self._lines = [line for line in old if json.loads(line)["step"] <= done]
+
+    def update(self, update: Update) -> None:
+        told = {key: value for key, value in vars(update).items() if key != "tokens_of"}
+        self._lines.append(json.dumps(told))
+
+    def dev(self, update: Update, metrics: dict[str, Any]) -> None:
+        kept = {key: value for key, value in metrics.items() if key != "per_type"}
+        self._lines.append(json.dumps({"step": update.step, "epoch": update.epoch, "dev": kept}))
+
+    def flush(self) -> None:
+        write_text(self._path, "".join(f"{line}\n" for line in self._lines))

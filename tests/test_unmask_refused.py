@@ -9,6 +9,8 @@ from lmsl.errors import InputError
 from lmsl.unmasking import unmask, unmasked_bits
 from tests.decoders import build
 
+pytestmark = pytest.mark.drift
+
 SIZES = {
     "vocab_size": 99,
     "hidden_size": 32,

@@ -1,9 +1,15 @@
 """The folder `kernels/` is a container, not a package: transformers imports one of that name."""
 
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
+from importlib.metadata import requires
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 BUILD = (
@@ -52,3 +58,26 @@ def test_names_of_the_package_are_what_they_say():
     for name in lmsl.__all__:
         assert getattr(lmsl, name) is not None
     assert callable(lmsl.unmask) and callable(lmsl.probe) and callable(lmsl.train)
+
+
+def test_every_package_has_one_version_within_its_range():
+    """One that is missing would be the newest on the day of the installation."""
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    fixed = {}
+    for line in lines:
+        # No local version: torch 2.13.0+cpu could not be installed for CUDA.
+        assert re.fullmatch(r"[\w.-]+==[\w.]+", line), line
+        name, version = line.split("==")
+        fixed[canonicalize_name(name)] = version
+    assert len(fixed) == len(lines)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    left = project["dependencies"] + project["optional-dependencies"]["dev"]
+    seen = set()
+    while left:
+        one = Requirement(left.pop())
+        name = canonicalize_name(one.name)
+        if one.marker is None or one.marker.evaluate({"extra": ""}):
+            assert name in fixed and one.specifier.contains(fixed[name]), one
+            left += requires(name) or [] if name not in seen else []
+            seen.add(name)

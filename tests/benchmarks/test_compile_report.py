@@ -107,13 +107,17 @@ def test_records_hold() -> None:
         assert f"{path.name}: {len(read_record(path).lines)} cases" in done.stdout
 
 
+@pytest.mark.drift
+@pytest.mark.skipif(
+    not record_path(triton.__version__).is_file(),
+    reason=f"there is no record of what Triton {triton.__version__} compiles to",
+)
 def test_a_sample_compiles_to_what_the_record_says() -> None:
     done = run_report("--sample", "24", "--seed", "1", "--jobs", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert len([line for line in lines if line.startswith("ok")]) == 24
-    if record_path(triton.__version__).is_file():
-        assert record_path(triton.__version__).name in lines[0]
+    assert record_path(triton.__version__).name in lines[0]
     assert len([line for line in lines if "sm_90 single_backward 128" in line]) >= 2
     for name in TABLES:
         assert len([line for line in lines if f" {name} " in line]) >= 2, name

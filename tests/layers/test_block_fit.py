@@ -19,6 +19,8 @@ from tests.decoders import build
 from tests.layers.block_tools import QV, SETTINGS, assembled
 from tests.small_runs import train, write_data
 
+pytestmark = pytest.mark.drift
+
 
 @pytest.mark.parametrize(
     ("family", "reason"),

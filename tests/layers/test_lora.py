@@ -27,6 +27,8 @@ from lmsl.layers.peft_format import load_adapter, save_adapter
 from lmsl.layers.quantize import quantize_linears
 from lmsl.layers.targets import chosen_layers, named_targets
 
+pytestmark = pytest.mark.drift
+
 IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "vocab_size": 50}
 SIZES = {
     "hidden_size": 64,

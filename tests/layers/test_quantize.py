@@ -13,6 +13,8 @@ from transformers.pytorch_utils import Conv1D
 from lmsl.errors import InputError
 from lmsl.layers.quantize import NF4Linear, quantize_linears
 
+pytestmark = pytest.mark.drift
+
 SIZES = {
     "hidden_size": 64,
     "intermediate_size": 96,

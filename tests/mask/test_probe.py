@@ -10,6 +10,8 @@ from lmsl.mask.probing import probe, probe_forms, verify
 from lmsl.mask.unmasking import unmask
 from tests.decoders import ALL_STRINGS, FAMILIES, build
 
+pytestmark = pytest.mark.drift
+
 
 @pytest.mark.parametrize("string", ALL_STRINGS)
 @pytest.mark.parametrize("family", ["llama", "gemma2"])

@@ -13,6 +13,8 @@ from lmsl.mask.bits import layer_bits
 from lmsl.mask.unmasking import stored_string, supported_layers, unmask, unmasked_bits
 from tests.decoders import ALL_STRINGS, FAMILIES, VOCABULARY, batch, build
 
+pytestmark = pytest.mark.drift
+
 LENGTHS = [9, 4, 1, 13]
 
 

@@ -7,6 +7,8 @@ from lmsl.mask.attention import no_mask, pack_attention
 from lmsl.mask.unmasking import unmask
 from tests.decoders import ALL_STRINGS, FAMILIES, Batch, Explicit, batch, build, use_oracle
 
+pytestmark = pytest.mark.drift
+
 LENGTHS = [11, 1, 6]
 
 

@@ -9,6 +9,8 @@ from lmsl.mask.attention import no_mask, pack_attention
 from lmsl.mask.unmasking import unmask, unmasked_bits
 from tests.decoders import build
 
+pytestmark = pytest.mark.drift
+
 SIZES = {
     "vocab_size": 99,
     "hidden_size": 32,

@@ -18,6 +18,8 @@ from lmsl.errors import InputError
 from lmsl.packs.alignment import Aligner, AlignmentNotes, Encoding
 from lmsl.packs.subwords import owners
 
+pytestmark = pytest.mark.drift
+
 
 def check(encoding: Encoding, words: list[str], bos: list[int]) -> None:
     """What holds for every encoding: nothing lost, nothing shared, no word without a sub-word."""

@@ -15,6 +15,8 @@ from lmsl.hub import unreachable
 from lmsl.tagger.base import from_hub
 from tests.small_runs import fresh_process
 
+pytestmark = pytest.mark.drift
+
 
 def closed_port() -> str:
     with socket.socket() as taken:

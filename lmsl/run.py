@@ -54,11 +54,11 @@ def train(
     """Train every run of ``config`` and write its directory; one Labeler for each run.
 
     Args:
-        config: several unmask strings or seeds make several runs. console: where to tell how it
-        goes. stack: how many runs are trained at once; ``auto``: as many as fit into memory.
+        config: several unmask strings or seeds make several runs.
+        console: where to tell how it goes.
+        stack: how many runs are trained at once; ``auto``: as many as fit into memory.
         prune: after each epoch drop the strings that cannot win any more, see
-        ``lmsl.search.racing``; a
-            pruned run gives no Labeler.
+            ``lmsl.search.racing``; a pruned run gives no Labeler.
 
     Raises:
         InputError: bad input; nothing is written then.

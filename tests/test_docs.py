@@ -1,0 +1,28 @@
+"""What the documents for newcomers name has to be there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PLACES = re.compile(r"`((?:lmsl|kernels|tests|benchmarks|docs|scripts)/[\w./]*|[\w.]+/)`")
+
+
+@pytest.mark.parametrize(
+    "document",
+    ["README.md", "docs/architecture.md", "kernels/README.md", "benchmarks/README.md"],
+)
+def test_every_file_that_a_document_names_is_there(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    named = {place for place in PLACES.findall(text) if "/" in place.rstrip("/")}
+    assert len(named) > (15 if document.startswith("docs") else 0), "nothing was found to look for"
+    gone = sorted(place for place in named if not (ROOT / place).exists())
+    assert not gone, f"{document} names what is not there: {gone}"
+
+
+def test_the_picture_shows_every_wing() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    wings = {path.parent.name for path in (ROOT / "lmsl").glob("*/__init__.py")}
+    missing = sorted(wing for wing in wings if f'["{wing}/ ' not in text)
+    assert not missing, f"docs/architecture.md shows no wing {missing}"

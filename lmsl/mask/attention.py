@@ -23,25 +23,12 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from lmsl.config.choices import Impl
 from lmsl.errors import InputError
 from lmsl.mask.padding import Padding, unpad
+from lmsl.mask.refusals import flag_error, mask_error, refuse_arguments, title
 from lmsl_kernels import PackPlan, attention, explain
 from lmsl_kernels.plan import plan_lengths
 
 NAME = "lmsl"
 LAYER_ATTRIBUTE = "lmsl_layer"
-UNSUPPORTED = (
-    "s_aux",
-    "sinks",
-    "position_bias",
-    "indices",
-    "block_indices",
-    "head_mask",
-    "output_attentions",
-)
-CUMULATIVE = ("cu_seq_lens_q", "cu_seq_lens_k")
-
-
-class PackNotPassedOn(InputError):
-    """``packed=`` was lost on the way: the model's layers do not hand on extra arguments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,8 +130,8 @@ def attend(
     """
     layer: Layer | None = getattr(module, LAYER_ATTRIBUTE, None)
     if layer is None:
-        raise InputError(f"{_name(module)}: not prepared for 'lmsl' attention; call lmsl.unmask")
-    _refuse(module, query, key, dropout, is_causal, others)
+        raise InputError(f"{title(module)}: not prepared for 'lmsl' attention; call lmsl.unmask")
+    refuse_arguments(module, query, key, dropout, is_causal, others)
     # Norms kept in float32 beside a 16-bit model give queries and keys of another dtype.
     q, k = query.to(value.dtype).transpose(1, 2), key.to(value.dtype).transpose(1, 2)
     v = value.transpose(1, 2)
@@ -157,9 +144,9 @@ def attend(
         out = _packed(module, q, k, v, attention_mask, layer, packed, numbers)
         return out[..., : value.shape[-1]], None
     if not isinstance(attention_mask, PaddedCall):
-        raise _mask_error(module, attention_mask)
+        raise mask_error(module, attention_mask)
     if layer.is_causal is None:
-        raise _flag_error(module)
+        raise flag_error(module)
     attention_mask.padding.check(window, others.get("position_ids"))
     out = _padded(q, k, v, attention_mask, layer.is_causal, numbers)
     return out[..., : value.shape[-1]], None
@@ -214,7 +201,7 @@ def _packed(
             )
         flags = packed.is_causal[layer.index]
     if flags is None:
-        raise _flag_error(module)
+        raise flag_error(module)
     return numbers.run(q[0], k[0], v[0], flags, packed.plan).unsqueeze(0)
 
 
@@ -230,59 +217,6 @@ def _padded(
     return full.index_copy(0, rows, out).unflatten(0, q.shape[:2])
 
 
-def _refuse(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    dropout: float,
-    is_causal: bool | None,
-    others: dict[str, Any],
-) -> None:
-    if query.shape[2] != key.shape[2]:
-        raise InputError(
-            f"{_name(module)}: expected queries and keys of the same tokens, got "
-            f"{query.shape[2]} and {key.shape[2]}; a KV cache cannot serve layers that see to the "
-            "right: pass whole sentences with use_cache=False (and do not generate)"
-        )
-    if dropout > 0 and module.training:
-        raise InputError(
-            f"{_name(module)}: expected no attention dropout, got {dropout}; load the model with "
-            "attention_dropout=0 (GPT-2: attn_pdrop=0)"
-        )
-    if is_causal is not None:
-        raise InputError(
-            f"is_causal: expected it unset in the config and in the call, got {is_causal}; "
-            "lmsl.unmask alone decides which layers are causal"
-        )
-    for name in UNSUPPORTED:
-        if others.get(name) is not None and others[name] is not False:
-            raise InputError(f"{_name(module)}: lmsl attention has no {name}, which it was given")
-    if any(others.get(name) is not None for name in CUMULATIVE):
-        raise InputError(
-            "cu_seq_lens_q: lmsl attention takes packs as packed=pack_attention(lengths, device)"
-        )
-
-
-def _flag_error(module: nn.Module) -> InputError:
-    return InputError(
-        f"{_name(module)}: the runs of this stack differ here; call it with packed=..., whose "
-        "is_causal says for every sequence what it sees"
-    )
-
-
-def _mask_error(module: nn.Module, mask: Tensor | None) -> InputError:
-    if mask is not None and mask.shape == (1, 1, 1, 1):
-        return PackNotPassedOn(
-            f"packed: no pack reached {_name(module)}; if it was given, this model does not hand "
-            "it on to its layers: call it with padded batches and their attention_mask"
-        )
-    got = "nothing" if mask is None else f"shape {list(mask.shape)}"
-    return InputError(
-        f"attention_mask: expected [batch, seqlen], None or packed=, got {got} in "
-        f"{_name(module)}; lmsl attention builds its own masks"
-    )
-
-
 def _own_window(module: nn.Module) -> int | None:
     """The window of a layer whose call names none: what the module or its layer type says."""
     window = getattr(module, "sliding_window", None)
@@ -293,11 +227,6 @@ def _own_window(module: nn.Module) -> int | None:
         if index < len(types) and types[index] == "sliding_attention":
             window = config.sliding_window
     return window if isinstance(window, int) else None
-
-
-def _name(module: nn.Module) -> str:
-    layer = getattr(module, "layer_idx", None)
-    return type(module).__name__ + ("" if layer is None else f" of layer {layer}")
 
 
 def who_serves(head_dim: int, device: torch.device, dtype: torch.dtype) -> str:

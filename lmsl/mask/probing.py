@@ -22,10 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from lmsl.errors import InputError
-from lmsl.mask.attention import NAME, PackNotPassedOn, no_mask, pack_attention
+from lmsl.mask.attention import NAME, no_mask, pack_attention
 from lmsl.mask.bits import Bits
 from lmsl.mask.decoder import ATTENTION_NAME, decoder_blocks, mixing_modules, pretrained_of
 from lmsl.mask.flags import differing, pack_flags
+from lmsl.mask.refusals import PackNotPassedOn
 
 LENGTH = 12
 KEPT = 6

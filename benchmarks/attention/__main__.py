@@ -30,10 +30,10 @@ from benchmarks.attention.cells import Cell, headline_cells, other_cells, quick_
 from benchmarks.attention.peers import OURS, Peer, peers
 from benchmarks.attention.report import print_table
 from benchmarks.attention.runs import Run, kernels_of, mixes_of, streams_of, warm_up
-from benchmarks.shared.flags import choose_device, parse_share, slug
+from benchmarks.shared.flags import choose_device, parse_share
 from benchmarks.shared.machine import machine, machine_lines
 from benchmarks.shared.plots import draw, require_matplotlib
-from benchmarks.shared.record import RESULTS, write_json
+from benchmarks.shared.record import RESULTS, slug, write_json
 from lmsl.errors import InputError
 
 TABLES = ("kernels", "streams", "mixes")
@@ -100,8 +100,7 @@ def run(settings: Settings) -> int:
     if settings.warm_up is not None:
         warm_up(device, *parse_share("--warm-up", settings.warm_up))
         return 0
-    found = machine(device)
-    found["commit"] = found["commit"] or settings.commit
+    found = machine(device, settings.commit)
     print(*machine_lines(found), sep="\n")
     name = found["gpu"]["name"] if device.type == "cuda" else "cpu"
     output = settings.output or RESULTS / f"attention_{slug(name, settings.quick)}.json"

@@ -1,7 +1,7 @@
 """Proof and benchmarks of the kernels on a GPU, in one command that ends within ten minutes.
 
     python -m benchmarks.gpu_check                     # everything, 9 minutes at most
-    python -m benchmarks.gpu_check --parts a,b,e       # some parts
+    python -m benchmarks.gpu_check --parts a b e       # some parts
     python -m benchmarks.gpu_check --device cpu --toy  # the same code in Triton's interpreter
 
     a  numerics       output and gradients against the float64 reference, bfloat16 and float16
@@ -17,10 +17,11 @@
     k  loss curves    200 updates by lmsl and by padded transformers + PEFT, alike within two seeds
     l  small ops      norms, SwiGLU and rotation by Triton against float64, and beside torch
 
-It needs torch, triton and transformers, no network; what else a part needs and does not find, it
-says and is skipped. Proofs mostly wait for compilers, so they run side by side, each in a process
-of its own; benchmarks have the device to themselves afterwards. The record is written after every
-part. Status: 0, or 1 when a proof failed or was stopped, or 2 without a GPU and for bad input.
+A part is the files ``part_LETTER_*.py``, run by pytest. It needs torch, triton, transformers and
+pytest, no network; what else a part needs and does not find, it says and is skipped. Proofs mostly
+wait for compilers, so they run side by side, each in a process of its own; benchmarks have the
+device to themselves afterwards. The record is written after every part. Status: 0, or 1 when a
+proof failed or was stopped, or 2 without a GPU or pytest and for bad input.
 """
 
 import argparse
@@ -30,29 +31,55 @@ import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.gpu_check.part import PARTS, Part, run_part
-from benchmarks.gpu_check.scope import Scope, merge
-from benchmarks.gpu_check.tools import benchmark, run_program
-from benchmarks.shared.flags import choose_device, slug
-from benchmarks.shared.machine import machine, machine_lines
+from benchmarks.gpu_check.programs import run_program
+from benchmarks.shared.flags import choose_device, status_of
+from benchmarks.shared.machine import REPOSITORY, machine, machine_lines
 from benchmarks.shared.plots import draw_curves
-from benchmarks.shared.record import RESULTS, write_json
+from benchmarks.shared.record import RESULTS, slug, write_json
 from lmsl.errors import InputError
 
+FOLDER = Path(__file__).parent
 LETTERS = "abcdefghijkl"
-# Timed, so they have the device to themselves.
-ALONE = "jl"
-# Beside the proofs: compiling for the benchmarks, and the training run that belongs to them.
-WITH_BENCHMARKS = "wt"
 _PROOFS_SHARE, _MOST_PROCESSES, _LEAST_SECONDS = 0.6, 20, 8.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """The files of a letter, and how long they may take."""
+
+    name: str
+    seconds: float
+    shares: int = 1
+    """Processes that its tests are divided among."""
+    alone: bool = False
+    """Timed, so it has the device to itself, after the proofs."""
+
+
+PARTS = {
+    "a": Part(name="numerics", seconds=170, shares=8),
+    "b": Part(name="determinism", seconds=90),
+    "c": Part(name="memcheck", seconds=170),
+    "d": Part(name="more than 2**31 elements", seconds=110),
+    "e": Part(name="CUDA graphs", seconds=90),
+    "f": Part(name="launches and waiting", seconds=90),
+    "g": Part(name="compiles once", seconds=120),
+    "h": Part(name="models", seconds=150),
+    "k": Part(name="loss curves", seconds=200),
+    "w": Part(name="what i needs", seconds=150, shares=4),
+    "j": Part(name="training step", seconds=90, alone=True),
+    "l": Part(name="small operations", seconds=120, alone=True),
+    "i": Part(name="benchmarks.attention", seconds=7200, alone=True),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,20 +89,18 @@ class Plan:
     device: torch.device
     parts: str
     toy: bool
-    began: float
     minutes: float
-    folder: Path
+    out: Path
     commit: str | None
+    began: float = field(default_factory=time.monotonic)
 
-    @property
-    def ends(self) -> float:
-        return self.began + 60 * self.minutes
-
-    @property
-    def proofs_end(self) -> float:
+    def ends(self, part: Part) -> float:
         """Benchmarks, where they are wanted, are left their share of the time."""
-        share = _PROOFS_SHARE if "i" in self.parts else 1.0
+        share = _PROOFS_SHARE if "i" in self.parts and not part.alone else 1.0
         return self.began + 60 * self.minutes * share
+
+    def shares(self, letter: str) -> range:
+        return range(1 if self.toy else PARTS[letter].shares)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,180 +110,145 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--minutes", type=float, default=9.0, help="time for everything; 9")
-    parser.add_argument("--parts", default=",".join(LETTERS), help="letters, with commas; all")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the records")
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--toy", action="store_true", help="toy sizes, on the CPU by interpreter")
-    parser.add_argument("--commit", help="noted as the commit where there is no git repository")
-    given = parser.parse_args(argv)
-    if given.device.startswith("cuda") and not torch.cuda.is_available():
-        print("no CUDA device here: nothing was checked", file=sys.stderr)
-        return 2
-    try:
-        plan = Plan(
-            device=choose_device(given.device),
-            parts=_parts(given.parts),
-            toy=given.toy,
-            began=time.monotonic(),
-            minutes=_minutes(given.minutes),
-            folder=given.out,
-            commit=given.commit,
-        )
-        if plan.device.type == "cpu" and not plan.toy:
-            raise InputError("--device cpu: expected --toy beside it; full sizes need a GPU")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return run(plan)
+    add = parser.add_argument
+    add("--minutes", type=float, default=9.0, help="time for everything; 9")
+    add("--parts", nargs="+", default=[*LETTERS], help="letters, with blanks or commas; all")
+    add("--out", type=Path, default=RESULTS, help="folder of the records")
+    add("--device", default="cuda")
+    add("--toy", action="store_true", help="toy sizes, on the CPU by interpreter")
+    add("--commit", help="noted as the commit where there is no git repository")
+    return status_of(lambda: run(_plan(parser.parse_args(argv))))
+
+
+def _plan(given: argparse.Namespace) -> Plan:
+    if importlib.util.find_spec("pytest") is None:
+        raise InputError("pytest cannot be imported, which runs the proofs; bring its wheel along")
+    device = choose_device(given.device)
+    letters = " ".join(given.parts).replace(",", " ").split()
+    if not letters or set(letters) - set(LETTERS):
+        wanted = " ".join(given.parts)
+        raise InputError(f"--parts: expected letters of {','.join(LETTERS)}, got {wanted!r}")
+    if not 0.5 <= given.minutes <= 120:
+        raise InputError(f"--minutes: expected from 0.5 to 120, got {given.minutes}")
+    if device.type == "cpu" and not given.toy:
+        raise InputError("--device cpu: expected --toy beside it; full sizes need a GPU")
+    parts = "".join(letters) + ("w" if "i" in letters else "")
+    return Plan(**vars(given) | {"device": device, "parts": parts, "out": given.out.absolute()})
 
 
 def run(plan: Plan) -> int:
     """All parts; 1 when a proof failed."""
-    found = machine(plan.device)
-    found["commit"] = found["commit"] or plan.commit
+    found = machine(plan.device, plan.commit)
     print(*machine_lines(found), sep="\n", flush=True)
+    parts: dict[str, dict[str, Any]] = {}
+    record = {"benchmark": "gpu_check", "machine": found, "toy": plan.toy, "parts": parts}
     name = slug(found["gpu"]["name"] if plan.device.type == "cuda" else "cpu", plan.toy)
-    record: dict[str, Any] = {"benchmark": "gpu_check", "machine": found, "toy": plan.toy}
-    record["parts"] = {}
-    output = plan.folder / f"gpu_check_{name}.json"
-    wanted = [letter for letter in plan.parts if letter in PARTS and letter not in ALONE]
-    if "i" in plan.parts:
-        wanted += WITH_BENCHMARKS
-
-    def finish(letter: str, part: dict[str, Any]) -> None:
-        record["parts"][letter] = part
+    output = plan.out / f"gpu_check_{name}.json"
+    for letter, part in _ran(plan):
+        parts[letter] = part
         record["seconds"] = round(time.monotonic() - plan.began, 1)
         write_json(output, record)
         print(line(letter, part), flush=True)
-
-    for letter, part in _side_by_side(plan, wanted):
-        finish(letter, part)
-    for letter in [letter for letter in plan.parts if letter in ALONE]:
-        finish(letter, _alone(plan, letter))
-    if "i" in plan.parts:
-        finish("i", _benchmark(plan, plan.folder / f"attention_{name}.json"))
     print(f"written: {output}")
-    curves = record["parts"].get("k", {}).get("answer", {}).get("curves", {})
-    if any(curves.values()) and importlib.util.find_spec("matplotlib") is not None:
-        print(f"drawn: {draw_curves(curves, found, output)}")
-    return int(any(part["status"] == "failed" for part in record["parts"].values()))
+    for test in parts.get("k", {}).get("tests", {}).values():
+        curves = test.get("figures", {}).get("curves", {})
+        if any(curves.values()) and importlib.util.find_spec("matplotlib") is not None:
+            print(f"drawn: {draw_curves(curves, found, output)}")
+    return int(any(part["status"] == "failed" for part in parts.values()))
 
 
-def _side_by_side(plan: Plan, letters: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Run parts in processes, shares of large ones too; each part as soon as it is whole."""
+def _ran(plan: Plan) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every part as soon as it is whole: proofs side by side, then what is to be alone."""
+    wanted = [letter for letter in PARTS if letter in plan.parts]
     processes = min(_MOST_PROCESSES, max(os.cpu_count() or 1, 2))
-    # The longest begin first.
-    ordered = sorted(letters, key=lambda letter: -PARTS[letter].seconds)
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(processes) as pool:
-        futures = {
-            pool.submit(_child, plan, letter, share, Path(folder), plan.proofs_end): letter
-            for letter in ordered
-            for share in range(_shares(plan, letter))
-        }
-        shares: dict[str, list[dict[str, Any]]] = {letter: [] for letter in letters}
-        for future in as_completed(futures):
-            letter = futures[future]
-            shares[letter].append(future.result())
-            if len(shares[letter]) == _shares(plan, letter):
-                yield letter, join(shares[letter]) | {"name": PARTS[letter].name}
-
-
-def _alone(plan: Plan, letter: str) -> dict[str, Any]:
-    """A part in a process of its own, with nothing beside it."""
     with tempfile.TemporaryDirectory() as folder:
-        share = _child(plan, letter, 0, Path(folder), plan.ends)
-    return join([share]) | {"name": PARTS[letter].name}
+        child = partial(_child, plan, Path(folder))
+        with ThreadPoolExecutor(processes) as pool:
+            # The longest begin first.
+            proofs = sorted(
+                (letter for letter in wanted if not PARTS[letter].alone),
+                key=lambda letter: -PARTS[letter].seconds,
+            )
+            futures = {
+                pool.submit(child, letter, share): letter
+                for letter in proofs
+                for share in plan.shares(letter)
+            }
+            done: dict[str, list[dict[str, Any]]] = {letter: [] for letter in proofs}
+            for future in as_completed(futures):
+                letter = futures[future]
+                done[letter].append(future.result())
+                if len(done[letter]) == len(plan.shares(letter)):
+                    yield letter, joined(PARTS[letter].name, done[letter])
+        for letter in (letter for letter in wanted if PARTS[letter].alone):
+            yield letter, joined(PARTS[letter].name, [child(letter, 0)])
 
 
-def _benchmark(plan: Plan, attention: Path) -> dict[str, Any]:
-    """The benchmark of attention, alone on the device, for all the time that is left."""
-    part = Part(
-        name="benchmarks.attention",
-        run=lambda scope: benchmark(scope, attention, plan.commit),
-        seconds=plan.ends - time.monotonic(),
-    )
-    scope = Scope(device=plan.device, ends=plan.ends, toy=plan.toy)
-    return run_part(part, scope) | {"name": part.name}
-
-
-def _shares(plan: Plan, letter: str) -> int:
-    return 1 if plan.toy else PARTS[letter].shares
-
-
-def _child(plan: Plan, letter: str, share: int, folder: Path, ends: float) -> dict[str, Any]:
+def _child(plan: Plan, folder: Path, letter: str, share: int) -> dict[str, Any]:
     """One share of a part in a process of its own; its record, whatever becomes of it."""
-    seconds = min(PARTS[letter].seconds, ends - time.monotonic())
-    if seconds < _LEAST_SECONDS:
-        return {"status": "skipped", "reason": "no time was left", "answer": {}, "seconds": 0.0}
+    part, began = PARTS[letter], time.monotonic()
+    seconds = min(part.seconds, plan.ends(part) - began)
     path = folder / f"{letter}{share}.json"
+    if seconds < _LEAST_SECONDS:
+        late = {"outcome": "not run", "reason": "no time was left"}
+        return {"tests": {f"share {share}": late}, "seconds": 0.0}
     command = [
-        *(sys.executable, "-m", "benchmarks.gpu_check.part", letter),
-        *("--device", str(plan.device), "--record", str(path)),
-        *("--share", f"{share}/{_shares(plan, letter)}"),
+        *(sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"),
+        *("-c", str(REPOSITORY / "pyproject.toml")),
+        *map(str, sorted(FOLDER.glob(f"part_{letter}_*.py"))),
+        *("--device", str(plan.device), "--record", str(path), "--out", str(plan.out)),
+        *("--share", f"{share}/{len(plan.shares(letter))}"),
         # Its own limit comes first, so that it can answer.
         *("--seconds", f"{max(seconds - 15, seconds / 2):.0f}"),
         *(["--toy"] if plan.toy else []),
+        *(["--commit", plan.commit] if plan.commit else []),
     ]
-    environment = {"OMP_NUM_THREADS": "2"}
-    if plan.device.type == "cpu":
-        environment["TRITON_INTERPRET"] = "1"
-    began = time.monotonic()
-    finished = run_program(command, seconds=seconds, environment=environment)
-    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"answer": {}}
-    if record.get("status", "unfinished") == "unfinished":
-        end = "was stopped" if finished.status is None else f"ended with {finished.status}"
-        said = finished.output[-800:].strip()
-        record |= {"status": "failed", "reason": f"{end} after {seconds:.0f} s at most: {said}"}
-    return record | {"seconds": round(time.monotonic() - began, 1)}
+    finished = run_program(command, seconds=seconds, environment={"OMP_NUM_THREADS": "2"})
+    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"tests": {}}
+    tests = record["tests"]
+    # 0 and 1 are pytest's own: all passed, some failed.
+    if finished.status not in (0, 1):
+        end = f"ended with {finished.status}"
+        if finished.status is None:
+            end = f"was stopped after {seconds:.0f} s"
+        running = [name for name, test in tests.items() if test["outcome"] == "running"]
+        said = f"its process {end}: {finished.output[-800:].strip()}"
+        tests[(running or [f"share {share}"])[0]] = {"outcome": "failed", "reason": said}
+    return {"tests": tests, "seconds": round(time.monotonic() - began, 1)}
 
 
-def join(shares: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The shares of a part as one record: failed when one failed, passed when one passed."""
-    by_status = {one["status"]: one for one in reversed(shares)}
-    status = next(s for s in ("failed", "passed", "skipped") if s in by_status)
-    answer = merge([one["answer"] for one in shares])
-    reasons = [one.get("reason") for one in shares if one["status"] == status]
-    if status == "passed" and ("skipped" in by_status or answer.get("not_reached")):
-        status = "partial"
-        reasons = [one["reason"] for one in shares if one["status"] == "skipped"]
-        reasons.append(f"{answer.get('not_reached', 0)} cases not reached")
+def joined(name: str, shares: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The shares of a part as one record; what was skipped proves nothing, nor disproves it."""
+    tests = {test: found for one in shares for test, found in one["tests"].items()}
+    outcomes = Counter(test["outcome"] for test in tests.values())
+    status = next(s for s in ("failed", "passed", "not run", "skipped") if outcomes[s])
+    told = [status, "not run", "skipped"] if status == "failed" else ["not run", "skipped"]
+    reasons = [
+        f"{test}: {found['reason']}"
+        for outcome in told
+        for test, found in tests.items()
+        if found["outcome"] == outcome
+    ]
     return {
+        "name": name,
         "status": status,
-        "reason": next((reason for reason in reasons if reason), None),
-        "answer": answer,
+        "reason": next(iter(reasons), None),
         "seconds": max(one["seconds"] for one in shares),
+        "outcomes": dict(outcomes),
+        "tests": tests,
     }
 
 
 def line(letter: str, part: dict[str, Any]) -> str:
     """One part on one line."""
-    answer = part["answer"]
-    shown = [
-        f"{value} {name.replace('_', ' ')}"
-        for name, value in answer.items()
-        if isinstance(value, int) and not isinstance(value, bool) and name != "not_reached"
-    ]
-    if answer.get("worst"):
-        shown.append(f"worst {answer['worst'][0]:.2f} of what is allowed")
-    reason = " ".join((part["reason"] or "").split())
-    told = "; ".join([*shown, *([f"{reason:.300}"] if reason else [])])
+    shown = [f"{count} {outcome}" for outcome, count in part["outcomes"].items()]
+    figures = [test.get("figures", {}) for test in part["tests"].values()]
+    if ratios := [one["of_allowed"] for one in figures if "of_allowed" in one]:
+        shown.append(f"worst {max(ratios):.2f} of what is allowed")
+    if part["reason"]:
+        shown.append(f"{' '.join(part['reason'].split()):.300}")
     begin = f"{letter}  {part['name']:<24} {part['status']:<8} {part['seconds']:6.1f} s"
-    return f"{begin}  {told}".rstrip()
-
-
-def _parts(text: str) -> str:
-    letters = [letter.strip() for letter in text.split(",")]
-    unknown = [letter for letter in letters if letter not in list(LETTERS)]
-    if unknown:
-        raise InputError(f"--parts: expected letters of {','.join(LETTERS)}, got {text!r}")
-    return "".join(letter for letter in LETTERS if letter in letters)
-
-
-def _minutes(value: float) -> float:
-    if not 0.5 <= value <= 120:
-        raise InputError(f"--minutes: expected from 0.5 to 120, got {value}")
-    return value
+    return f"{begin}  {'; '.join(shown)}".rstrip()
 
 
 if __name__ == "__main__":

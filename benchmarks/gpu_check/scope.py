@@ -1,18 +1,19 @@
-"""What the parts of ``benchmarks.gpu_check`` share: where they run, and what they may answer."""
+"""Where the proof runs, how large it is and how long it may take; see ``conftest``."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
-from benchmarks.shared.record import write_json
+from benchmarks.attention.cells import Cell
+from benchmarks.shared.record import RESULTS
 
-
-class Skipped(Exception):
-    """A part cannot run here; the message says why. Nothing is proven by it, nor disproven."""
+NO_TIME = "no time was left"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,44 +21,55 @@ class Scope:
     """Where and how a part runs."""
 
     device: torch.device
-    ends: float
+    ends: float = float("inf")
     """By ``time.monotonic``: begin nothing after it."""
     toy: bool = False
     """Sizes that Triton's interpreter does in seconds, to see that a part is in order."""
-    share: tuple[int, int] = (0, 1)
-    """Which share of the work, counted from 0, and of how many."""
-    record: Path | None = None
-    """Where unfinished answers are noted, so that a kill loses little."""
+    out: Path = RESULTS
+    """Folder of what programs record."""
+    commit: str | None = None
+    """Where there is no git to ask."""
 
     @property
     def left(self) -> float:
         """Seconds in which something new may begin."""
         return self.ends - time.monotonic()
 
-    def note(self, answer: Mapping[str, Any]) -> None:
-        """Keep an answer that is not complete yet."""
-        if self.record is not None:
-            write_json(self.record, {"status": "unfinished", "answer": dict(answer)})
+    @property
+    def cuda(self) -> bool:
+        return self.device.type == "cuda"
 
     def need_cuda(self) -> None:
-        """Raise ``Skipped`` on other devices."""
-        if self.device.type != "cuda":
-            raise Skipped(f"it needs a CUDA device, got {self.device}")
+        """Skip on other devices, in toy sizes too."""
+        if not self.cuda:
+            pytest.skip(f"it needs a CUDA device, got {self.device}")
+
+    def need_packages(self, *names: str) -> None:
+        """Skip where one of them is missing, as on a machine without a network."""
+        missing = [name for name in names if find_spec(name) is None]
+        if missing:
+            pytest.skip(f"{' and '.join(missing)} cannot be imported")
+
+    def cell(self, **size: Any) -> Cell:
+        """A cell of this size, in toy sizes with heads to match."""
+        toy: dict[str, Any] = {"heads": 2, "kv_heads": 1, "head_dim": 16, "dtype": "float32"}
+        return Cell(**(toy if self.toy else {}) | size)
+
+    def waits(self, step: Callable[[], object]) -> str | None:
+        """What torch says of a step that makes the host wait, or ``None``."""
+        if not self.cuda:
+            return None
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            step()
+        except RuntimeError as error:
+            return str(error)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        return None
 
 
-def merge(answers: list[dict[str, Any]]) -> dict[str, Any]:
-    """The answers of all shares as one: lists are joined and counts added.
-
-    ``worst``, a number and the case it belongs to, is the largest.
-    """
-    merged = dict(answers[0])
-    for answer in answers[1:]:
-        for name, value in answer.items():
-            known = merged.get(name)
-            if known is None or value is None:
-                merged[name] = value if known is None else known
-            elif name == "worst":
-                merged[name] = max(known, value)
-            elif isinstance(value, (list, int)) and not isinstance(value, bool):
-                merged[name] = known + value
-    return merged
+def agree(faults: list[str]) -> None:
+    """Fail with all that is wrong, the first in the first line."""
+    assert not faults, "\n".join(faults)

@@ -1,11 +1,13 @@
-"""The random model and the random sentences that are trained on and predicted for in part j of
-``benchmarks.gpu_check``, and how far two ways to compute the same may be apart.
-"""
+"""What both halves of part j share: a random model and sentences, and how replays are judged."""
 
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from benchmarks.gpu_check.scope import Scope
 from lmsl.config.choices import LoRA
@@ -13,6 +15,7 @@ from lmsl.layers.lora import stacked_layers
 from lmsl.packs.examples import Example
 from lmsl.tagger.assemble import assemble
 from lmsl.tagger.base import Base
+from lmsl.tagger.graphs import CudaGraphs, Reruns
 
 CLASSES, VOCABULARY = 9, 256
 SENTENCES = 16
@@ -20,16 +23,68 @@ SENTENCES = 16
 # every layer rounds to 8 bits; that filling is seen by nobody is proven in float32, on a CPU.
 TOLERANCE = {
     ("filled", torch.float32): 1e-4,
-    ("as it is", torch.float32): 1e-4,
+    ("as_it_is", torch.float32): 1e-4,
     ("filled", torch.bfloat16): 5e-2,
-    ("as it is", torch.bfloat16): 0.15,
+    ("as_it_is", torch.bfloat16): 0.15,
 }
 
 
-def random_tagger(scope: Scope, dtype: torch.dtype) -> Any:
+def dtype_of(scope: Scope) -> torch.dtype:
+    return torch.bfloat16 if scope.cuda else torch.float32
+
+
+def autocast_of(scope: Scope) -> torch.dtype | None:
+    return torch.bfloat16 if scope.cuda else None
+
+
+def graphs_of(scope: Scope) -> Any:
+    """CUDA graphs; elsewhere the work itself once more over the same memory."""
+    return CudaGraphs(scope.device) if scope.cuda else Reruns()
+
+
+class Alike:
+    """Holds replays against eager results; counts and the worst go into ``figures``."""
+
+    def __init__(self, figures: dict[str, Any], scope: Scope) -> None:
+        figures |= {"batches": 0, "bitwise_equal": 0, "of_allowed": 0.0}
+        self.faults: list[str] = []
+        self._figures, self._dtype = figures, dtype_of(scope)
+
+    def compare(self, what: str, replayed: Sequence[Tensor], **expected: Sequence[Tensor]) -> None:
+        """Results of one replay and, by how the batch was laid out, of eager computation."""
+        self._figures["batches"] += 1
+        equal = all(map(torch.equal, replayed, expected["filled"]))
+        self._figures["bitwise_equal"] += equal
+        for against, results in expected.items():
+            errors = [
+                float((mine - its).norm() / its.norm())
+                for mine, its in zip(replayed, results, strict=True)
+            ]
+            # Written so that a NaN does not pass.
+            allowed = TOLERANCE[against, self._dtype]
+            if any(not error <= allowed for error in errors):
+                self.faults.append(f"{what}, {against}: a replay is off by {max(errors):.1e}")
+            else:
+                worst = max(self._figures["of_allowed"], max(errors) / allowed)
+                self._figures["of_allowed"] = worst
+
+
+def milliseconds(work: Callable[[], object], scope: Scope, *, parts: int) -> dict[str, float]:
+    """Of one of the ``parts`` of a work, on the host's clock."""
+    work()
+    found = []
+    for _ in range(1 if scope.toy else 5):
+        began = time.perf_counter()
+        work()
+        found.append(1e3 * (time.perf_counter() - began) / parts)
+    return {"median": median(found), "lowest": min(found), "highest": max(found)}
+
+
+def random_tagger(scope: Scope) -> Any:
     """A random decoder as ``lmsl train`` puts it together, with adapters that matter."""
     from transformers import AutoModel, LlamaConfig
 
+    dtype = dtype_of(scope)
     torch.manual_seed(0)
     hidden, layers, heads = (32, 4, 4) if scope.toy else (2048, 24, 16)
     shape = LlamaConfig(

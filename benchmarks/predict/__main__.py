@@ -28,11 +28,10 @@ import tyro
 
 from benchmarks.predict.contenders import BASELINE, Turns, Workshop, measure, wanted
 from benchmarks.predict.run import material, trained_run
-from benchmarks.shared.flags import slug
 from benchmarks.shared.labelled import CONLL2000, prepare
 from benchmarks.shared.machine import machine, machine_lines
 from benchmarks.shared.plots import write_record
-from benchmarks.shared.record import RESULTS, table
+from benchmarks.shared.record import RESULTS, slug, table
 from benchmarks.shared.timing import tidy
 from lmsl.device import choose_device, choose_dtype, mib
 from lmsl.errors import InputError

@@ -30,3 +30,9 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
     write_whole(path, f"{text}\n".encode())
+
+
+def slug(name: str, quick: bool = False) -> str:
+    """A device's name as part of a file's."""
+    words = "".join(c if c.isalnum() else " " for c in name.lower()).split()
+    return "_".join([*words, *(["quick"] if quick else [])])

@@ -29,11 +29,10 @@ from typing import Any, Literal
 import tyro
 
 from benchmarks.shared import lengths, shapes
-from benchmarks.shared.flags import slug
 from benchmarks.shared.labelled import CONLL2000, labelled, prepare, record_name
 from benchmarks.shared.machine import machine, machine_lines
 from benchmarks.shared.plots import write_record
-from benchmarks.shared.record import RESULTS, table
+from benchmarks.shared.record import RESULTS, slug, table
 from benchmarks.train_step.contenders import BASELINE, OURS, Workshop
 from benchmarks.train_step.gate import agreements
 from benchmarks.train_step.measure import Turns, measure, wanted

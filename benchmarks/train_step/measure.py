@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.shared.flags import slug
+from benchmarks.shared.record import slug
 from benchmarks.shared.step_cost import TRACED, idle_share, operations
 from benchmarks.shared.timing import CannotRun, Contender, interleave, summary, tidy
 from benchmarks.train_step.contenders import BASELINE, OURS, Built, Workshop

@@ -6,7 +6,6 @@ it they are held against the noise of two seeds, by the part of the GPU proof th
 length.
 """
 
-import time
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -16,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.gpu_check import __main__ as gpu_check
-from benchmarks.gpu_check.curves import loss_curves
+from benchmarks.gpu_check.part_k_curves import test_curves_are_alike as curves_are_alike
 from benchmarks.gpu_check.scope import Scope
 from benchmarks.shared.loss_curves import OURS, PEER, compare, smoothed
+from benchmarks.shared.machine import machine
 from benchmarks.shared.plots import draw_curves
 from benchmarks.train_step import pair as train_pair
 from benchmarks.train_step.padded_peer import check_not_repacked
@@ -58,13 +57,12 @@ def test_ten_updates(quantize: str) -> None:
     assert losses[-1] < 0.8 * losses[0]
 
 
-def answer() -> dict[str, Any]:
-    return loss_curves(Scope(device=torch.device("cpu"), ends=time.monotonic() + 600, toy=True))
+TOY = Scope(device=torch.device("cpu"), toy=True)
 
 
 def test_with_dropout_the_curves_agree_within_two_seeds() -> None:
-    found = answer()
-    assert found["faults"] == [], (found["distances"], found["allowed"])
+    found: dict[str, Any] = {}
+    curves_are_alike(TOY, found)
     for who in (OURS, PEER):
         assert {len(losses) for losses in found["curves"][who].values()} == {24}
     for seed in ("1", "2"):
@@ -83,7 +81,8 @@ def test_a_peer_that_learns_otherwise_is_found(monkeypatch: pytest.MonkeyPatch) 
         return made
 
     monkeypatch.setattr(train_pair, "optimizer_of", slow)
-    assert any("course" in fault for fault in answer()["faults"])
+    with pytest.raises(AssertionError, match="course"):
+        curves_are_alike(TOY, {})
 
 
 def curves(shift: float = 0.0, length: int = 200) -> dict[str, dict[str, list[float]]]:
@@ -112,7 +111,7 @@ def test_what_is_allowed_is_the_noise_of_two_seeds() -> None:
 
 def test_curves_are_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the optional extra `plots` is not installed")
-    found = gpu_check.machine(torch.device("cpu"))
+    found = machine(torch.device("cpu"))
     path = draw_curves(curves(), found, tmp_path / "gpu_check_cpu.json")
     assert path.name == "gpu_check_cpu_curves.png"
     assert path.read_bytes().startswith(b"\x89PNG")

@@ -32,8 +32,8 @@ from lmsl.search.right_context import RightContext, probe_bits, right_context
 from lmsl.search.short_grid import forget, short_grid
 from lmsl.training.epochs import fit
 from lmsl.training.evaluate import evaluate_runs
-from lmsl.training.loop import total_updates
 from lmsl.training.runs import Run, find_progress
+from lmsl.training.schedule import total_updates
 from lmsl.training.session import Session
 from lmsl.training.stack import alone
 

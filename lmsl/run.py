@@ -25,7 +25,7 @@ from lmsl.search.summary import summarise
 from lmsl.tagger.assemble import Assembled
 from lmsl.tagger.base import TINY, from_hub, load_base
 from lmsl.tagger.labeler import Labeler
-from lmsl.training.epochs import epoch_ends, fit
+from lmsl.training.epochs import fit
 from lmsl.training.inputs import prepare, training_task
 from lmsl.training.memory import Peak
 from lmsl.training.optim import resolve_optimizer
@@ -38,6 +38,7 @@ from lmsl.training.runs import (
     planned_runs,
     stacks_line,
 )
+from lmsl.training.schedule import epoch_ends
 from lmsl.training.session import Session
 from lmsl.training.stack import Place, alone
 

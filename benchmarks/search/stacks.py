@@ -36,8 +36,9 @@ from benchmarks.train_step.work import labelled_work
 from lmsl.config.config import Config
 from lmsl.errors import InputError
 from lmsl.tagger.base import load_base
-from lmsl.training.loop import Task, Update, training_updates, updates_per_epoch
+from lmsl.training.loop import Task, Update, training_updates
 from lmsl.training.runs import Run
+from lmsl.training.schedule import updates_per_epoch
 from lmsl.training.stack import Stack, assemble_runs
 
 TOLERANCE = 1e-4

@@ -41,7 +41,7 @@ from lmsl.config.config import Config
 from lmsl.device import choose_device, choose_dtype, mib
 from lmsl.errors import InputError
 from lmsl.mask.bits import layer_bits
-from lmsl.training.loop import updates_per_epoch
+from lmsl.training.schedule import updates_per_epoch
 from lmsl.training.stack import Place
 
 

@@ -25,15 +25,15 @@ from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
 from lmsl.mask.bits import layer_bits
 from lmsl.run_directory.folder import making, writing
-from lmsl.run_directory.oneshot import FOLDER, below_line, read_result
+from lmsl.run_directory.folder.oneshot import FOLDER, below_line, read_result
 from lmsl.search.oneshot_files import SHORT, begin, check_folder, write_result
 from lmsl.search.racing import surely_below_best
 from lmsl.search.right_context import RightContext, probe_bits, right_context
 from lmsl.search.short_grid import forget, short_grid
 from lmsl.training.epochs import fit
 from lmsl.training.evaluate import evaluate_runs
-from lmsl.training.loop import total_updates
 from lmsl.training.runs import Run, find_progress
+from lmsl.training.schedule import total_updates
 from lmsl.training.session import Session
 from lmsl.training.stack import alone
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from lmsl.run_directory.folder import making
 from lmsl.training.checkpoint import remove_checkpoint
 from lmsl.training.epochs import fit
-from lmsl.training.loop import total_updates
 from lmsl.training.runs import Run, find_progress, in_stacks
+from lmsl.training.schedule import total_updates
 from lmsl.training.session import Session
 
 SHARE = 0.1

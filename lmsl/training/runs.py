@@ -15,7 +15,7 @@ from lmsl.data.formats.source import read_text
 from lmsl.mask.bits import RANDOM, expand_strings, layer_bits
 from lmsl.run_directory.folder import check_output, check_sweep, is_finished, is_pruned
 from lmsl.training.checkpoint import Progress, read_progress, refuse_other_settings
-from lmsl.training.loop import total_updates
+from lmsl.training.schedule import total_updates
 
 
 @dataclass(eq=False, kw_only=True)

@@ -19,9 +19,10 @@ from lmsl.packs.packing import Pack, pack, under_budget
 from lmsl.packs.sizes import room_for
 from lmsl.training.captured_step import will_capture
 from lmsl.training.eager_step import word_losses
-from lmsl.training.loop import Task, draw_updates, total_updates
+from lmsl.training.loop import Task
 from lmsl.training.memory import PASSING, kept_bytes
 from lmsl.training.runs import Run
+from lmsl.training.schedule import draw_updates, total_updates
 from lmsl.training.stack import Place, Stack
 
 

@@ -12,9 +12,9 @@ from lmsl.config.config import Config
 from lmsl.packs.packing import pack
 from lmsl.packs.sizes import room_for
 from lmsl.training.checkpoint import Progress
-from lmsl.training.loop import draw_updates, total_updates
 from lmsl.training.memory import PASSING, kept_bytes
 from lmsl.training.runs import Run, in_stacks, stacks_line
+from lmsl.training.schedule import draw_updates, total_updates
 from lmsl.training.stack import Place, Stack
 from lmsl.training.stack_size import largest_pack, run_bytes
 from tests.layers.block_tools import assembled

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from lmsl.statistics.ranks import Correlation, correlation, kendall, spearman
+from lmsl.statistics.ranks import Correlation, agreement, correlation, kendall, spearman
 from lmsl.statistics.read import Floats
 
 TOP = 3
@@ -74,7 +74,7 @@ def verdict(predicted: Floats, truth: Floats, generator: Generator) -> Verdict:
     top = np.argsort(-predicted, kind="stable")[:TOP]
     return Verdict(
         spearman=correlation(spearman, predicted, truth, generator),
-        kendall=kendall(predicted, truth),
+        kendall=agreement(kendall, predicted, truth),
         regret=float(truth.max() - truth[first].mean()),
         regret_of_top=float(truth.max() - truth[top].max()),
     )
@@ -94,7 +94,7 @@ def split_half(scores: Floats) -> Reliability | None:
     if not size:
         return None
     pairs = _halves(seeds, size)
-    found = [spearman(scores[:, a].mean(1), scores[:, b].mean(1)) for a, b in pairs]
+    found = [agreement(spearman, scores[:, a].mean(1), scores[:, b].mean(1)) for a, b in pairs]
     known = [value for value in found if value is not None]
     if not known:
         return None

@@ -25,7 +25,7 @@ from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
 from lmsl.mask.bits import layer_bits
 from lmsl.run_directory.folder import making, writing
-from lmsl.run_directory.folder.oneshot import FOLDER, below_line, read_result
+from lmsl.run_directory.oneshot import FOLDER, below_line, read_result
 from lmsl.search.oneshot_files import SHORT, begin, check_folder, write_result
 from lmsl.search.racing import surely_below_best
 from lmsl.search.right_context import RightContext, probe_bits, right_context

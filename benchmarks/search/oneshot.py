@@ -19,7 +19,6 @@ test, how far its seeds agree, and what a string picked blindly loses. Scores in
 """
 
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,14 +27,16 @@ import numpy as np
 import tyro
 
 from benchmarks.search.grid import Grid, read_grid
+from benchmarks.shared.flags import command
 from benchmarks.shared.labelled import CPU_PLACE
 from benchmarks.shared.machine import machine, machine_lines
 from benchmarks.shared.record import RESULTS, table, write_json
 from lmsl.config.config import Config, read_config
-from lmsl.errors import InputError, TrainingError
+from lmsl.errors import InputError
 from lmsl.run import train_runs
 from lmsl.run_directory.oneshot import FOLDER, read_result
 from lmsl.search.oneshot import OneShot
+from lmsl.search.oneshot_files import FOLDER, read_result
 from lmsl.statistics.foretold import TOP, predictions, split_half, verdict
 
 OWN = "grid on dev"
@@ -51,16 +52,6 @@ class Settings:
     """Folder with its `oneshot.json`; by default `oneshot` in the first folder."""
     output: Path = RESULTS / "oneshot.json"
     """Where the record is written."""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Compare, print, record; 1 for a training that failed, 2 for bad input."""
-    try:
-        run(tyro.cli(Settings, args=argv, prog="python -m benchmarks.search.oneshot"))
-    except (InputError, TrainingError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 1
-    return 0
 
 
 def run(settings: Settings) -> None:
@@ -186,6 +177,8 @@ def lines(grid: Grid, record: dict[str, Any]) -> list[str]:
 def _number(value: float | None) -> str:
     return "none" if value is None else f"{value:.2f}"
 
+
+main = command(Settings, run, "benchmarks.search.oneshot")
 
 if __name__ == "__main__":
     sys.exit(main())

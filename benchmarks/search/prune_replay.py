@@ -25,6 +25,7 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
+from benchmarks.shared.flags import at_least, command
 from lmsl.errors import InputError
 from lmsl.search.racing import losers, mean_score
 
@@ -55,20 +56,9 @@ class Outcome:
     """Of the updates of the whole grid."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Replay and report; 2 for bad input."""
-    try:
-        run(tyro.cli(Settings, args=argv, prog="python -m benchmarks.search.prune_replay"))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
 def run(settings: Settings) -> None:
     """Every repeat, and what came of them."""
-    if min(settings.sentences, settings.repeats) < 1:
-        raise InputError("--sentences, --repeats: expected at least 1")
+    at_least(settings, sentences=1, repeats=1)
     curves = read_curves(settings.sweeps)
     found = [replay(curves, settings.sentences, repeat) for repeat in range(settings.repeats)]
     print(
@@ -142,6 +132,8 @@ def _counts(
     rows[:, 1] += rows[:, 2]
     return torch.from_numpy(rows)
 
+
+main = command(Settings, run, "benchmarks.search.prune_replay")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -16,7 +16,6 @@ products with the frozen weights, which both sides make, as a share of the runs 
 """
 
 import gc
-import importlib.util
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -26,11 +25,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import tyro
-
+from benchmarks.shared.flags import command
 from benchmarks.shared.labelled import CONLL2000, CPU_PLACE, labelled, prepare, record_name
 from benchmarks.shared.machine import machine, machine_lines
-from benchmarks.shared.record import RESULTS, table, write_json
+from benchmarks.shared.plots import draw_scaling, finish
+from benchmarks.shared.record import RESULTS, table
 from benchmarks.train_step.frozen_products import FrozenProducts
 from benchmarks.train_step.work import labelled_work
 from lmsl.config.config import Config
@@ -68,15 +67,6 @@ class Settings:
     """Where the record is written."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Gate, measurement, table, record and picture; 1 for a red gate, 2 for bad input."""
-    try:
-        return run(tyro.cli(Settings, args=argv, prog="python -m benchmarks.search.stacks"))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-
-
 def run(settings: Settings) -> int:
     """Measure and report; the exit status."""
     if min(settings.sizes, default=0) < 1 or max(settings.sizes) > 16:
@@ -109,12 +99,7 @@ def run(settings: Settings) -> int:
         "gate": {"difference": difference, "tolerance": TOLERANCE},
         "sizes": figures,
     }
-    write_json(settings.output, record)
-    print(f"written: {settings.output}")
-    if importlib.util.find_spec("matplotlib") is not None:
-        from benchmarks.shared.plots import draw_scaling
-
-        print(f"drawn: {draw_scaling(record, settings.output)}")
+    finish(record, settings.output, draw_scaling)
     return 0
 
 
@@ -248,6 +233,8 @@ def _table(figures: Sequence[dict[str, Any]]) -> str:
     ]
     return table(head, rows)
 
+
+main = command(Settings, run, "benchmarks.search.stacks")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -186,16 +186,13 @@ def test_bad_input_is_one_line(
     arguments: list[str],
     expected: str,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    refused: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     if "pytest" in expected:
         monkeypatch.setattr(gpu_check.importlib.util, "find_spec", lambda name: None)
-    assert main(["--device", "cpu", "--out", str(tmp_path), *arguments]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and expected in error and error.count("\n") == 1
-    assert not list(tmp_path.iterdir())
+    refused(main, ["--device", "cpu", "--out", str(tmp_path), *arguments], expected)
 
 
 def sdpa(*leaves: Tensor, impl: str, **arguments: Any) -> Tensor:

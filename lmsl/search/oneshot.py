@@ -16,8 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.data.tags.counts import Entities, sentence_counts
@@ -183,7 +181,7 @@ def _scores(session: Session, run: Run) -> tuple[list[float], list[str], RightCo
     tags = {own: [d.tags for d in one.decoded] for own, one in zip(scored, found, strict=True)}
     entities, sentences = Entities(plain=data.splits.labels.plain), data.splits.dev.sentences
     counts = {
-        string: [torch.from_numpy(sentence_counts(sentences, tags[tuple(own)], entities))]
+        string: [sentence_counts(sentences, tags[tuple(own)], entities)]
         for string, own in zip(run.candidates, bits, strict=True)
     }
     below = surely_below_best(counts, seed=run.seed)

@@ -63,6 +63,20 @@ class Split:
     """What is resampled: documents or sentences."""
     sentences: int
 
+    @classmethod
+    def of(
+        cls, table: NDArray[np.int64], *, unit: str, sentences: int, beyond: int = 0
+    ) -> "Split":
+        """From gold, predicted and correct entities, [strings, seeds, units, 3]."""
+        counts = table.astype(np.float64)
+        return cls(
+            hits=2 * counts[..., 2],
+            sizes=counts[..., 0] + counts[..., 1],
+            beyond=float(beyond),
+            unit=unit,
+            sentences=sentences,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
@@ -199,17 +213,11 @@ def _split(runs: Sequence[Sequence[Run]], split: str) -> Split:
             "every metrics.json, found different ones; report one task at a time"
         )
     starts, unit = _units(first)
-    table = np.stack(counts).astype(np.float64)
+    table = np.stack(counts)
     if len(starts):
         table = np.add.reduceat(table, starts, axis=1)
     table = table.reshape(len(runs), len(runs[0]), -1, 3)
-    return Split(
-        hits=2 * table[..., 2],
-        sizes=table[..., 0] + table[..., 1],
-        beyond=float(beyond.pop()),
-        unit=unit,
-        sentences=len(first.sentences),
-    )
+    return Split.of(table, unit=unit, sentences=len(first.sentences), beyond=beyond.pop())
 
 
 def _same_sentences(first: Predictions, other: Predictions) -> bool:

@@ -4,7 +4,7 @@ from statistics import fmean
 
 from lmsl.report.figures import Chart, Line, Mark, PlaneChart, RowChart, Series, Tone, shortened
 from lmsl.report.lines import influence_lines, learning_curves, tone
-from lmsl.statistics.verdict import Analysis
+from lmsl.statistics.analysis import Analysis
 
 _MOST_TYPES = 40
 _MOST_NAMES = 6
@@ -40,13 +40,13 @@ def _scores(analysis: Analysis) -> RowChart:
     sweep, reported = analysis.sweep, analysis.reported
     result = analysis.results[reported]
     marks = []
-    for index, mean in enumerate(100 * result.means):
-        half = None if result.half_widths is None else 100 * result.half_widths[index]
+    for index, mean in enumerate(result.means):
+        low, high = result.interval(index) or (None, None)
         marks.append(
             Mark(
-                value=float(mean),
-                low=None if half is None else max(0.0, float(mean - half)),
-                high=None if half is None else min(100.0, float(mean + half)),
+                value=100 * float(mean),
+                low=None if low is None else 100 * low,
+                high=None if high is None else 100 * high,
                 tone=tone(analysis, index),
             )
         )

@@ -9,8 +9,8 @@ from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
 from lmsl.report.figures import Line, PlaneChart, Tone
 from lmsl.run_directory.influence import INFLUENCE, read_influence
-from lmsl.statistics.read import Run
-from lmsl.statistics.verdict import Analysis
+from lmsl.statistics.analysis import Analysis
+from lmsl.statistics.read import FinishedRun
 
 _BINS = 30
 
@@ -106,7 +106,7 @@ def _line(analysis: Analysis, index: int, points: tuple[tuple[float, float], ...
     )
 
 
-def _log(run: Run) -> list[dict[str, Any]]:
+def _log(run: FinishedRun) -> list[dict[str, Any]]:
     path = run.folder / "log.jsonl"
     if not path.is_file():
         return []

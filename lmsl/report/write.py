@@ -1,7 +1,7 @@
 """``lmsl report``: a sweep as one HTML file to look at, and its figures as PNG.
 
 The page holds everything it needs, style, script and figures, and forbids itself the network. It
-is put together here and nowhere else; what it says comes from ``lmsl.statistics.verdict``.
+is put together here and nowhere else; what it says comes from ``lmsl.statistics.analysis``.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,14 +13,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lmsl.errors import InputError
 from lmsl.report.charts import charts
-from lmsl.report.examples import MOST_WORDS, find_examples
-from lmsl.report.oneshot import foretold
+from lmsl.report.oneshot import oneshot_section
 from lmsl.report.png import check_plots, write_pngs
+from lmsl.report.sentences import MOST_WORDS, find_sentences
 from lmsl.report.svg import svg
 from lmsl.report.tables import rank_rows, string_table
 from lmsl.run_directory.files import write_text
+from lmsl.statistics.analysis import Analysis, analyse
 from lmsl.statistics.foretold import TOP
-from lmsl.statistics.verdict import Analysis, analyse
 from lmsl.statistics.words import verdict_lines
 
 REPORT = "report.html"
@@ -49,7 +49,7 @@ def write_report(
     if png is not None:
         with _writing(f"--png {png}"):
             drawn, _ = charts(analysis)
-            oneshot, _ = foretold(analysis)
+            oneshot, _ = oneshot_section(analysis)
             if oneshot is not None:
                 drawn.append(oneshot.chart)
             paths = write_pngs(drawn, png)
@@ -67,7 +67,7 @@ def page(analysis: Analysis) -> str:
         lstrip_blocks=True,
     )
     drawn, missing = charts(analysis)
-    oneshot, unknown = foretold(analysis)
+    oneshot, unknown = oneshot_section(analysis)
     sweep = analysis.sweep
     return environment.get_template("page.html").render(
         title=sweep.folder.resolve().name,
@@ -89,7 +89,7 @@ def page(analysis: Analysis) -> str:
         oneshot_drawing=svg(oneshot.chart) if oneshot is not None else None,
         top=TOP,
         missing=[*missing, *([unknown] if unknown else [])],
-        examples=find_examples(analysis),
+        examples=find_sentences(analysis),
         plain=sweep.plain,
         most_words=MOST_WORDS,
     )

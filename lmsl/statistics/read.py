@@ -29,7 +29,7 @@ _SEED = re.compile(r"seed\d+")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class FinishedRun:
     """A finished run."""
 
     folder: Path
@@ -79,13 +79,13 @@ class Split:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep:
+class FinishedSweep:
     """The compared runs and their counts."""
 
     folder: Path
     names: tuple[str, ...]
     seeds: tuple[int, ...]
-    runs: tuple[tuple[Run, ...], ...]
+    runs: tuple[tuple[FinishedRun, ...], ...]
     """For each string, its runs by seed."""
     splits: dict[str, Split]
     plain: bool
@@ -97,7 +97,7 @@ class Sweep:
         return "accuracy" if self.plain else "F1"
 
 
-def read_sweep(folder: Path) -> Sweep:
+def read_sweep(folder: Path) -> FinishedSweep:
     """Read every finished run below ``folder`` (or the run that it is).
 
     Raises:
@@ -126,7 +126,7 @@ def read_sweep(folder: Path) -> Sweep:
             splits[split] = _split(runs, split)
         elif split == "dev" or len(lacking) < len(runs) * len(seeds):
             raise InputError(f"{lacking[0].folder}: expected scores on {split}, found none")
-    return Sweep(
+    return FinishedSweep(
         folder=folder,
         names=tuple(table),
         seeds=tuple(seeds),
@@ -137,7 +137,7 @@ def read_sweep(folder: Path) -> Sweep:
     )
 
 
-def _run(root: Path, folder: Path) -> Run:
+def _run(root: Path, folder: Path) -> FinishedRun:
     info = read_info(folder)
     parts = list(folder.relative_to(root).parts)
     if parts and _SEED.fullmatch(parts[-1]):
@@ -149,14 +149,14 @@ def _run(root: Path, folder: Path) -> Run:
         metrics = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: expected the scores of a run: {error!r:.150}") from error
-    return Run(folder=folder, name="/".join(parts), info=info, metrics=metrics)
+    return FinishedRun(folder=folder, name="/".join(parts), info=info, metrics=metrics)
 
 
 def _complete(
-    found: Sequence[Run],
-) -> tuple[dict[str, dict[int, Run]], list[int], list[str]]:
+    found: Sequence[FinishedRun],
+) -> tuple[dict[str, dict[int, FinishedRun]], list[int], list[str]]:
     """The strings and seeds that form the largest table without holes, and what is not in it."""
-    table: dict[str, dict[int, Run]] = {}
+    table: dict[str, dict[int, FinishedRun]] = {}
     for run in found:
         row = table.setdefault(run.name, {})
         if run.info.seed in row:
@@ -188,7 +188,7 @@ def _order(name: str) -> tuple[int, int, str]:
     return (0, len(name), name) if bits else (1, 0, name)
 
 
-def _split(runs: Sequence[Sequence[Run]], split: str) -> Split:
+def _split(runs: Sequence[Sequence[FinishedRun]], split: str) -> Split:
     """The counts of all runs on one split, summed over its units."""
     first: Predictions | None = None
     counts = []

@@ -11,7 +11,7 @@ from lmsl.report.figures import PlaneChart
 from lmsl.report.svg import svg
 from lmsl.report.write import page
 from lmsl.run_directory.influence import INFLUENCE, Influence, write_influence
-from lmsl.statistics.verdict import analyse
+from lmsl.statistics.analysis import analyse
 from tests.search.sweep_tools import write_sweep
 from tests.small_runs import refused
 

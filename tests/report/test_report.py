@@ -14,13 +14,13 @@ from lmsl.cli import main
 from lmsl.data.tags.sentence import Sentence
 from lmsl.data.tags.vocabulary import LabelSet
 from lmsl.report.charts import charts
-from lmsl.report.examples import MOST_SENTENCES, MOST_WORDS, find_examples
 from lmsl.report.figures import PlaneChart
+from lmsl.report.sentences import MOST_SENTENCES, MOST_WORDS, find_sentences
 from lmsl.report.svg import svg, ticks
 from lmsl.report.tables import string_table
 from lmsl.report.write import page
 from lmsl.run_directory.influence import Influence, write_influence
-from lmsl.statistics.verdict import analyse
+from lmsl.statistics.analysis import analyse
 from tests.search.sweep_tools import noisy, sentences, write_oneshot, write_run, write_sweep
 from tests.small_runs import refused
 
@@ -197,7 +197,7 @@ def test_ten_thousand_sentences_make_no_giant(tmp_path: Path) -> None:
         tags = [*noisy(gold[:100], share, (1,))] * 100
         write_run(tmp_path / string / "seed1", string, 1, {"dev": (gold, tags)})
     analysis = analyse(tmp_path)
-    shown = find_examples(analysis)
+    shown = find_sentences(analysis)
     assert len(shown.shown) == MOST_SENTENCES < shown.differing <= 10_000
     numbers = [example.number for example in shown.shown]
     assert numbers == sorted(set(numbers)) and numbers[0] < 100 and numbers[-1] > 9900
@@ -211,7 +211,7 @@ def test_a_very_long_sentence_is_cut_around_its_first_error(tmp_path: Path) -> N
     gold = [Sentence(words=words, tags=("O",) * 2500 + ("B-X",) + ("O",) * 499)]
     for string, tags in (("0000", ("O",) * 3000), ("1111", gold[0].tags or ())):
         write_run(tmp_path / string / "seed1", string, 1, {"dev": (gold, [tags])})
-    (example,) = find_examples(analyse(tmp_path)).shown
+    (example,) = find_sentences(analyse(tmp_path)).shown
     for reading in example.readings:
         seen = [word for piece in reading.pieces for word in piece.words]
         assert len(seen) == MOST_WORDS and seen[0] == "w2460" and "w2500" in seen

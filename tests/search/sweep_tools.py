@@ -119,9 +119,7 @@ def write_oneshot(
     folder: Path, dev: Mapping[str, float], short_grid: Mapping[str, float] | None = None
 ) -> Path:
     """The result of a one-shot in the folder of a sweep, with these scores of its candidates."""
-    rows: list[dict[str, Any]] = [
-        {"unmask": name, "dev": score, "right_context": score / 2} for name, score in dev.items()
-    ]
+    rows: list[dict[str, Any]] = [{"unmask": name, "dev": score} for name, score in dev.items()]
     document: dict[str, Any] = {
         "metric": "f1",
         "ranking": sorted(dev, key=dev.__getitem__, reverse=True),

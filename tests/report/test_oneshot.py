@@ -10,10 +10,9 @@ import pytest
 
 from lmsl.report.oneshot import OneShotSection, oneshot_section
 from lmsl.report.svg import svg
-from lmsl.report.write import page
 from lmsl.statistics.analysis import Analysis, analyse
 from lmsl.statistics.foretold import judge
-from tests.search.sweep_tools import write_oneshot, write_sweep
+from tests.search.sweep_tools import html_of, write_oneshot, write_sweep
 from tests.small_runs import refused
 
 SHARES = {"0000": 0.8, "0001": 0.6, "0011": 0.1, "0110": 0.3, "1111": 0.45}
@@ -68,7 +67,7 @@ def test_the_scatter_has_a_dot_for_every_trained_string(sweep: Analysis) -> None
 
 
 def test_the_page_has_a_section_that_can_be_scrolled(sweep: Analysis) -> None:
-    text = page(sweep)
+    text = html_of(sweep.sweep.folder)
     assert "Did one run foretell it?" in text and 'id="oneshot"' in text
     assert 'tabindex="0" role="region" aria-label="Predictors of strings"' in text
     assert "the best of its first 3 loses" in text
@@ -79,10 +78,10 @@ def test_where_only_the_first_were_trained_that_is_said(tmp_path: Path) -> None:
     assert three.notes[0].startswith("Of 5 strings 3 were trained.")
     rank, _, top_loses, _ = three.rows[0][1:]
     assert top_loses == "\u2013" and rank != "\u2013" and "[" not in rank
-    analysis = analyse(top(tmp_path / "two", 2))
-    two = found(analysis)
+    folder = top(tmp_path / "two", 2)
+    two = found(analyse(folder))
     assert two.rows[0][1] == "\u2013" and two.rows[-1][4] == "40.0 %"
-    assert "Of 5 strings 2 were trained." in page(analysis)
+    assert "Of 5 strings 2 were trained." in html_of(folder)
 
 
 def test_without_test_data_dev_is_the_truth(tmp_path: Path) -> None:
@@ -95,14 +94,14 @@ def test_one_trained_string_is_nothing_to_compare(tmp_path: Path) -> None:
     folder = top(tmp_path / "s", 1)
     section, why = oneshot_section(analyse(folder))
     assert section is None and "fewer than two" in why
-    text = page(analyse(folder))
+    text = html_of(folder)
     assert why in text and "Did one run foretell it?" not in text
 
 
 def test_a_sweep_without_one_says_nothing_of_it(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", {"0000": 0.6, "1111": 0.2}, seeds=(1,), size=10)
     assert oneshot_section(analyse(folder)) == (None, "")
-    assert "One-shot" not in page(analyse(folder))
+    assert "One-shot" not in html_of(folder)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from lmsl.data.tags.schemes import tag_spans
 from lmsl.data.tags.sentence import Sentence
 from lmsl.data.tags.vocabulary import LabelSet
 from lmsl.data.write import write_columns
+from lmsl.report.write import figures, page
+from lmsl.statistics.analysis import analyse
 from tests.run_directory.test_folder import INFO_OF_A_RUN
 
 Tags = Sequence[Sequence[str]]
@@ -134,3 +136,9 @@ def write_oneshot(
     path.parent.mkdir()
     path.write_text(json.dumps(document), encoding="utf-8")
     return path
+
+
+def html_of(folder: Path) -> str:
+    """The page of a sweep."""
+    analysis = analyse(folder)
+    return page(analysis, figures(analysis))

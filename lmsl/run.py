@@ -29,7 +29,7 @@ from lmsl.training.epochs import fit
 from lmsl.training.inputs import prepare, training_task
 from lmsl.training.memory import Peak
 from lmsl.training.optim import resolve_optimizer
-from lmsl.training.results import report
+from lmsl.training.results import write_run
 from lmsl.training.runs import (
     Run,
     check_folders,
@@ -194,7 +194,7 @@ def _finish(session: Session, run: Run) -> Labeler:
     if session.announced != 1:
         session.console.say(f"run: {run.name} -> {run.folder}")
     with writing(run.folder):
-        report(labeler, run.config, run.folder, data, run.progress, session.console)
+        write_run(labeler, run.config, run.folder, data, run.progress, session.console)
     run.reported = True
     run.progress.kept_weights = {}
     return labeler

@@ -21,13 +21,12 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
-import torch
 import tyro
 from numpy.typing import NDArray
 
 from benchmarks.shared.flags import at_least, command
 from lmsl.errors import InputError
-from lmsl.search.racing import losers, mean_score
+from lmsl.search.racing import losers, mean_scores
 
 Curve = list[tuple[int, int, int]]
 """Gold, predicted and correct entities of dev after every epoch."""
@@ -98,7 +97,7 @@ def replay(curves: Mapping[str, Curve], sentences: int, seed: int) -> Outcome:
             for string, curve in curves.items()
         }
         if epoch + 1 == epochs:
-            final = {string: mean_score([one]) for string, one in counts.items()}
+            final = mean_scores({string: [one] for string, one in counts.items()})
         else:
             seen = {string: [counts[string]] for string in left}
             for string in losers(seen, seed=epoch):
@@ -118,7 +117,7 @@ def _counts(
     shared: NDArray[np.float64],
     sentences: int,
     generator: np.random.Generator,
-) -> torch.Tensor:
+) -> NDArray[np.int64]:
     """Counts [sentences, 3] of one run and epoch on a drawn dev set."""
     gold, predicted, correct = totals
     own = generator.random(len(place))
@@ -130,7 +129,7 @@ def _counts(
     np.add.at(rows[:, 2], place[found], 1)
     np.add.at(rows[:, 1], generator.integers(0, sentences, alarms), 1)
     rows[:, 1] += rows[:, 2]
-    return torch.from_numpy(rows)
+    return rows
 
 
 main = command(Settings, run, "benchmarks.search.prune_replay")

@@ -9,10 +9,9 @@ import pytest
 from lmsl.report.charts import charts
 from lmsl.report.figures import PlaneChart
 from lmsl.report.svg import svg
-from lmsl.report.write import page
 from lmsl.run_directory.influence import INFLUENCE, Influence, write_influence
-from lmsl.statistics.verdict import analyse
-from tests.search.sweep_tools import write_sweep
+from lmsl.statistics.analysis import analyse
+from tests.search.sweep_tools import html_of, write_sweep
 from tests.small_runs import refused
 
 SHARES = {"0000": 0.7, "0011": 0.15, "0101": 0.5, "1111": 0.4}
@@ -53,7 +52,7 @@ def test_lines_are_means_over_seeds_by_layer(sweep: Path) -> None:
     assert [lines[s].tone for s in SHARES] == ["ink", "accent", "muted", "ink"]
     assert [lines[s].dash for s in SHARES] == ["dashed", "solid", "solid", "dotted"]
     assert [line.named for line in chart.lines] == [False, True, True, True]
-    text = page(analyse(sweep))
+    text = html_of(sweep)
     assert 'id="influence"' in text and "did not record it" not in text
 
 
@@ -78,7 +77,7 @@ def test_runs_that_did_not_record_it_are_counted(sweep: Path) -> None:
     chart, said = drawn(sweep)
     assert chart is not None and [line.label for line in chart.lines] == ["0011"]
     assert chart.lines[0].points[1] == (2.0, 0.5) and "7 of the runs" in said
-    assert "7 of the runs did not record it" in page(analyse(sweep))
+    assert "7 of the runs did not record it" in html_of(sweep)
 
 
 def test_a_broken_file_is_named(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:

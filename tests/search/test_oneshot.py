@@ -14,7 +14,6 @@ from lmsl.layers.lora import RunParameters, trainable_parameters
 from lmsl.packs.alignment import AlignmentNotes
 from lmsl.packs.examples import ExampleNotes, Examples
 from lmsl.packs.packing import Pack, pack
-from lmsl.search.right_context import layer_groups, probe_bits, right_context
 from lmsl.tagger.mixture import Mixture
 from lmsl.training.evaluate import run_emissions
 from lmsl.training.loop import Task
@@ -215,25 +214,3 @@ class TestTraining:
             weights.append(run.weights())
         assert_same(weights[0], weights[1])
         assert any(not torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
-
-
-SIX_LAYERS = [ordinary_bits(string) for string in ("000000", "000011", "110011", "110000")]
-
-
-class TestRightContext:
-    def test_groups_are_layers_that_no_candidate_tells_apart(self) -> None:
-        assert layer_groups(SIX_LAYERS) == ((0, 1), (4, 5))
-        hidden = ["110011", "000000", "000011", "110000"]
-        assert probe_bits(SIX_LAYERS) == [list(ordinary_bits(s)) for s in hidden]
-
-    def test_a_layer_that_all_unmask_stays_open(self) -> None:
-        bits = [ordinary_bits("011"), ordinary_bits("010")]
-        hidden = [False, True, False]
-        assert probe_bits(bits) == [[False, True, True], hidden, hidden]
-
-    def test_scores_add_up(self) -> None:
-        found = right_context(SIX_LAYERS, [0.9, 0.3, 0.5, 0.8])
-        assert found.dependency == pytest.approx(0.6)
-        assert found.drops == pytest.approx((0.4, 0.1))
-        scores = [found.predicted(bits) for bits in SIX_LAYERS]
-        assert scores == pytest.approx([0.4, 0.5, 0.9, 0.8])

@@ -61,7 +61,6 @@ class TestCommand:
         scores = [rows[string]["dev"] for string in document["ranking"]]
         assert scores == sorted(scores, reverse=True)
         assert document["updates"] == 6 and document["share_of_grid"] == pytest.approx(1 / 3)
-        assert document["right_context"]["groups"] == [[0, 1, 2, 3], [4, 5, 6, 7]]
         assert all(0 <= row["short_grid"] <= 1 for row in rows.values())
         best = document["ranking"][:2]
         sweep = json.loads((predicted / "sweep.json").read_text())

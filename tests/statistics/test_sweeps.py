@@ -14,11 +14,11 @@ from lmsl.data.tags.sentence import Sentence
 from lmsl.data.tags.vocabulary import LabelSet
 from lmsl.data.write import column_lines
 from lmsl.errors import InputError
+from lmsl.statistics.analysis import analyse
 from lmsl.statistics.bootstrap import run_scores
 from lmsl.statistics.predictions import read_predictions
 from lmsl.statistics.read import read_sweep
-from lmsl.statistics.verdict import analyse
-from lmsl.statistics.words import verdict
+from lmsl.statistics.words import verdict_lines
 from tests.search.sweep_tools import noisy, sentences, write_run, write_sweep
 
 SHARES = {"0000": 0.7, "0011": 0.15, "0110": 0.3, "1111": 0.2}
@@ -28,6 +28,10 @@ LABELS = LabelSet(("O", "B-LOC", "I-LOC", "B-PER", "I-PER"))
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_sweep(tmp_path_factory.mktemp("sweeps") / "one", SHARES, seeds=(1, 2, 3))
+
+
+def verdict(folder: Path) -> list[str]:
+    return verdict_lines(analyse(folder))
 
 
 def copied(sweep: Path, tmp_path: Path) -> Path:
@@ -179,7 +183,8 @@ def test_words_without_a_label_and_hostile_words_come_back(tmp_path: Path) -> No
     run = write_run(tmp_path / "run", "0011", 1, {"dev": (gold, predicted)}, labels=LABELS)
     read = read_predictions(run / "predictions.dev.conll", LABELS)
     assert read.sentences[0].words == (*words[:3], "a\\tb", *words[4:])
-    assert read.sentences[0].tags == tags and not read.documents_known
+    assert read.sentences[0].tags == tags
+    assert {sentence.document for sentence in read.sentences} == {None}
     counts = sentence_counts(read.sentences, read.predicted, Entities(plain=False))
     assert counts.tolist() == [[2, 1, 1], [1, 0, 0]]
     assert read_sweep(run).splits["dev"].hits.tolist() == [[[2.0, 0.0]]]

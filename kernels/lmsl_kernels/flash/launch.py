@@ -17,6 +17,7 @@ from lmsl_kernels.flash.backward_rows import backward_rows
 from lmsl_kernels.flash.call import Call, describable
 from lmsl_kernels.flash.forward import tiled_forward
 from lmsl_kernels.flash.single import single_backward, single_forward
+from lmsl_kernels.flash.tiles import Strides
 from lmsl_kernels.flash.tuning import HEAD_DIMS, Tiles, head_dims_of, split_head_dim, table_of
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
@@ -236,13 +237,11 @@ def _runtime(call: Call) -> dict[str, Any]:
     }
 
 
-def _strides(**tensors: Tensor) -> dict[str, int]:
-    strides = {}
-    for name, x in tensors.items():
-        strides[f"{name}_batch_stride"] = x.stride(0) if x.dim() == 4 else 0
-        strides[f"{name}_token_stride"] = x.stride(-3)
-        strides[f"{name}_head_stride"] = x.stride(-2)
-    return strides
+def _strides(**tensors: Tensor) -> dict[str, Strides]:
+    return {
+        f"{name}_strides": Strides(x.stride(0) if x.dim() == 4 else 0, x.stride(-3), x.stride(-2))
+        for name, x in tensors.items()
+    }
 
 
 def _tile_constants(tiles: Tiles) -> dict[str, Any]:

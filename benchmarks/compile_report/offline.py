@@ -18,7 +18,7 @@ import re
 import subprocess
 import tempfile
 import textwrap
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -85,9 +85,6 @@ class Compiled:
         if self.tensor > TENSOR_COLUMNS:
             return f"{self.tensor} columns of tensor memory, {TENSOR_COLUMNS} at most"
         return "no matrix instruction" if matrix and self.matrix == "none" else None
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def compile_launch(launch: Launch, architecture: str) -> Compiled:

@@ -71,7 +71,8 @@ def check_records() -> int:
         cases = cases_in_scope(record)
         print(f"{path.name}: {len(cases)} cases")
         faults += problems(record, {case.name: digest_of(case) for case in cases}, cases)
-    print(*faults, sep="\n")
+    for fault in faults:
+        print(fault)
     return 1 if faults else 0
 
 

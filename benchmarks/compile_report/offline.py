@@ -93,7 +93,7 @@ def compile_launch(launch: Launch, architecture: str) -> Compiled:
     Triton's own cache is left out: it would keep a megabyte of files for every launch.
     """
     target = _target(architecture)
-    source = ASTSource(launch.kernel, *_specialise(launch, target))
+    source = ASTSource(launch.kernel, *_specialise(launch, architecture))
     options = {"num_warps": launch.tiles.warps, "num_stages": launch.tiles.stages}
     with tempfile.TemporaryDirectory(prefix="lmsl_compile_") as folder, triton.knobs.cache.scope():
         triton.knobs.cache.dir = folder
@@ -117,7 +117,7 @@ def compile_launch(launch: Launch, architecture: str) -> Compiled:
 
 def launch_digest(launch: Launch, architecture: str) -> str:
     """Names all that the result of ``compile_launch`` depends on, Triton's version apart."""
-    signature, constants, attributes = _specialise(launch, _target(architecture))
+    signature, constants, attributes = _specialise(launch, architecture)
     parts = [
         source_hash(launch.kernel),
         architecture,
@@ -162,13 +162,18 @@ def _target(architecture: str) -> GPUTarget:
     return GPUTarget("cuda", int(architecture.removeprefix("sm_")), 32)
 
 
-def _specialise(launch: Launch, target: GPUTarget) -> tuple[dict[str, Any], ...]:
+def _specialise(launch: Launch, architecture: str) -> tuple[Any, Any, Any]:
     """Types, constants and alignments: what Triton itself makes of the arguments of a launch."""
-    kernel, backend = launch.kernel, make_backend(target)
-    bind = create_function_from_signature(kernel.signature, kernel.params, backend)
+    backend, bind = _binder(launch.kernel, architecture)
     bound, specialisation, _ = bind(**launch.arguments, **launch.constants)
-    packed = kernel._pack_args(backend, {}, bound, specialisation, None)
-    return tuple(packed[1:])
+    _, *found = launch.kernel._pack_args(backend, {}, bound, specialisation, None)
+    return tuple(found)
+
+
+@cache
+def _binder(kernel: Any, architecture: str) -> tuple[Any, Any]:
+    backend = make_backend(_target(architecture))
+    return backend, create_function_from_signature(kernel.signature, kernel.params, backend)
 
 
 def _failed(error: Exception) -> Compiled:

@@ -236,49 +236,38 @@ def test_further_axes_are_part_of_the_name(tmp_path: Path) -> None:
     assert analyse(tmp_path).causal == 0
 
 
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        (lambda f: (f / "0011/seed1/metrics.json").write_text("{"), "scores of a run"),
-        (lambda f: (f / "0011/seed1/predictions.dev.conll").unlink(), "no such file"),
-        (lambda f: lines_of(f, lambda t: t.replace("w0.1\tO\tO", "w0.1\tO", 1)), "got 2 columns"),
-        (lambda f: lines_of(f, lambda t: t.replace("w0.1\t", "x\t", 1)), "one task at a time"),
-        (lambda f: lines_of(f, lambda t: t.split("\n\n", 1)[1]), "one task at a time"),
-        (lambda f: lines_of(f, lambda t: t.replace("\tO\n", "\tB-LOC\n")), "not of one run"),
-        (lambda f: shutil.copytree(f / "0011/seed1", f / "0011/seed01"), "has seed 1 already"),
-        (lambda f: scores_of(f, "dev"), "expected scores on dev"),
-        (lambda f: scores_of(f, "test"), "expected scores on test"),
-    ],
-    ids=["json", "gone", "columns", "words", "fewer", "counts", "twice", "no dev", "some test"],
-)
-def test_runs_that_contradict_are_refused(
-    change: object, expected: str, sweep: Path, tmp_path: Path
-) -> None:
-    assert callable(change)
-    folder = copied(sweep, tmp_path)
-    change(folder)
+def test_runs_that_contradict_are_refused(sweep: Path, tmp_path: Path) -> None:
+    run = copied(sweep, tmp_path) / "0011" / "seed1"
+    tags, scores = run / "predictions.dev.conll", run / "metrics.json"
+    metrics = json.loads(scores.read_text(encoding="utf-8"))
+    texts = {path: path.read_text(encoding="utf-8") for path in (tags, scores)}
+    changes = [
+        (scores, "{", "scores of a run"),
+        (tags, texts[tags].replace("w0.1\tO\tO", "w0.1\tO", 1), "got 2 columns"),
+        (tags, texts[tags].replace("w0.1\t", "x\t", 1), "one task at a time"),
+        (tags, texts[tags].split("\n\n", 1)[1], "one task at a time"),
+        (tags, texts[tags].replace("\tO\n", "\tB-LOC\n"), "not of one run"),
+        (scores, json.dumps({"test": metrics["test"]}), "expected scores on dev"),
+        (scores, json.dumps({"dev": metrics["dev"]}), "expected scores on test"),
+    ]
+    for path, text, expected in changes:
+        assert text != texts[path]
+        path.write_text(text, encoding="utf-8")
+        refused(run.parents[1], expected)
+        path.write_text(texts[path], encoding="utf-8")
+    tags.unlink()
+    refused(run.parents[1], "no such file")
+    tags.write_text(texts[tags], encoding="utf-8")
+    shutil.copytree(run, run.with_name("seed01"))
+    refused(run.parents[1], "has seed 1 already")
+
+
+def refused(folder: Path, expected: str) -> None:
     with pytest.raises(InputError, match=expected) as caught:
         read_sweep(folder)
     assert "\n" not in str(caught.value)
 
 
-def lines_of(folder: Path, change: object) -> None:
-    assert callable(change)
-    path = folder / "0011" / "seed1" / "predictions.dev.conll"
-    before = path.read_text(encoding="utf-8")
-    path.write_text(change(before), encoding="utf-8")
-    assert path.read_text(encoding="utf-8") != before
-
-
-def scores_of(folder: Path, split: str) -> None:
-    path = folder / "0011" / "seed1" / "metrics.json"
-    metrics = json.loads(path.read_text(encoding="utf-8"))
-    del metrics[split]
-    path.write_text(json.dumps(metrics), encoding="utf-8")
-
-
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="expected finished runs below it"):
-        read_sweep(tmp_path)
-    with pytest.raises(InputError, match="no such folder"):
-        read_sweep(tmp_path / "none")
+    refused(tmp_path, "expected finished runs below it")
+    refused(tmp_path / "none", "no such folder")

@@ -56,17 +56,13 @@ def test_lines_are_means_over_seeds_by_layer(sweep: Path) -> None:
     assert 'id="influence"' in text and "did not record it" not in text
 
 
-def test_the_axis_begins_at_0_where_all_lie_high(sweep: Path) -> None:
-    record(sweep, "1111", 1, (0.8, 0.9))
+@pytest.mark.parametrize("layers", [(0.8, 0.9), (0.4,)], ids=["high", "one layer"])
+def test_the_axis_begins_at_0(layers: tuple[float, ...], sweep: Path) -> None:
+    record(sweep, "1111", 1, layers)
     chart, _ = drawn(sweep)
     assert chart is not None
-    assert ">0</text>" in str(svg(chart)) and ">0.75</text>" not in str(svg(chart))
-
-
-def test_one_layer_is_a_figure_too(sweep: Path) -> None:
-    record(sweep, "1111", 1, (0.4,))
-    chart, _ = drawn(sweep)
-    assert chart is not None and "nan" not in str(svg(chart))
+    text = str(svg(chart))
+    assert ">0</text>" in text and ">0.75</text>" not in text and "nan" not in text
 
 
 def test_runs_that_did_not_record_it_are_counted(sweep: Path) -> None:

@@ -55,7 +55,7 @@ def test_predictors_are_judged_against_the_reported_split(sweep: Analysis) -> No
     assert rows[own][3] == "200.0 %"
 
 
-def test_the_scatter_has_a_dot_for_every_trained_string(sweep: Analysis) -> None:
+def test_the_page_has_a_dot_for_every_trained_string(sweep: Analysis) -> None:
     section, test = found(sweep), sweep.results["test"].means
     dots = {line.label: line for line in section.chart.lines}
     for name, true in zip(SHARES, test, strict=True):
@@ -64,13 +64,9 @@ def test_the_scatter_has_a_dot_for_every_trained_string(sweep: Analysis) -> None
     assert str(svg(section.chart)).count("<circle") == 5
     assert any("perfect predictor" in note for note in section.notes)
     assert not any("were trained. The figures" in note for note in section.notes)
-
-
-def test_the_page_has_a_section_that_can_be_scrolled(sweep: Analysis) -> None:
     text = html_of(sweep.sweep.folder)
-    assert "Did one run foretell it?" in text and 'id="oneshot"' in text
+    assert "Did one run foretell it?" in text and "the best of its first 3 loses" in text
     assert 'tabindex="0" role="region" aria-label="Predictors of strings"' in text
-    assert "the best of its first 3 loses" in text
 
 
 def test_where_only_the_first_were_trained_that_is_said(tmp_path: Path) -> None:
@@ -84,52 +80,23 @@ def test_where_only_the_first_were_trained_that_is_said(tmp_path: Path) -> None:
     assert "Of 5 strings 2 were trained." in html_of(folder)
 
 
-def test_without_test_data_dev_is_the_truth(tmp_path: Path) -> None:
-    section = found(analyse(top(tmp_path / "s", 3, test=False)))
+def test_sweeps_that_lack_something(tmp_path: Path) -> None:
+    section = found(analyse(top(tmp_path / "no test", 3, test=False)))
     assert [row[0] for row in section.rows] == ["one-shot"]
     assert section.chart.y_axis == "dev F1 when trained, %"
-
-
-def test_one_trained_string_is_nothing_to_compare(tmp_path: Path) -> None:
-    folder = top(tmp_path / "s", 1)
-    section, why = oneshot_section(analyse(folder))
-    assert section is None and "fewer than two" in why
+    folder = top(tmp_path / "one string", 1)
+    nothing, why = oneshot_section(analyse(folder))
+    assert nothing is None and "fewer than two" in why
     text = html_of(folder)
     assert why in text and "Did one run foretell it?" not in text
-
-
-def test_a_sweep_without_one_says_nothing_of_it(tmp_path: Path) -> None:
-    folder = write_sweep(tmp_path / "s", {"0000": 0.6, "1111": 0.2}, seeds=(1,), size=10)
+    (folder / "oneshot" / "oneshot.json").unlink()
     assert oneshot_section(analyse(folder)) == (None, "")
     assert "One-shot" not in html_of(folder)
 
 
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        ({"metric": "accuracy"}, "expected scores in f1, as its runs have, got 'accuracy'"),
-        ({"ranking": ["0000"]}, "ranking and candidates name different strings"),
-        ({"share_of_grid": {}}, "expected the result of a one-shot: KeyError('updates')"),
-        ({"candidates": [{"unmask": "0000"}]}, "expected the result of a one-shot"),
-        (None, "expected the result of a one-shot"),
-    ],
-    ids=["metric", "ranking", "costs", "scores", "json"],
-)
-def test_a_broken_file_is_named(
-    change: dict[str, Any] | None,
-    expected: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+def test_what_the_file_says_is_shown_or_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = top(tmp_path / "s", 2)
-    path = folder / "oneshot" / "oneshot.json"
-    document = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text("{" if change is None else json.dumps(document | change), encoding="utf-8")
-    # What is wrong comes right behind the file, however long its path is.
-    refused(capsys, ["report", str(folder)], f"oneshot.json: {expected}")
-
-
-def test_an_order_that_may_be_chance_is_called_so(tmp_path: Path) -> None:
     folder = top(tmp_path / "s", 3)
     path = folder / "oneshot" / "oneshot.json"
     document = json.loads(path.read_text(encoding="utf-8"))
@@ -138,3 +105,14 @@ def test_an_order_that_may_be_chance_is_called_so(tmp_path: Path) -> None:
             row["below_best"] = row["unmask"] in below
         path.write_text(json.dumps(document), encoding="utf-8")
         assert any(expected in note for note in found(analyse(folder)).notes)
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"metric": "accuracy"}, "expected scores in f1, as its runs have, got 'accuracy'"),
+        ({"ranking": ["0000"]}, "ranking and candidates name different strings"),
+        ({"share_of_grid": {}}, "expected the result of a one-shot: KeyError('updates')"),
+        ({"candidates": [{"unmask": "0000"}]}, "expected the result of a one-shot"),
+    ]
+    texts = [(json.dumps(document | change), expected) for change, expected in changes]
+    for text, expected in (*texts, ("{", "expected the result of a one-shot")):
+        path.write_text(text, encoding="utf-8")
+        # What is wrong comes right behind the file, however long its path is.
+        refused(capsys, ["report", str(folder)], f"oneshot.json: {expected}")

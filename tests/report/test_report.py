@@ -132,22 +132,20 @@ def test_hostile_words_types_and_names_are_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("strings", "seeds", "test", "expected"),
+    ("strings", "expected"),
     [
-        (("0011", "1111"), (1,), True, "Sentences where 0011 and 1111 differ"),
-        (("0011", "0001"), (1, 2), True, "Sentences where 0011 and 0001 differ"),
-        (("0011",), (1,), True, "Sentences where 0011 errs"),
-        (("0011", "0000"), (1,), False, "Dev against test: the sweep has no test data"),
-        (("0000", "1111"), (1,), True, "Sentences where 0000 and 1111 differ"),
+        ("0011 1111", "Sentences where 0011 and 1111 differ"),
+        ("0011 0001", "Sentences where 0011 and 0001 differ"),
+        ("0011", "Sentences where 0011 errs"),
+        ("0011 0000", "Dev against test: the sweep has no test data"),
+        ("0000 1111", "Sentences where 0000 and 1111 differ"),
     ],
     ids=["no causal", "no full", "one string", "no test", "causal wins"],
 )
-def test_sweeps_that_lack_something(
-    strings: tuple[str, ...], seeds: tuple[int, ...], test: bool, expected: str, tmp_path: Path
-) -> None:
-    shares = {string: 0.1 + 0.3 * index for index, string in enumerate(strings)}
-    text = Page(html_of(write_sweep(tmp_path / "s", shares, seeds, test=test))).text
-    assert expected in " ".join(text.split())
+def test_sweeps_that_lack_something(strings: str, expected: str, tmp_path: Path) -> None:
+    shares = {string: 0.1 + 0.3 * index for index, string in enumerate(strings.split())}
+    folder = write_sweep(tmp_path / "s", shares, (1,), test="no test data" not in expected)
+    assert expected in " ".join(Page(html_of(folder)).text.split())
 
 
 def test_a_causal_string_that_wins_is_compared_with_once(tmp_path: Path) -> None:

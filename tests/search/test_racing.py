@@ -114,14 +114,3 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
         for rates in ([0.7, 0.7, 0.7, 0.7], [0.9, 0.5, 0.9, 0.5])
     )
     assert steady[0] > 0 > unsteady[0]
-
-
-@pytest.mark.parametrize(
-    ("tags", "correct"), [(("B-Y", "I-Y"), 0), (("B-X", "O"), 0), (("B-X", "I-X"), 1)], ids=str
-)
-def test_an_entity_is_found_with_its_type_and_both_ends(
-    tags: tuple[str, ...], correct: int
-) -> None:
-    sentence = Sentence(words=("a", "b"), tags=("B-X", "I-X"))
-    counts = sentence_counts([sentence], [tags], Entities(plain=False))
-    assert counts.tolist() == [[1, 1, correct]]

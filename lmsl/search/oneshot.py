@@ -11,7 +11,7 @@ run; its weights are selected by that.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from lmsl.console import Console
 from lmsl.data.tags.counts import Entities, sentence_counts
 from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
-from lmsl.mask.bits import layer_bits
+from lmsl.mask.bits import Bits
 from lmsl.run_directory.folder import making, writing
 from lmsl.run_directory.oneshot import FOLDER, below_line, read_result
 from lmsl.search.oneshot_files import SHORT, begin, check_folder, write_result
@@ -62,10 +62,15 @@ def oneshot_asked(
     return OneShot(top=top, short_grid=short_grid) if mode == "oneshot" else None
 
 
-def oneshot_run(config: Config, strings: Sequence[str], output: Path) -> Run:
-    """The run of which each sentence draws one of ``strings``; its seed is the first one given."""
+def oneshot_run(config: Config, strings: Mapping[str, Bits], output: Path) -> Run:
+    """The run of which each sentence draws one of ``strings``; its seed is the first one given.
+
+    Args:
+        strings: with the bits of each.
+    """
     own = replace(config, unmask=tuple(strings), seed=config.seed[:1])
-    return Run(config=own, folder=output / FOLDER, candidates=tuple(strings))
+    bits = [bits for (bits,) in strings.values()]
+    return Run(config=own, folder=output / FOLDER, bits=bits, candidates=tuple(strings))
 
 
 def check_oneshot(planned: Sequence[Run], config: Config, output: Path, asked: OneShot) -> None:
@@ -127,7 +132,7 @@ def predict(session: Session, run: Run) -> dict[str, Any]:
 def with_short_grid(session: Session, run: Run, document: dict[str, Any]) -> dict[str, Any]:
     """Train a short grid and add to the document what every string had there."""
     folder = run.folder / SHORT
-    brief = short_grid(session, run.candidates, run.seed, folder)
+    brief = short_grid(session, run, folder)
     rows = [{**row, "short_grid": brief.scores[row["unmask"]]} for row in document["candidates"]]
     whole = len(rows) * total_updates(len(session.task), run.config)
     grid = len(rows) * document["train_seconds"]
@@ -162,8 +167,7 @@ def _scores(session: Session, run: Run) -> tuple[list[float], list[str], RightCo
     began = time.monotonic()
     data, place, base = session.data, session.place, session.base
     tagger = alone(run, base, len(data.splits.labels), place).tagger
-    kept = run.config.exit_layer
-    bits = [layer_bits(string, base.depth)[:kept] for string in run.candidates]
+    bits = run.bits
     # A string that was asked for and one that the right context needs are scored once.
     asked = [tuple(own) for own in (*bits, *probe_bits(bits))]
     scored = list(dict.fromkeys(asked))
@@ -200,10 +204,9 @@ def _document(
 ) -> dict[str, Any]:
     """What ``oneshot.json`` says; scores in 0-1."""
     rows: list[dict[str, Any]] = []
-    depth = session.base.depth
-    for string, score in zip(run.candidates, scores, strict=True):
+    for string, bits, score in zip(run.candidates, run.bits, scores, strict=True):
         row = {"unmask": string, "dev": score, "below_best": string in below}
-        row["right_context"] = right.predicted(layer_bits(string, depth))
+        row["right_context"] = right.predicted(bits)
         rows.append(row)
     ranked = sorted(rows, key=lambda row: row["dev"], reverse=True)
     spent, updates = run.progress.seconds + seconds, run.progress.updates
@@ -243,5 +246,5 @@ def _say(document: dict[str, Any], best: Sequence[str], console: Console) -> Non
     )
 
 
-def _strings(planned: Sequence[Run]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(run.string for run in planned))
+def _strings(planned: Sequence[Run]) -> dict[str, Bits]:
+    return {run.string: run.bits for run in planned}

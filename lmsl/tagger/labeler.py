@@ -28,6 +28,7 @@ from lmsl.device import choose_device, choose_dtype
 from lmsl.errors import InputError
 from lmsl.layers.head import load_head
 from lmsl.layers.peft_format import load_adapter
+from lmsl.mask.bits import layer_bits
 from lmsl.packs.alignment import Aligner
 from lmsl.packs.examples import Examples, build_examples
 from lmsl.run_directory.info import RunInfo, read_info
@@ -106,7 +107,7 @@ class Labeler:
         base = _base_of(folder, info, dtype)
         assembled = assemble(
             base,
-            string=info.unmask,
+            bits=[layer_bits(info.unmask, base.depth)[: info.exit_layer]],
             classes=len(info.labels),
             label_at=info.label_at,
             lora=replace(info.lora, dropout=0.0),

@@ -35,7 +35,7 @@ from lmsl.config.config import Config, read_config
 from lmsl.errors import InputError, TrainingError
 from lmsl.run import train_runs
 from lmsl.run_directory.oneshot import FOLDER, read_result
-from lmsl.search.oneshot import OneShot
+from lmsl.search.asked import OneShot
 from lmsl.statistics.foretold import TOP, predictions, split_half, verdict
 
 OWN = "grid on dev"

@@ -12,9 +12,9 @@ run; its weights are selected by that.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -26,6 +26,7 @@ from lmsl.errors import InputError
 from lmsl.mask.bits import Bits
 from lmsl.run_directory.folder import making, writing
 from lmsl.run_directory.oneshot import FOLDER, below_line, read_result
+from lmsl.search.asked import OneShot
 from lmsl.search.oneshot_files import SHORT, begin, check_folder, write_result
 from lmsl.search.racing import surely_below_best
 from lmsl.search.right_context import RightContext, probe_bits, right_context
@@ -38,28 +39,6 @@ from lmsl.training.session import Session
 from lmsl.training.stack import alone
 
 TOP = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class OneShot:
-    """What is asked of a one-shot."""
-
-    top: int | None = None
-    """Strings to train for real; None is ``TOP``, or all where there are fewer."""
-    short_grid: bool = False
-    """Also train a short grid, for comparison."""
-
-
-def oneshot_asked(
-    mode: Literal["full", "oneshot"], stack: int | str, top: int | None, short_grid: bool
-) -> OneShot | None:
-    """What the flags of ``lmsl sweep`` ask for; InputError where they contradict each other."""
-    if mode == "oneshot" and stack != "auto":
-        raise InputError(f"--stack: expected it left out with --mode oneshot, got {stack}")
-    if mode == "full" and (short_grid or top is not None):
-        name = "--short-grid" if short_grid else "--top"
-        raise InputError(f"{name}: expected it with --mode oneshot only")
-    return OneShot(top=top, short_grid=short_grid) if mode == "oneshot" else None
 
 
 def oneshot_run(config: Config, strings: Mapping[str, Bits], output: Path) -> Run:

@@ -12,6 +12,7 @@ from torch import Tensor
 from benchmarks.gpu_check.scope import Scope
 from lmsl.config.choices import LoRA
 from lmsl.layers.lora import stacked_layers
+from lmsl.mask.bits import layer_bits
 from lmsl.packs.examples import Example
 from lmsl.tagger.assemble import assemble
 from lmsl.tagger.base import Base
@@ -99,7 +100,7 @@ def random_tagger(scope: Scope) -> Any:
         decoder = AutoModel.from_config(shape, dtype=dtype).eval()
     found = assemble(
         Base(decoder=decoder, tokenizer=None, name="random", revision=None, depth=layers),
-        string="0011",
+        bits=[layer_bits("0011", layers)],
         classes=CLASSES,
         label_at="last",
         lora=LoRA(rank=16, alpha=32.0, dropout=0.1, targets=("attention",)),

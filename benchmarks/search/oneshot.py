@@ -36,7 +36,7 @@ from lmsl.config.config import Config, read_config
 from lmsl.errors import InputError
 from lmsl.run import train_runs
 from lmsl.run_directory.oneshot import FOLDER, read_result
-from lmsl.search.oneshot import OneShot
+from lmsl.search.asked import OneShot
 from lmsl.statistics.bootstrap import run_scores
 from lmsl.statistics.foretold import TOP, judge, predicted_scores, split_half
 from lmsl.statistics.read import FinishedSweep, Floats, read_sweep

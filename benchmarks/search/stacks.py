@@ -34,6 +34,7 @@ from benchmarks.train_step.frozen_products import FrozenProducts
 from benchmarks.train_step.work import labelled_work
 from lmsl.config.config import Config
 from lmsl.errors import InputError
+from lmsl.mask.bits import expand_strings
 from lmsl.tagger.base import load_base
 from lmsl.training.loop import Task, Update, training_updates
 from lmsl.training.runs import Run
@@ -78,7 +79,8 @@ def run(settings: Settings) -> int:
     config = _config(settings, len(data.sentences))
     work = labelled_work(data, config)
     task, classes = work.task, work.classes
-    runs = _runs(config, settings.seeds)[: max(settings.sizes)]
+    depth = work.base().depth
+    runs = _runs(config, settings.seeds, depth)[: max(settings.sizes)]
     difference = gate(runs, task, classes, config)
     print(f"gate: stacked and alone differ by at most {difference:.1e} of loss or gradient norm")
     if not difference <= TOLERANCE:
@@ -193,14 +195,15 @@ def _products(run: Run, classes: int, config: Config) -> FrozenProducts | None:
     return None if tagger.block is None else FrozenProducts(tagger, CPU_PLACE)
 
 
-def _runs(config: Config, seeds: int) -> list[Run]:
+def _runs(config: Config, seeds: int, depth: int) -> list[Run]:
     """The strings of the grid; none of them has a folder that is there."""
     return [
         Run(
-            config=replace(config, unmask=(f"{value:04b}",), seed=(1 + value % seeds,)),
-            folder=Path(f"no-such-folder/{value:04b}"),
+            config=replace(config, unmask=(string,), seed=(1 + value % seeds,)),
+            folder=Path(f"no-such-folder/{string}"),
+            bits=(bits,),
         )
-        for value in range(16)
+        for value, (string, bits) in enumerate(expand_strings("grid", depth).items())
     ]
 
 

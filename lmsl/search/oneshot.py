@@ -11,19 +11,20 @@ run; its weights are selected by that.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.data.tags.counts import Entities, sentence_counts
 from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
-from lmsl.mask.bits import layer_bits
+from lmsl.mask.bits import Bits
 from lmsl.run_directory.folder import making, writing
 from lmsl.run_directory.oneshot import FOLDER, below_line, read_result
+from lmsl.search.asked import OneShot
 from lmsl.search.oneshot_files import SHORT, begin, check_folder, write_result
 from lmsl.search.racing import surely_below_best
 from lmsl.search.short_grid import forget, short_grid
@@ -36,32 +37,15 @@ from lmsl.training.session import Session
 from lmsl.training.stack import alone
 
 
-@dataclass(frozen=True, kw_only=True)
-class OneShot:
-    """What is asked of a one-shot."""
+def oneshot_run(config: Config, strings: Mapping[str, Bits], output: Path) -> Run:
+    """The run of which each sentence draws one of ``strings``; its seed is the first one given.
 
-    top: int | None = None
-    """Strings to train for real; None is ``TOP``, or all where there are fewer."""
-    short_grid: bool = False
-    """Also train a short grid, for comparison."""
-
-
-def oneshot_asked(
-    mode: Literal["full", "oneshot"], stack: int | str, top: int | None, short_grid: bool
-) -> OneShot | None:
-    """What the flags of ``lmsl sweep`` ask for; InputError where they contradict each other."""
-    if mode == "oneshot" and stack != "auto":
-        raise InputError(f"--stack: expected it left out with --mode oneshot, got {stack}")
-    if mode == "full" and (short_grid or top is not None):
-        name = "--short-grid" if short_grid else "--top"
-        raise InputError(f"{name}: expected it with --mode oneshot only")
-    return OneShot(top=top, short_grid=short_grid) if mode == "oneshot" else None
-
-
-def oneshot_run(config: Config, strings: Sequence[str], output: Path) -> Run:
-    """The run of which each sentence draws one of ``strings``; its seed is the first one given."""
+    Args:
+        strings: with the bits of each.
+    """
     own = replace(config, unmask=tuple(strings), seed=config.seed[:1])
-    return Run(config=own, folder=output / FOLDER, candidates=tuple(strings))
+    bits = [bits for (bits,) in strings.values()]
+    return Run(config=own, folder=output / FOLDER, bits=bits, candidates=tuple(strings))
 
 
 def check_oneshot(planned: Sequence[Run], config: Config, output: Path, asked: OneShot) -> None:
@@ -123,7 +107,7 @@ def train_oneshot(session: Session, run: Run) -> dict[str, Any]:
 def with_short_grid(session: Session, run: Run, document: dict[str, Any]) -> dict[str, Any]:
     """Train a short grid and add to the document what every string had there."""
     folder = run.folder / SHORT
-    brief = short_grid(session, run.candidates, run.seed, folder)
+    brief = short_grid(session, run, folder)
     rows = [{**row, "short_grid": brief.scores[row["unmask"]]} for row in document["candidates"]]
     whole = len(rows) * total_updates(len(session.task), run.config)
     grid = len(rows) * document["train_seconds"]
@@ -165,7 +149,7 @@ class _Scored:
 
 def _score(session: Session, run: Run) -> _Scored:
     began = time.monotonic()
-    data, place, depth = session.data, session.place, session.base.depth
+    data, place = session.data, session.place
     labels, sentences = data.splits.labels, data.splits.dev.sentences
     found = evaluate_runs(
         alone(run, session.base, len(labels), place).tagger,
@@ -174,7 +158,7 @@ def _score(session: Session, run: Run) -> _Scored:
         run.config,
         place,
         updates=run.progress.updates,
-        bits=[layer_bits(string, depth)[: run.config.exit_layer] for string in run.candidates],
+        bits=run.bits,
     )
     by_string = dict(zip(run.candidates, found, strict=True))
     entities = Entities(plain=labels.plain)
@@ -230,5 +214,5 @@ def _say(document: dict[str, Any], best: Sequence[str], console: Console) -> Non
     )
 
 
-def _strings(planned: Sequence[Run]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(run.string for run in planned))
+def _strings(planned: Sequence[Run]) -> dict[str, Bits]:
+    return {run.string: run.bits for run in planned}

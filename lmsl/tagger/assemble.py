@@ -18,7 +18,7 @@ from lmsl.layers.lora import add_lora
 from lmsl.layers.quantize import NF4Linear, quantize_linears
 from lmsl.layers.targets import named_targets
 from lmsl.mask.attention import who_serves
-from lmsl.mask.bits import Bits, layer_bits
+from lmsl.mask.bits import Bits
 from lmsl.mask.flags import differing
 from lmsl.mask.probing import verify_runs
 from lmsl.mask.unmasking import unmask_runs
@@ -41,7 +41,7 @@ class Assembled:
 def assemble(
     base: Base,
     *,
-    string: str | Sequence[str],
+    bits: Bits,
     classes: int,
     label_at: LabelAt,
     lora: LoRA,
@@ -56,24 +56,21 @@ def assemble(
     elementwise: Elementwise = "auto",
     mixed: bool = False,
 ) -> Assembled:
-    """Turn a loaded decoder, in place, into a tagger whose layers provably obey ``string``.
+    """Turn a loaded decoder, in place, into a tagger whose layers provably obey ``bits``.
 
     Args:
         base: as loaded, or from an earlier assembly with the adapters taken off again.
-        string: of all runs of the stack, or one for each of ``seeds``.
-        mixed: the strings are those of which each sentence of the only run draws one.
+        bits: of the layers of ``base``, for each of ``seeds``.
+        mixed: they are those of the strings of which each sentence of the only run draws one.
 
     Raises:
-        InputError: the string or the targets do not fit the model, the model cannot be unmasked,
-            a layer, measured, does not do what its bit says, ``block`` is ``own`` and the model's
-            layers are not Llama-shaped, or ``elementwise`` is ``triton`` and that cannot serve.
+        InputError: the targets do not fit the model, the model cannot be unmasked, a layer,
+            measured, does not do what its bit says, ``block`` is ``own`` and the model's layers
+            are not Llama-shaped, or ``elementwise`` is ``triton`` and that cannot serve.
     """
     decoder = base.decoder.to(device)
     text = decoder.config.get_text_config()
-    kept = text.num_hidden_layers
-    strings = [string] * len(seeds) if isinstance(string, str) else string
-    bits = [layer_bits(one, base.depth)[:kept] for one in strings]
-    assert len(seeds) == (1 if mixed else len(bits)), "as many strings as seeds"
+    assert len(seeds) == (1 if mixed else len(bits)), "the bits of a string for each seed"
     unmask_runs(decoder, bits, attention=attention)
     notes = _quantized(decoder, resident, device, dtype) if quantize == "nf4" else []
     targets = tuple(named_targets(decoder, lora.targets))

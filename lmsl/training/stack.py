@@ -154,10 +154,9 @@ def assemble_runs(
 ) -> Assembled:
     """The tagger of some runs over a base that may have served others before, in place."""
     strip_lora(base.decoder)
-    candidates = runs[0].candidates
     return assemble(
         base,
-        string=candidates or [run.string for run in runs],
+        bits=[own for run in runs for own in run.bits],
         classes=classes,
         label_at=config.label_at,
         lora=LoRA(
@@ -175,7 +174,7 @@ def assemble_runs(
         attention=config.attention,
         block=config.block,
         elementwise=config.elementwise,
-        mixed=bool(candidates),
+        mixed=bool(runs[0].candidates),
     )
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lmsl.config.choices import LoRA
 from lmsl.layers.lora import RunParameters, stacked_layers, trainable_parameters
+from lmsl.mask.bits import layer_bits
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import Pack, pack
 from lmsl.tagger.assemble import Assembled, assemble
@@ -44,7 +45,11 @@ def assembled(
         revision=None,
         depth=4,
     )
-    found = assemble(base, block=block, **(SETTINGS | more))
+    settings = SETTINGS | more
+    string = settings.pop("string")
+    strings = [string] * len(settings["seeds"]) if isinstance(string, str) else string
+    bits = [layer_bits(one, base.depth) for one in strings]
+    found = assemble(base, bits=bits, block=block, **settings)
     for layer in stacked_layers(found.tagger.decoder).values():
         for run, seed in enumerate(found.clock.seeds):
             generator = torch.Generator().manual_seed(seed + layer.site % 1000)

@@ -10,7 +10,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForTokenClass
 from lmsl.errors import InputError
 from lmsl.mask.attention import no_mask, pack_attention
 from lmsl.mask.bits import layer_bits
-from lmsl.mask.unmasking import stored_string, supported_layers, unmask, unmasked_bits
+from lmsl.mask.unmasking import stored_string, supported_layers, unmask, unmask_runs, unmasked_bits
 from tests.decoders import ALL_STRINGS, FAMILIES, VOCABULARY, batch, build
 
 pytestmark = pytest.mark.drift
@@ -183,3 +183,15 @@ def test_norms_in_float32_beside_a_16_bit_model():
         layer.q_norm.weight.data += 0.01
     out = _states(model, **_pack(batch(LENGTHS, "left")))
     assert out.isfinite().all() and out.dtype == torch.bfloat16
+
+
+def test_a_stack_notes_what_its_runs_have_in_common():
+    """A model saved after a stack of runs that differ must not remember the first of them."""
+    model = unmask(build("llama"), "0011")
+    unmask_runs(model, [[False, True, True, False]] * 2, attention="auto")
+    assert stored_string(model) == ("0110", None) and unmasked_bits(unmask(model))[1]
+    unmask_runs(model, [[False, True, True, False], [True] * 4], attention="auto")
+    with pytest.raises(InputError, match="stack of runs that differ"):
+        unmasked_bits(model)
+    with pytest.raises(InputError, match="lmsl_unmask"):
+        stored_string(model)

@@ -78,13 +78,8 @@ class Stack:
     def keep(self, places: Sequence[int]) -> None:
         """Leave only these runs; what the others held is freed."""
         states = [self.optimizers[place].state_dict() for place in places]
-        for layer in stacked_layers(self.tagger.decoder).values():
-            layer.keep(places)
-        self.tagger.head.keep(places)
+        self.tagger.keep(places)
         self.clock.keep(places)
-        if self.tagger.bits is not None:
-            # Also where those left agree: the layers' own flags say nothing in this stack.
-            self.tagger.bits = [self.tagger.bits[place] for place in places]
         self.runs = [self.runs[place] for place in places]
         self.logs = [self.logs[place] for place in places]
         self._bind()

@@ -21,7 +21,6 @@ from lmsl.data.formats.words import split_words
 from lmsl.data.read import read_with
 from lmsl.data.tags.decode import Decoded, decode
 from lmsl.data.tags.entities import Entity, entities
-from lmsl.data.tags.metrics import lost_entities, score
 from lmsl.data.tags.sentence import Dataset, Sentence
 from lmsl.data.tags.vocabulary import check_labels
 from lmsl.device import choose_device, choose_dtype
@@ -36,6 +35,7 @@ from lmsl.tagger.base import TINY, Base, load_base
 from lmsl.tagger.captured import choose_forward
 from lmsl.tagger.emissions import emissions
 from lmsl.tagger.inference import EagerForward, Forward
+from lmsl.tagger.scoring import scored
 from lmsl.tagger.tagger import Tagger
 
 
@@ -185,10 +185,8 @@ class Labeler:
 
     def metrics(self, dataset: Dataset, tagged: Tagged) -> dict[str, Any]:
         """Metrics of tags already predicted for ``dataset``."""
-        predicted = [decoded.tags for decoded in tagged.decoded]
-        metrics = score(dataset.sentences, predicted, plain=self.info.labels.plain)
-        metrics["lost_to_truncation"] = lost_entities(dataset.sentences, tagged.examples.truncated)
-        return metrics
+        labels, truncated = self.info.labels, tagged.examples.truncated
+        return scored(dataset.sentences, tagged.decoded, labels, truncated)
 
     def tag(self, sentences: Sequence[Sentence], examples: Examples | None = None) -> Tagged:
         """Decode sentences, packed under the run's token budget, in order."""

@@ -11,7 +11,7 @@ from benchmarks.gpu_check.scope import Scope
 from lmsl.config.choices import LoRA
 from lmsl.layers.lora import stacked_layers
 from lmsl.packs.examples import Example
-from lmsl.tagger.assemble import assemble
+from lmsl.tagger.assemble import Operators, Storage, Trained, assemble
 from lmsl.tagger.base import Base
 
 CLASSES, VOCABULARY = 9, 256
@@ -45,16 +45,15 @@ def random_tagger(scope: Scope, dtype: torch.dtype) -> Any:
     found = assemble(
         Base(decoder=decoder, tokenizer=None, name="random", revision=None, depth=layers),
         string="0011",
-        classes=CLASSES,
-        label_at="last",
-        lora=LoRA(rank=16, alpha=32.0, dropout=0.1, targets=("attention",)),
-        head_dropout=0.1,
         seeds=(1,),
-        quantize="none",
-        resident="no",
-        device=scope.device,
-        dtype=dtype,
-        attention="auto",
+        trained=Trained(
+            classes=CLASSES,
+            label_at="last",
+            lora=LoRA(rank=16, alpha=32.0, dropout=0.1, targets=("attention",)),
+            head_dropout=0.1,
+        ),
+        storage=Storage(quantize="none", resident="no", device=scope.device, dtype=dtype),
+        operators=Operators(),
     )
     for layer in stacked_layers(found.tagger.decoder).values():
         torch.nn.init.normal_(layer.lora_B, std=0.02)

@@ -30,7 +30,7 @@ from lmsl.layers.peft_format import load_adapter
 from lmsl.packs.alignment import Aligner
 from lmsl.packs.examples import Examples, build_examples
 from lmsl.run_directory.info import RunInfo, read_info
-from lmsl.tagger.assemble import assemble
+from lmsl.tagger.assemble import Operators, Storage, Trained, assemble
 from lmsl.tagger.base import TINY, Base, load_base
 from lmsl.tagger.captured import choose_forward
 from lmsl.tagger.emissions import emissions
@@ -107,18 +107,19 @@ class Labeler:
         assembled = assemble(
             base,
             string=info.unmask,
-            classes=len(info.labels),
-            label_at=info.label_at,
-            lora=replace(info.lora, dropout=0.0),
-            head_dropout=0.0,
             seeds=(info.seed,),
-            quantize="nf4" if quantize == "nf4" else "none",
-            resident=resident,
-            device=place,
-            dtype=dtype,
-            attention=attention or "auto",
-            # Its own forward again, so that its predictions are those it was scored on.
-            block="plain" if info.block == "plain" else "auto",
+            trained=Trained(
+                classes=len(info.labels),
+                label_at=info.label_at,
+                lora=replace(info.lora, dropout=0.0),
+                head_dropout=0.0,
+            ),
+            storage=Storage(quantize=quantize, resident=resident, device=place, dtype=dtype),
+            operators=Operators(
+                attention=attention or "auto",
+                # Its own forward again, so that its predictions are those it was scored on.
+                block="plain" if info.block == "plain" else "auto",
+            ),
         )
         load_adapter(assembled.tagger.decoder, 0, folder)
         load_head(assembled.tagger.head, 0, folder)

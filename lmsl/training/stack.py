@@ -18,7 +18,7 @@ from lmsl.config.choices import LoRA
 from lmsl.config.config import Config
 from lmsl.layers.linears import replace_module
 from lmsl.layers.lora import RunParameters, stacked_layers, trainable_parameters
-from lmsl.tagger.assemble import Assembled, assemble
+from lmsl.tagger.assemble import Assembled, Operators, Storage, Trained, assemble
 from lmsl.tagger.base import Base
 from lmsl.tagger.captured import StaticForward
 from lmsl.tagger.inference import EagerForward, Forward
@@ -153,23 +153,27 @@ def assemble_runs(
     return assemble(
         base,
         string=candidates or [run.string for run in runs],
-        classes=classes,
-        label_at=config.label_at,
-        lora=LoRA(
-            rank=config.lora_rank,
-            alpha=config.lora_alpha,
-            dropout=config.lora_dropout,
-            targets=config.lora_targets,
-        ),
-        head_dropout=config.head_dropout,
         seeds=[run.seed for run in runs],
-        quantize=config.quantize,
-        resident=config.resident,
-        device=place.device,
-        dtype=place.dtype,
-        attention=config.attention,
-        block=config.block,
-        elementwise=config.elementwise,
+        trained=Trained(
+            classes=classes,
+            label_at=config.label_at,
+            lora=LoRA(
+                rank=config.lora_rank,
+                alpha=config.lora_alpha,
+                dropout=config.lora_dropout,
+                targets=config.lora_targets,
+            ),
+            head_dropout=config.head_dropout,
+        ),
+        storage=Storage(
+            quantize=config.quantize,
+            resident=config.resident,
+            device=place.device,
+            dtype=place.dtype,
+        ),
+        operators=Operators(
+            attention=config.attention, block=config.block, elementwise=config.elementwise
+        ),
         mixed=bool(candidates),
     )
 

@@ -25,7 +25,8 @@ from lmsl.layers.lora import trainable_parameters
 from lmsl.packs.packing import pack
 from lmsl.packs.sizes import room_for
 from lmsl.tagger.graphs import CudaGraphs, Reruns
-from lmsl.training.captured_step import StaticStep, why_not_static
+from lmsl.tagger.rooms import why_not_fixed
+from lmsl.training.captured_step import StaticStep
 from lmsl.training.eager_step import EagerStep, MicroBatch, MicroStep
 
 
@@ -37,7 +38,7 @@ def training_step(scope: Scope) -> dict[str, Any]:
     _same_masks(scope.device, answer)
     config = Config(unmask=("0011",))
     found = random_tagger(scope, dtype)
-    reason = why_not_static(found.tagger, config)
+    reason = why_not_fixed(found.tagger, config.attention)
     if reason is not None:
         answer["faults"].append(f"nothing to capture: {reason}")
         return answer
@@ -98,6 +99,7 @@ def _compare(
     def result(compute: MicroStep, batch: MicroBatch) -> list[Tensor]:
         for parameter in parameters:
             parameter.grad = None
+        compute.begin_update()
         loss = compute(batch, weights).clone()
         return [loss, *(p.grad.clone() for p in parameters if p.grad is not None)]
 

@@ -14,7 +14,7 @@ from lmsl.config.choices import LoRA
 from lmsl.layers.lora import stacked_layers
 from lmsl.mask.bits import layer_bits
 from lmsl.packs.examples import Example
-from lmsl.tagger.assemble import assemble
+from lmsl.tagger.assemble import Operators, Storage, Trained, assemble
 from lmsl.tagger.base import Base
 from lmsl.tagger.graphs import CudaGraphs, Reruns
 
@@ -101,16 +101,15 @@ def random_tagger(scope: Scope) -> Any:
     found = assemble(
         Base(decoder=decoder, tokenizer=None, name="random", revision=None, depth=layers),
         bits=[layer_bits("0011", layers)],
-        classes=CLASSES,
-        label_at="last",
-        lora=LoRA(rank=16, alpha=32.0, dropout=0.1, targets=("attention",)),
-        head_dropout=0.1,
         seeds=(1,),
-        quantize="none",
-        resident="no",
-        device=scope.device,
-        dtype=dtype,
-        attention="auto",
+        trained=Trained(
+            classes=CLASSES,
+            label_at="last",
+            lora=LoRA(rank=16, alpha=32.0, dropout=0.1, targets=("attention",)),
+            head_dropout=0.1,
+        ),
+        storage=Storage(quantize="none", resident="no", device=scope.device, dtype=dtype),
+        operators=Operators(),
     )
     for layer in stacked_layers(found.tagger.decoder).values():
         torch.nn.init.normal_(layer.lora_B, std=0.02)

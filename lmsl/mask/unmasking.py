@@ -71,14 +71,6 @@ def unmask_runs(model: nn.Module, bits: Bits, *, attention: str) -> None:
     setattr(pretrained.config, CONFIG_ATTRIBUTE, note)
 
 
-def supported_layers(model: nn.Module) -> list[nn.Module]:
-    """The attention modules that ``unmask`` would flag, input side first.
-
-    Raises ``InputError`` naming the layers that cannot be unmasked, if there are any.
-    """
-    return [layer.attention for layer in decoder_layers(model)]
-
-
 def stored_string(model: nn.Module) -> tuple[str, int | None]:
     """The unmask string and number of groups in ``model.config``; ``InputError`` without one."""
     stored = getattr(pretrained_of(model).config, CONFIG_ATTRIBUTE, None)
@@ -88,13 +80,3 @@ def stored_string(model: nn.Module) -> tuple[str, int | None]:
             "got neither"
         )
     return stored["string"], stored["groups"]
-
-
-def unmasked_bits(model: nn.Module) -> tuple[bool, ...]:
-    """What the flags of the model say, input side first: ``True`` where a layer is unmasked."""
-    flags = [getattr(module, LAYER_ATTRIBUTE, None) for module in supported_layers(model)]
-    if any(flag is None for flag in flags):
-        raise InputError("model: expected one prepared by lmsl.unmask, got layers without a flag")
-    if any(flag is not None and flag.is_causal is None for flag in flags):
-        raise InputError("model: expected the flags of one run, got a stack of runs that differ")
-    return tuple(not flag.is_causal for flag in flags if flag is not None)

@@ -21,7 +21,6 @@ from lmsl.data.formats.words import split_words
 from lmsl.data.read import read_with
 from lmsl.data.tags.decode import Decoded, decode
 from lmsl.data.tags.entities import Entity, entities
-from lmsl.data.tags.metrics import lost_entities, score
 from lmsl.data.tags.sentence import Dataset, Sentence
 from lmsl.device import choose_device, choose_dtype
 from lmsl.errors import InputError
@@ -32,11 +31,12 @@ from lmsl.packs.alignment import Aligner
 from lmsl.packs.examples import Examples, build_examples
 from lmsl.run_directory.find import find_run
 from lmsl.run_directory.info import RunInfo, read_info
-from lmsl.tagger.assemble import assemble
+from lmsl.tagger.assemble import Operators, Storage, Trained, assemble
 from lmsl.tagger.base import TINY, Base, load_base
 from lmsl.tagger.captured import choose_forward
 from lmsl.tagger.emissions import emissions
 from lmsl.tagger.inference import EagerForward, Forward
+from lmsl.tagger.scoring import scored
 from lmsl.tagger.tagger import Tagger
 
 
@@ -108,18 +108,19 @@ class Labeler:
         assembled = assemble(
             base,
             bits=[layer_bits(info.unmask, base.depth)[: info.exit_layer]],
-            classes=len(info.labels),
-            label_at=info.label_at,
-            lora=replace(info.lora, dropout=0.0),
-            head_dropout=0.0,
             seeds=(info.seed,),
-            quantize="nf4" if quantize == "nf4" else "none",
-            resident=resident,
-            device=place,
-            dtype=dtype,
-            attention=attention or "auto",
-            # Its own forward again, so that its predictions are those it was scored on.
-            block="plain" if info.block == "plain" else "auto",
+            trained=Trained(
+                classes=len(info.labels),
+                label_at=info.label_at,
+                lora=replace(info.lora, dropout=0.0),
+                head_dropout=0.0,
+            ),
+            storage=Storage(quantize=quantize, resident=resident, device=place, dtype=dtype),
+            operators=Operators(
+                attention=attention or "auto",
+                # Its own forward again, so that its predictions are those it was scored on.
+                block="plain" if info.block == "plain" else "auto",
+            ),
         )
         load_adapter(assembled.tagger.decoder, 0, folder)
         load_head(assembled.tagger.head, 0, folder)
@@ -184,10 +185,8 @@ class Labeler:
 
     def metrics(self, dataset: Dataset, tagged: Tagged) -> dict[str, Any]:
         """Metrics of tags already predicted for ``dataset``."""
-        predicted = [decoded.tags for decoded in tagged.decoded]
-        metrics = score(dataset.sentences, predicted, plain=self.info.labels.plain)
-        metrics["lost_to_truncation"] = lost_entities(dataset.sentences, tagged.examples.truncated)
-        return metrics
+        labels, truncated = self.info.labels, tagged.examples.truncated
+        return scored(dataset.sentences, tagged.decoded, labels, truncated)
 
     def tag(self, sentences: Sequence[Sentence], examples: Examples | None = None) -> Tagged:
         """Decode sentences, packed under the run's token budget, in order."""

@@ -184,6 +184,7 @@ def _gradients(compute: MicroStep, batch: _Input, device: torch.device) -> torch
     """Forward and backward over one update: the loss of each run, [R], on the device."""
     weights = sent(torch.tensor([1.0 / max(1, count) for count in batch.labelled]), device)
     losses = torch.zeros(len(batch.labelled), device=device)
+    compute.begin_update()
     for part in batch.batches:
         losses += compute(part, weights)
     return losses

@@ -37,12 +37,11 @@ WHAT = "norms, rotation and SwiGLU"
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is off")
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen3"])
-def test_a_step_is_that_of_torch(family: str) -> None:
-    """Also with norms over heads (Qwen3), and where the last layer computes read rows only."""
+def test_a_step_is_that_of_torch() -> None:
+    """With norms over heads, too, and where the last layer computes read rows only."""
     batch = packed(sentences([3, 1]), sentences([2, 2], seed=1))
     steps = [
-        step(assembled(family, elementwise=choice, seeds=(1, 2)), batch)
+        step(assembled("qwen3", elementwise=choice, seeds=(1, 2)), batch)
         for choice in ("triton", "plain")
     ]
     assert not torch.equal(steps[0].logits, steps[1].logits), "computed by one and the same"

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,26 +12,17 @@ import torch
 
 from lmsl.config.choices import LoRA
 from lmsl.layers.lora import RunParameters, trainable_parameters
-from lmsl.packs.alignment import AlignmentNotes
-from lmsl.packs.examples import ExampleNotes, Examples
 from lmsl.packs.packing import Pack, pack
+from lmsl.tagger.emissions import run_emissions
+from lmsl.tagger.inference import EagerForward
 from lmsl.tagger.mixture import Mixture
-from lmsl.training.evaluate import run_emissions
 from lmsl.training.loop import Task
-from lmsl.training.stack import Place
 from tests.layers.block_tools import QV, assembled, sentences
 from tests.tagger.tagger_tools import CPU, Built, build_task
 from tests.training.training_tools import CONFIG, assert_near, assert_same, train
 
 FOUR = ("0000", "0011", "1101", "1111")
 LONG = replace(CONFIG, epochs=10, max_steps=20, batch_size=3)
-NOTES = ExampleNotes(
-    alignment=AlignmentNotes(),
-    windowed=0,
-    cut_words=0,
-    truncated_sentences=0,
-    truncated_words=0,
-)
 
 
 def built(
@@ -166,14 +158,12 @@ class TestSentences:
         task = build_task(5)
         listed = [own[0] for own in task.examples]
         words = [len(own.starts) for own in listed]
-        place = Place(device=CPU, dtype=torch.float32)
-        config = replace(CONFIG, tokens_per_batch=90)
-        data = Examples(examples=listed, truncated=[0] * 5, notes=NOTES)
         bits = [ordinary_bits(string) for string in FOUR]
-        found = run_emissions(built(FOUR).tagger, data, words, config, place, bits)
+        read = partial(run_emissions, examples=listed, words=words, tokens_per_batch=90)
+        found = read(EagerForward(built(FOUR).tagger, CPU), bits=bits)
         assert len(found) == 4
         for string, own in zip(FOUR, found, strict=True):
-            (alone,) = run_emissions(ordinary(string).tagger, data, words, config, place)
+            (alone,) = read(EagerForward(ordinary(string).tagger, CPU))
             for mine, its in zip(own, alone, strict=True):
                 np.testing.assert_allclose(mine, its, rtol=0, atol=2e-5)
 

@@ -171,6 +171,7 @@ def test_captured_steps_are_filled_and_have_rooms(monkeypatch: pytest.MonkeyPatc
 
     nowhere = (0, 0)
     micro = MicroBatch(pack=batch, room=room, step=0, token_offset=nowhere, word_offset=nowhere)
+    step.begin_update()
     step(micro, torch.ones(2))
     found.tagger.eval()
     compute = StaticForward(EagerForward(found.tagger, CPU), Reruns(), print)

@@ -24,7 +24,7 @@ from lmsl.mask.probing import run_forms
 from lmsl.mask.unmasking import unmask
 from tests.decoders import build
 from tests.layers.block_tools import QV, SETTINGS, assembled
-from tests.small_runs import train, write_data
+from tests.small_runs import train
 
 pytestmark = pytest.mark.drift
 
@@ -118,11 +118,12 @@ def test_the_choice_is_said() -> None:
         assert words in assembled(block=choice).notes
 
 
-def test_a_loaded_run_computes_with_the_forward_it_was_scored_with(tmp_path: Path) -> None:
-    data = write_data(tmp_path / "data")
-    for choice, own in (("auto", True), ("plain", False)):
-        run = train(data, tmp_path / choice, "--block", choice)
-        labeler = Labeler.load(run, "cpu")
+def test_a_loaded_run_computes_with_the_forward_it_was_scored_with(
+    run: Path, data: Path, tmp_path: Path
+) -> None:
+    plain = train(data, tmp_path / "plain", "--block", "plain", "--max-steps", "1")
+    for folder, own in ((run, True), (plain, False)):
+        labeler = Labeler.load(folder, "cpu")
         assert labeler.info.block == ("own" if own else "plain")
         assert (labeler.tagger.block is not None) == own
 

@@ -28,8 +28,7 @@ def test_families_as_they_come_and_unmasked(family):
     assert probe(unmask(model, "0101")) == [False, True, False, True]
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@pytest.mark.parametrize("family", ["llama", "qwen3"])
+@pytest.mark.parametrize(("family", "attention"), [("llama", "sdpa"), ("qwen3", "eager")])
 def test_a_global_flag_is_seen(family, attention):
     model = build(family, is_causal=False)
     model.set_attn_implementation(attention)

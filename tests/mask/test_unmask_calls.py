@@ -13,7 +13,7 @@ from lmsl.mask.bits import layer_bits
 from lmsl.mask.decoder import decoder_layers
 from lmsl.mask.probing import probe
 from lmsl.mask.unmasking import stored_string, unmask, unmask_runs
-from tests.decoders import ALL_STRINGS, FAMILIES, VOCABULARY, batch, build
+from tests.decoders import FAMILIES, VOCABULARY, batch, build
 
 pytestmark = pytest.mark.drift
 
@@ -168,14 +168,12 @@ def test_gradient_checkpointing_gives_the_same_gradients(reentrant):
 
 
 def test_unmasking_again_replaces_the_flags():
-    model = build("llama")
     ids = torch.arange(3, 12)[None]
-    first = _states(unmask(model, "0000"), input_ids=ids)
-    for string in ALL_STRINGS[1:]:
-        assert not torch.equal(_states(unmask(model, string), input_ids=ids), first)
-    assert torch.equal(_states(unmask(model, "causal"), input_ids=ids), first)
     stock = _states(build("llama"), input_ids=ids)
-    torch.testing.assert_close(first, stock, atol=2e-5, rtol=0)
+    model = unmask(build("llama"), "0110")
+    assert not torch.allclose(_states(model, input_ids=ids), stock, atol=2e-5)
+    causal = _states(unmask(model, "causal"), input_ids=ids)
+    torch.testing.assert_close(causal, stock, atol=2e-5, rtol=0)
 
 
 def test_norms_in_float32_beside_a_16_bit_model():

@@ -338,19 +338,6 @@ def test_a_room_is_captured_when_it_is_met_again() -> None:
         assert len(captures) == expected
 
 
-def test_rooms_that_are_too_many_are_given_up() -> None:
-    one, said = built(), list[str]()
-    one.tagger.eval()
-    few = static(one, say=said.append, most=1)
-    batches = [batch_of(few, sentences([size]), 64) for size in (3, 20)] * 3
-    found = [few(batch).clone() for batch in batches]
-    assert few.rooms.kept == [batches[1].room]
-    (line,) = said
-    assert "more than 1 sizes" in line
-    for number in (0, 1):
-        assert torch.equal(found[2 + number], found[4 + number])
-
-
 def test_where_a_capture_fails_the_rest_is_computed_eagerly() -> None:
     class Broken(Reruns):
         def capture(self, function: Callable[[], None]) -> Callable[[], None]:

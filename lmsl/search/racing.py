@@ -9,7 +9,8 @@ the best of many by luck too: intervals are widened for as many comparisons as t
 
 Scores of resamples are those of ``lmsl.statistics.bootstrap``, but not its crossed variance: that
 needs Student's t with few seeds, whose far quantiles take more draws than there is time for after
-an epoch. Here noise of single runs counts too often instead, which keeps a string rather too long.
+an epoch. So intervals of one to three seeds hide some of the luck of a seed: sixteen equal strings
+whose seeds deviate by 2 points lost one in 16 of 60 simulated sweeps with two, in 7 with three.
 """
 
 from collections.abc import Mapping, Sequence

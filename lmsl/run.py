@@ -28,7 +28,6 @@ from lmsl.tagger.labeler import Labeler
 from lmsl.training.data import check_known_folders, read_splits
 from lmsl.training.epochs import fit
 from lmsl.training.inputs import prepare, training_task
-from lmsl.training.memory import Peak
 from lmsl.training.optim import resolve_optimizer
 from lmsl.training.results import write_run
 from lmsl.training.runs import (
@@ -171,7 +170,6 @@ def _train_stack(
     session.announce(group)
     stack = session.stack_of(group)
     anew = session.config.overwrite and not session.config.resume and not stack.updates
-    peak = Peak(session.place.device)
     with making([run.folder for run in group], overwrite=anew):
         fit(
             stack,
@@ -183,7 +181,7 @@ def _train_stack(
             compared=compared,
         )
     if all(run.over for run in group):
-        session.console.say(f"  {peak.line()}")
+        session.say_peak()
     for run in group:
         if run.over:
             yield run, _finish(session, run)

@@ -141,7 +141,7 @@ def derived_entries(entries: Iterable[Tiles]) -> Iterator[Tiles]:
     Beside the operands that then lie in registers there is room for less of everything: stacks of
     query heads are lower and end sooner, above all where a head dim is held in two parts, more
     warps share a tile, and there are no larger tiles for long sequences. Coarser than a search
-    for each of these architectures, and never without spills by luck: all of it was compiled.
+    for each of these architectures; ``kernels/README.md`` says what of it was compiled.
     """
     found: dict[tuple[Any, ...], Tiles] = {}
     for entry in entries:

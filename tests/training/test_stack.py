@@ -11,14 +11,9 @@ import lmsl
 from lmsl.cli import main
 from lmsl.config.config import Config
 from lmsl.console import Console
-from tests.small_runs import ADAPTER, FILES, SHORT, evaluated, metrics_of, train, write_data
+from tests.small_runs import ADAPTER, FILES, SHORT, evaluated, metrics_of, train
 
 GRID = [f"{value:04b}" for value in range(16)]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("data"))
 
 
 def sweep(data: Path, output: Path, *flags: str) -> Path:
@@ -49,24 +44,24 @@ def swept(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class TestDirectories:
     def test_every_run_of_a_sweep_is_the_run_that_one_gets_alone(
-        self, swept: Path, data: Path, tmp_path: Path
+        self, swept: Path, run: Path, data: Path, tmp_path: Path
     ) -> None:
-        for string, seed in (("0011", "1"), ("1101", "2")):
-            run = swept / string / f"seed{seed}"
-            single = train(data, tmp_path / string, "--seed", seed, unmask=(string,))
-            assert {path.name for path in run.iterdir()} == FILES
-            assert_near(run, single)
+        other = train(data, tmp_path / "1101", "--seed", "2", unmask=("1101",))
+        for place, single in (("0011/seed1", run), ("1101/seed2", other)):
+            ours = swept / place
+            assert {path.name for path in ours.iterdir()} == FILES
+            assert_near(ours, single)
             for name in ("config.yaml", "lmsl.json", "adapter_config.json"):
-                assert (run / name).read_bytes() == (single / name).read_bytes()
-            ours, theirs = (
+                assert (ours / name).read_bytes() == (single / name).read_bytes()
+            mine, its = (
                 [json.loads(line) for line in (each / "log.jsonl").read_text().splitlines()]
-                for each in (run, single)
+                for each in (ours, single)
             )
-            assert [line.keys() for line in ours] == [line.keys() for line in theirs]
-            for mine, its in zip(ours, theirs, strict=True):
-                if "loss" in mine:
-                    assert mine["loss"] == pytest.approx(its["loss"], rel=1e-4)
-                    assert mine["tokens"] == its["tokens"]
+            assert [line.keys() for line in mine] == [line.keys() for line in its]
+            for one, same in zip(mine, its, strict=True):
+                if "loss" in one:
+                    assert one["loss"] == pytest.approx(same["loss"], rel=1e-4)
+                    assert one["tokens"] == same["tokens"]
 
     def test_sweep_json_lists_them_in_the_order_asked_for(self, swept: Path) -> None:
         document = json.loads((swept / "sweep.json").read_text())

@@ -11,7 +11,7 @@ import torch
 
 from lmsl.search import pruning
 from lmsl.search.racing import Dropped
-from tests.small_runs import SHORT, environment, metrics_of, refused, snapshot, write_data
+from tests.small_runs import SHORT, environment, metrics_of, refused, snapshot
 from tests.training.test_stack import assert_near, sweep
 
 STRINGS = ("0011", "1101", "0000")
@@ -30,11 +30,6 @@ def save(*arguments):
 stack.save_checkpoint = save
 sys.exit(main(sys.argv[2:]))
 """
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

@@ -8,18 +8,7 @@ import yaml
 
 import lmsl
 from lmsl.cli import main
-from tests.small_runs import ADAPTER, evaluated, metrics_of, rows, same_files, train, write_data
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train(data, tmp_path_factory.mktemp("runs") / "run")
-
+from tests.small_runs import ADAPTER, evaluated, metrics_of, rows, same_files, train
 
 VARIANTS = {
     "released": ("--recipe", "acl2024-released"),

@@ -1,0 +1,19 @@
+"""The data and the run that the tests of training compare with, made once for all of them."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.small_runs import train, write_data
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three splits: twelve sentences to train on, six of dev and test."""
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run of six updates on them; who changes it works on a copy."""
+    return train(data, tmp_path_factory.mktemp("runs") / "run")

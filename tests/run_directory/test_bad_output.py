@@ -105,7 +105,7 @@ class FullDisk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, files: int) -> None:
         self.left = files
         self.replace = os.replace
-        monkeypatch.setattr(files.os, "replace", self)
+        monkeypatch.setattr(written.os, "replace", self)
 
     def __call__(self, source: Path, target: Path) -> None:
         if self.left == 0:

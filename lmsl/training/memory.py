@@ -34,8 +34,8 @@ PASSING = 0.8
 """Gradients of activations on their way, as a share of what a layer keeps: at the worst moment as
 much is needed whatever the depth. Measured: 0.5 to 0.9, with 2, 4 and 8 layers."""
 PLAIN_PASSING = 0.4
-"""Beside that in the forward of transformers, as a share of all that is kept: measured on a CPU, 0.36
-to 0.43 with 2 and 8 layers, perhaps because it frees in pieces that leave the allocator holes."""
+"""Beside that in the forward of transformers, as a share of all that is kept: measured on a CPU,
+0.36 to 0.43 with 2 and 8 layers, perhaps because it frees in pieces that leave holes."""
 
 _HOST = torch.device("cpu")
 # Of the forward that is counted: enough that what does not grow with tokens is lost in it.

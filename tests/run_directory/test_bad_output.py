@@ -105,7 +105,7 @@ class FullDisk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, files: int) -> None:
         self.left = files
         self.replace = os.replace
-        monkeypatch.setattr(written.os, "replace", self)
+        monkeypatch.setattr("lmsl.run_directory.files.os.replace", self)
 
     def __call__(self, source: Path, target: Path) -> None:
         if self.left == 0:

@@ -1,5 +1,6 @@
 """The device and the dtype that a run computes on and in."""
 
+import psutil
 import torch
 
 from lmsl.errors import InputError
@@ -52,13 +53,7 @@ def free_memory(device: torch.device) -> int:
         # What torch holds back for itself is there to be used.
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + held
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            sizes = dict(line.split(":") for line in file)
-        return int(sizes["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        # Where the system does not tell, be modest: two gigabytes.
-        return 2 << 30
+    return int(psutil.virtual_memory().available)
 
 
 def usable_memory(device: torch.device) -> int:

@@ -9,27 +9,27 @@ them one after another, ``lmsl sweep`` in stacks over one base; a run is the sam
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.data.formats.options import file_shape
+from lmsl.data.splits import Splits
 from lmsl.device import choose_device, choose_dtype
-from lmsl.errors import InputError
 from lmsl.run_directory.folder import check_place, is_pruned, making, next_folder, writing
 from lmsl.run_directory.info import RunInfo
 from lmsl.run_directory.lock import locked
-from lmsl.search.oneshot import OneShot, best_by_oneshot, check_oneshot
+from lmsl.search.asked import OneShot, StackSize, check_stack_size
+from lmsl.search.oneshot import best_by_oneshot, check_oneshot
 from lmsl.search.pruning import drop_losers
 from lmsl.search.summary import summarise
 from lmsl.tagger.assemble import Assembled
 from lmsl.tagger.base import TINY, from_hub, load_base
 from lmsl.tagger.labeler import Labeler
-from lmsl.training.epochs import epoch_ends, fit
+from lmsl.training.data import check_known_folders, read_splits
+from lmsl.training.epochs import fit
 from lmsl.training.inputs import prepare, training_task
-from lmsl.training.memory import Peak
 from lmsl.training.optim import resolve_optimizer
-from lmsl.training.results import report
+from lmsl.training.results import write_run
 from lmsl.training.runs import (
     Run,
     check_folders,
@@ -38,10 +38,9 @@ from lmsl.training.runs import (
     planned_runs,
     stacks_line,
 )
+from lmsl.training.schedule import epoch_ends
 from lmsl.training.session import Session
 from lmsl.training.stack import Place, alone
-
-StackSize = int | Literal["auto"]
 
 
 def train(
@@ -78,19 +77,24 @@ def train_runs(
     stack: StackSize = 1,
     prune: bool = False,
     oneshot: OneShot | None = None,
+    splits: Splits | None = None,
 ) -> Iterator[tuple[Run, Labeler | None]]:
     """As ``train``, run by run as they end: who drops each Labeler keeps no weights in memory.
 
     A run that an earlier process finished comes without a Labeler. With ``oneshot`` only the runs
     of the strings that it puts first are trained.
+
+    Args:
+        splits: the data of ``config``, where it has been read already.
     """
-    if stack != "auto" and stack < 1:
-        raise InputError(f"--stack: expected auto or at least 1, got {stack}")
+    check_stack_size(stack)
     console = console or Console()
     output = config.output or next_folder()
     check_place(output)
+    check_known_folders(config)
+    splits = splits or read_splits(config)
     with locked(output, console.say):
-        session, runs = _begin(config, output, console, oneshot)
+        session, runs = _begin(config, output, console, oneshot, splits)
         if oneshot is not None:
             runs = best_by_oneshot(session, runs, output, oneshot)
         yield from _train_all(session, runs, stack, prune)
@@ -99,7 +103,7 @@ def train_runs(
 
 
 def _begin(
-    config: Config, output: Path, console: Console, oneshot: OneShot | None
+    config: Config, output: Path, console: Console, oneshot: OneShot | None, splits: Splits
 ) -> tuple[Session, list[Run]]:
     """Everything that all runs share, and the runs, before anything is written."""
     device = choose_device(config.device)
@@ -120,7 +124,7 @@ def _begin(
     console.say(
         f"model: {base.name}, {base.depth} layers, on {device}; attention {config.attention}"
     )
-    data = prepare(config, base, console)
+    data = prepare(config, base, splits, console)
     task = training_task(data)
     session = Session(config=config, base=base, data=data, task=task, place=place, console=console)
     if config.resume:
@@ -166,7 +170,6 @@ def _train_stack(
     session.announce(group)
     stack = session.stack_of(group)
     anew = session.config.overwrite and not session.config.resume and not stack.updates
-    peak = Peak(session.place.device)
     with making([run.folder for run in group], overwrite=anew):
         fit(
             stack,
@@ -178,7 +181,7 @@ def _train_stack(
             compared=compared,
         )
     if all(run.over for run in group):
-        session.console.say(f"  {peak.line()}")
+        session.say_peak()
     for run in group:
         if run.over:
             yield run, _finish(session, run)
@@ -193,7 +196,7 @@ def _finish(session: Session, run: Run) -> Labeler:
     if session.announced != 1:
         session.console.say(f"run: {run.name} -> {run.folder}")
     with writing(run.folder):
-        report(labeler, run.config, run.folder, data, run.progress, session.console)
+        write_run(labeler, run.config, run.folder, data, run.progress, session.console)
     run.reported = True
     run.progress.kept_weights = {}
     return labeler

@@ -30,10 +30,10 @@ from benchmarks.attention.cells import Cell, headline_cells, other_cells, quick_
 from benchmarks.attention.peers import OURS, Peer, peers
 from benchmarks.attention.report import print_table
 from benchmarks.attention.runs import Run, kernels_of, mixes_of, streams_of, warm_up
-from benchmarks.shared.flags import choose_device, parse_share
+from benchmarks.shared.flags import at_least, choose_device, parse_share, status_of
 from benchmarks.shared.machine import machine, machine_lines
 from benchmarks.shared.plots import draw, require_matplotlib
-from benchmarks.shared.record import RESULTS, slug, write_json
+from benchmarks.shared.record import record_path, told, write_json
 from lmsl.errors import InputError
 
 TABLES = ("kernels", "streams", "mixes")
@@ -85,11 +85,7 @@ def parse(argv: Sequence[str] | None) -> Settings:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and report; 1 when ours is wrong somewhere, 2 for bad input."""
-    try:
-        return run(parse(argv))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return status_of(lambda: run(parse(argv)))
 
 
 def run(settings: Settings) -> int:
@@ -103,12 +99,12 @@ def run(settings: Settings) -> int:
     found = machine(device, settings.commit)
     print(*machine_lines(found), sep="\n")
     name = found["gpu"]["name"] if device.type == "cuda" else "cpu"
-    output = settings.output or RESULTS / f"attention_{slug(name, settings.quick)}.json"
+    output = settings.output or record_path("attention", found, settings.quick)
     rates = cells_module.KNOWN_RATES.get(name)
     record: dict[str, Any] = {
         "benchmark": "attention",
         "machine": found,
-        "settings": {k: v for k, v in asdict(settings).items() if k not in ("output", "commit")},
+        "settings": told(settings, "commit"),
         "formulas": cells_module.__doc__,
         "rates": None if rates is None else asdict(rates),
         "unfinished": [],
@@ -131,9 +127,7 @@ def run(settings: Settings) -> int:
 
 def _check(settings: Settings) -> tuple[Peer, ...]:
     """The contenders; raises ``InputError`` for settings that make no sense."""
-    for name in ("steps", "layers"):
-        if getattr(settings, name) < 1:
-            raise InputError(f"--{name}: expected at least 1, got {getattr(settings, name)}")
+    at_least(settings, steps=1, layers=1)
     if settings.seconds is not None and not settings.seconds > 0:
         raise InputError(f"--seconds: expected more than 0, got {settings.seconds}")
     if settings.plots:

@@ -16,17 +16,17 @@ sentence by sentence, plus a rounding. Where one is not, no time is shown.
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from torch import Tensor
 
+from benchmarks.shared.flags import at_least, command
 from benchmarks.shared.machine import machine, machine_lines
-from benchmarks.shared.record import RESULTS, table, write_json
+from benchmarks.shared.record import RESULTS, table, told, write_json
 from benchmarks.shared.timing import Contender, Timing, interleave, summary
 from lmsl.errors import InputError
 from lmsl_kernels import attention, reference_attention
@@ -95,17 +95,6 @@ class Pack:
         return replace(self, inputs=(q, k, v), grad=self.grad.double())
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Gate, measurement, table and record; 1 for a red gate, 2 for bad input."""
-    try:
-        return run(
-            tyro.cli(Settings, args=argv, prog="python -m benchmarks.attention.packed_sdpa")
-        )
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-
-
 def run(settings: Settings) -> int:
     """Measure and report; the exit status."""
     _check(settings)
@@ -124,8 +113,12 @@ def run(settings: Settings) -> int:
         f"{settings.heads} query and {settings.kv_heads} kv heads of {settings.head_dim}, float32"
     )
     print(_table(figures))
-    shown = {k: v for k, v in asdict(settings).items() if k != "output"}
-    record = {"benchmark": "packed_sdpa", "machine": found, "settings": shown, "packs": figures}
+    record = {
+        "benchmark": "packed_sdpa",
+        "machine": found,
+        "settings": told(settings),
+        "packs": figures,
+    }
     write_json(settings.output, record)
     print(f"written: {settings.output}")
     return 0
@@ -270,11 +263,7 @@ def _table(figures: Sequence[dict[str, Any]]) -> str:
 
 
 def _check(settings: Settings) -> None:
-    """Not in ``__post_init__``, where tyro would put a frame of its own around the message."""
-    for name in ("heads", "kv_heads", "head_dim", "rounds", "calls", "warmup", "threads"):
-        if getattr(settings, name) < 1:
-            flag = "--" + name.replace("_", "-")
-            raise InputError(f"{flag}: expected at least 1, got {getattr(settings, name)}")
+    at_least(settings, heads=1, kv_heads=1, head_dim=1, rounds=1, calls=1, warmup=1, threads=1)
     if not settings.sentences or min(settings.sentences) < 1:
         given = " ".join(map(str, settings.sentences)) or "none"
         raise InputError(f"--sentences: expected one or more from 1, got {given}")
@@ -283,6 +272,8 @@ def _check(settings: Settings) -> None:
             f"--kv-heads: expected a divisor of --heads {settings.heads}, got {settings.kv_heads}"
         )
 
+
+main = command(Settings, run, "benchmarks.attention.packed_sdpa")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,15 +1,15 @@
 """Compile the kernels of every table entry without a GPU and say what came out.
 
     python -m benchmarks.compile_report --arch sm_90          # registers, spills, shared memory
-    python -m benchmarks.compile_report --all --record        # renew the committed record
-    python -m benchmarks.compile_report --arch sm_80 --hardest --record   # some of it
+    python -m benchmarks.compile_report --record              # renew the committed record
+    python -m benchmarks.compile_report --record --arch sm_80 --head-dim 64 --variants all
     python -m benchmarks.compile_report --check               # does the record still hold?
     python -m benchmarks.compile_report --sample 24 --seed 1  # compile some of it again
 
 A spill, stack, more shared or tensor memory than there is, or no matrix instruction is a fault;
 per-sequence masks, float32 and head dims between the classes may spill. The exit status is 1 where
-there is a fault. The record is benchmarks/results/compile_<triton version>.json; only what changed
-since is compiled again.
+there is a fault. The record is benchmarks/results/compile_<triton version>.json, and says of which
+entries it has the hardest variant and of which all; only what changed since is compiled again.
 """
 
 import argparse
@@ -18,15 +18,13 @@ import sys
 import time
 from collections.abc import Sequence
 from itertools import zip_longest
-from pathlib import Path
 
-from benchmarks.compile_report.cases import GROUP, Case, Scope, cases_of
+from benchmarks.compile_report.cases import Case, Scope, cases_of
 from benchmarks.compile_report.offline import SHARED_LIMIT, Compiled
 from benchmarks.compile_report.pool import Compiler, digest_of
 from benchmarks.compile_report.record import (
     Record,
     cases_in_scope,
-    digests_of,
     fault_of,
     problems,
     read_record,
@@ -34,11 +32,9 @@ from benchmarks.compile_report.record import (
     write_record,
 )
 from benchmarks.shared.record import RESULTS, table
-from lmsl_kernels.flash.tuning import ARCHITECTURES, HEAD_DIMS, has_table, head_dims_of
+from lmsl_kernels.flash.tuning import ARCHITECTURES, HEAD_DIMS
 
 HEAD = ("case", "tiles", "warps", "registers", "spills", "stack", "shared", "limit", "matrix")
-# The architecture and head dim that most speak of, and sentences as most models have them.
-HEADLINE = ("sm_90", 128, (32, 64))
 
 
 def compile_head_dim(
@@ -46,96 +42,59 @@ def compile_head_dim(
 ) -> list[tuple[Case, Compiled]]:
     """The cases of a head dim, compiled where the record does not have them already.
 
-    Where the record has all cases it goes on having all, whatever is asked for. What compiles
+    Where the record has all variants it goes on having all, whatever is asked for. What compiles
     goes into the record, and what the record has of no entry any more comes out.
     """
-    scopes = record.scopes.get(architecture, {})
+    scopes = record.scopes.setdefault(architecture, {})
     scope = "all" if scopes.get(head_dim) == "all" else scope
     cases = cases_of(architecture, [head_dim], scope)
-    for name in list(record.lines):
-        of = name.split()
-        if (of[0], of[2]) == (architecture, str(head_dim)) and name not in {c.name for c in cases}:
+    for name in record.lines.keys() - {case.name for case in cases}:
+        if name.split()[0:3:2] == [architecture, str(head_dim)]:
             del record.lines[name]
-    known = {
-        case.name: record.lines.get(case.name, [None])[0] == digest_of(case) for case in cases
-    }
-    fresh = [case for case in cases if not known[case.name]]
-    results = dict(zip((c.name for c in fresh), compiler.compile_all(fresh), strict=True))
-    for case in fresh:
-        if not results[case.name].error:
-            record.add(case, digest_of(case), results[case.name])
-    record.scopes[architecture] = dict(sorted({**scopes, head_dim: scope}.items()))
-    recorded = ((case, results.get(case.name) or record.result(case)) for case in cases)
+    digests = {case.name: digest_of(case) for case in cases}
+    fresh = [c for c in cases if record.lines.get(c.name, [None])[0] != digests[c.name]]
+    results = dict(zip(fresh, compiler.compile_all(fresh), strict=True))
+    for case, found in results.items():
+        if not found.error:
+            record.add(case, digests[case.name], found)
+    scopes[head_dim] = scope
+    recorded = ((case, results.get(case) or record.result(case)) for case in cases)
     return [(case, found) for case, found in recorded if found is not None]
 
 
-def report(results: Sequence[tuple[Case, Compiled]]) -> str:
-    """A table of all cases."""
-    return table(HEAD, [_row(case, found) for case, found in results])
-
-
-def headline_cases() -> list[Case]:
-    """Sentences and regime L for head dim 128 on Hopper."""
-    name, head_dim, lengths = HEADLINE
-    return [
-        case
-        for case in cases_of(name)
-        if case.entry.head_dim == head_dim and case.variant.name == "causal"
-        if case.group == GROUP and (case.entry.longest in lengths or case.entry.described)
-    ]
+def check_records() -> int:
+    """Say what is wrong with the committed records; the exit status."""
+    paths = sorted(RESULTS.glob("compile_*.json"))
+    faults = [] if paths else [f"no record in {RESULTS}: --record makes one"]
+    for path in paths:
+        record = read_record(path)
+        cases = cases_in_scope(record)
+        print(f"{path.name}: {len(cases)} cases")
+        faults += problems(record, {case.name: digest_of(case) for case in cases}, cases)
+    for fault in faults:
+        print(fault)
+    return 1 if faults else 0
 
 
 def sample_cases(cases: Sequence[Case], number: int, seed: int) -> list[Case]:
-    """The headline cases among them, and others at random, of every architecture in turn."""
-    wanted = {case.name for case in headline_cases()}
-    first = [case for case in cases if case.name in wanted][:number]
-    others = [case for case in cases if case.name not in wanted]
+    """Some at random, of every architecture in turn."""
     drawn: dict[str, list[Case]] = {}
-    for case in random.Random(seed).sample(others, len(others)):
+    for case in random.Random(seed).sample(cases, len(cases)):
         drawn.setdefault(case.architecture, []).append(case)
     turns = zip_longest(*(drawn[name] for name in sorted(drawn)))
-    rest = [case for turn in turns for case in turn if case is not None]
-    return [*first, *rest[: number - len(first)]]
-
-
-def check_records(paths: Sequence[Path]) -> int:
-    """Say what is wrong with records; the exit status."""
-    if not paths:
-        print(f"no record in {RESULTS}: --all --record makes one")
-    records = {path: read_record(path) for path in paths}
-    cases = {case.name: case for record in records.values() for case in cases_in_scope(record)}
-    digests = digests_of(cases.values())
-    faults = 0
-    for path, record in records.items():
-        wanted = cases_in_scope(record)
-        found = problems(record, digests, wanted)
-        declared = ", ".join(map(_declared, record.scopes.items()))
-        print(f"{path.name}: {len(wanted)} cases on {declared}")
-        for problem in found:
-            print(f"  {problem}")
-        faults += len(found)
-    return 1 if faults or not paths else 0
-
-
-def _declared(scopes: tuple[str, dict[int, Scope]]) -> str:
-    name, by_head_dim = scopes
-    partly = [str(head_dim) for head_dim, scope in by_head_dim.items() if scope == "hardest"]
-    return f"{name} (of head dims {', '.join(partly)} the hardest alone)" if partly else name
+    return [case for turn in turns for case in turn if case is not None][:number]
 
 
 def recompile(number: int, seed: int, compiler: Compiler) -> int:
     """Compile a sample again and compare it with the record of this Triton, if there is one."""
     path = record_path(compiler.version)
-    record = read_record(path) if path.is_file() else None
-    every = [case for name in filter(has_table, ARCHITECTURES) for case in cases_of(name)]
-    scope = cases_in_scope(record) if record else every
-    against = path.name if record else "nothing: there is no record of this version"
-    print(f"triton {compiler.version}, against {against}")
+    record = read_record(path) if path.is_file() else Record(triton=compiler.version)
+    every = [case for name in ARCHITECTURES for case in cases_of(name)]
+    cases = sample_cases(cases_in_scope(record) or every, number, seed)
+    print(f"triton {compiler.version}, against {path.name if record.lines else 'no record'}")
     bad = 0
-    cases = sample_cases(scope, number, seed)
     for case, found in zip(cases, compiler.compile_all(cases), strict=True):
-        fault = fault_of(case, found)
-        recorded = record.result(case) if record else None
+        fault, recorded = fault_of(case, found), record.result(case)
         if fault is None and recorded not in (None, found):
             fault = f"the record says {recorded}"
         bad += fault is not None
@@ -145,14 +104,12 @@ def recompile(number: int, seed: int, compiler: Compiler) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
-    options = _parser().parse_args(arguments)
-    missing = [name for name in options.arch if not has_table(name)]
-    if missing:
-        print(f"no table for {', '.join(missing)}: benchmarks.tune makes one", file=sys.stderr)
-        return 2
+    options = _options(arguments)
     if options.check:
-        return check_records(sorted(RESULTS.glob("compile_*.json")))
-    compiler = Compiler(jobs=options.jobs, remember=not options.sample)
+        return check_records()
+    compiler = Compiler(
+        jobs=options.jobs, python_path=options.other_triton, remember=not options.sample
+    )
     try:
         if options.sample:
             return recompile(options.sample, options.seed, compiler)
@@ -162,29 +119,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _compile(options: argparse.Namespace, compiler: Compiler) -> int:
-    path = options.json or (record_path(compiler.version) if options.record else None)
-    exists = path is not None and path.is_file()
-    record = read_record(path) if path and exists else Record(triton=compiler.version)
+    path = record_path(compiler.version)
+    record = Record(triton=compiler.version)
+    if path.is_file() and options.record:
+        record = read_record(path)
     faults = 0
-    for architecture in filter(has_table, ARCHITECTURES) if options.all else options.arch:
-        began = time.monotonic()
-        before = compiler.compiled
-        scope: Scope = "hardest" if options.hardest else "all"
-        results = []
-        for head_dim in options.head_dim or head_dims_of(architecture):
+    for architecture in options.arch or ARCHITECTURES:
+        began, results = time.monotonic(), []
+        for head_dim in options.head_dim or HEAD_DIMS:
+            scope = options.variants
             results += compile_head_dim(architecture, head_dim, scope, compiler, record)
-            if path:
+            if options.record:
                 write_record(path, record)
-        if not options.all:
-            print(report(results))
+        if not options.record:
+            print(table(HEAD, [_row(case, found) for case, found in results]))
         bad = [(case, fault) for case, found in results if (fault := fault_of(case, found))]
         for case, fault in bad:
             print(f"FAULT {case.name}: {fault}")
         faults += len(bad)
+        seconds = time.monotonic() - began
         print(
             f"{architecture}, triton {compiler.version}: {len(results)} cases, "
-            f"{compiler.compiled - before} compiled in {time.monotonic() - began:.0f} s, "
-            f"{len(bad)} faults",
+            f"{len(bad)} faults, {seconds:.0f} s",
             flush=True,
         )
     return 1 if faults else 0
@@ -197,24 +153,23 @@ def _row(case: Case, found: Compiled) -> list[str]:
     return [case.name, tiles, *map(str, numbers), found.matrix]
 
 
-def _parser() -> argparse.ArgumentParser:
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--arch", action="append", choices=ARCHITECTURES, default=[])
-    what.add_argument("--all", action="store_true", help="every architecture, without the report")
-    what.add_argument("--check", action="store_true", help="compile nothing, check the records")
-    what.add_argument("--sample", type=int, metavar="N", help="compile N recorded cases again")
+    parser.add_argument("--arch", action="append", choices=ARCHITECTURES, default=[])
     parser.add_argument("--head-dim", action="append", type=int, choices=HEAD_DIMS, default=[])
-    parser.add_argument(
-        "--hardest", action="store_true", help="only the hardest variant of every entry"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="which ones")
+    parser.add_argument("--variants", choices=("all", "hardest"), default="hardest")
     parser.add_argument("--record", action="store_true", help="renew the committed record")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the record elsewhere")
+    parser.add_argument("--check", action="store_true", help="compile nothing, check the records")
+    parser.add_argument("--sample", type=int, metavar="N", help="compile N recorded cases again")
+    parser.add_argument("--seed", type=int, default=0, help="which ones")
     parser.add_argument("--jobs", type=int, default=1, help="compilations at a time")
-    return parser
+    parser.add_argument("--other-triton", metavar="FOLDER", help="a folder with another Triton")
+    options = parser.parse_args(arguments)
+    if not (options.arch or options.record or options.check or options.sample):
+        parser.error("one of --arch, --record, --check and --sample has to be given")
+    return options
 
 
 if __name__ == "__main__":

@@ -13,13 +13,12 @@ import torch
 
 from lmsl_kernels.flash.call import make_call
 from lmsl_kernels.flash.launch import Launch, backward_launches, forward_launches
-from lmsl_kernels.flash.tuning import KERNELS, MEDIUM, Tiles, head_dims_of, read_table
+from lmsl_kernels.flash.tuning import FLOAT32, HEAD_DIMS, KERNELS, MEDIUM, Tiles, read_table
 from lmsl_kernels.plan import PackPlan
 
 Scope = Literal["all", "hardest"]
 """All variants of an entry, or the hardest alone."""
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-FLOAT32 = "float32"
 LONG = 4096
 KV_HEADS = 8
 # Query heads per kv head where the entry does not say.
@@ -99,7 +98,7 @@ class Case:
 
 
 def cases_of(
-    architecture: str, head_dims: Iterable[int] | None = None, scope: Scope = "all"
+    architecture: str, head_dims: Iterable[int] = HEAD_DIMS, scope: Scope = "all"
 ) -> list[Case]:
     """What is compiled of an architecture: its own table, and, of all, that of float32."""
 
@@ -108,7 +107,7 @@ def cases_of(
             yield Case(architecture=architecture, entry=entry, variant=variant, group=group)
 
     found: list[Case] = []
-    for head_dim in head_dims_of(architecture) if head_dims is None else head_dims:
+    for head_dim in head_dims:
         for entry in entries_of(architecture, head_dim):
             every = [*required_cases(entry), *special_cases(entry)]
             found += cases(entry, every if scope == "all" else every[:1])
@@ -139,12 +138,6 @@ def required_cases(entry: Tiles) -> list[tuple[Variant, int]]:
     if entry.kernel == "backward_keys":
         cases.append((PLAIN[0], 1))
     return cases
-
-
-def hardest_cases(entry: Tiles) -> list[tuple[Variant, int]]:
-    """Of these the two with which nearly all candidates fail that fail at all."""
-    required = required_cases(entry)
-    return [*required[:1], *(case for case in required[1:] if case[0] == SOFTCAPPED)]
 
 
 def special_cases(entry: Tiles) -> list[tuple[Variant, int]]:

@@ -18,7 +18,7 @@ import re
 import subprocess
 import tempfile
 import textwrap
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from typing import Any
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.compiler import ASTSource, make_backend
+from triton.runtime.jit import create_function_from_signature
 
 from lmsl_kernels.flash.launch import Launch
 
@@ -85,17 +86,14 @@ class Compiled:
             return f"{self.tensor} columns of tensor memory, {TENSOR_COLUMNS} at most"
         return "no matrix instruction" if matrix and self.matrix == "none" else None
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def compile_launch(launch: Launch, architecture: str) -> Compiled:
     """Compile what ``launch`` would run; its tensors may be on the ``meta`` device.
 
     Triton's own cache is left out: it would keep a megabyte of files for every launch.
     """
-    source = ASTSource(launch.kernel, *_specialise(launch))
-    target = GPUTarget("cuda", int(architecture.removeprefix("sm_")), 32)
+    target = _target(architecture)
+    source = ASTSource(launch.kernel, *_specialise(launch, architecture))
     options = {"num_warps": launch.tiles.warps, "num_stages": launch.tiles.stages}
     with tempfile.TemporaryDirectory(prefix="lmsl_compile_") as folder, triton.knobs.cache.scope():
         triton.knobs.cache.dir = folder
@@ -119,13 +117,13 @@ def compile_launch(launch: Launch, architecture: str) -> Compiled:
 
 def launch_digest(launch: Launch, architecture: str) -> str:
     """Names all that the result of ``compile_launch`` depends on, Triton's version apart."""
-    signature, constants, attributes = _specialise(launch)
+    signature, constants, attributes = _specialise(launch, architecture)
     parts = [
         source_hash(launch.kernel),
         architecture,
         signature,
-        sorted((place[0], repr(value)) for place, value in constants.items()),
-        sorted(place[0] for place in attributes),
+        sorted((place, repr(value)) for place, value in constants.items()),
+        sorted(place for place, attribute in attributes.items() if attribute),
         launch.tiles.warps,
         launch.tiles.stages,
     ]
@@ -160,31 +158,22 @@ def _gather_source(kernel: Any, texts: dict[str, str]) -> None:
             texts[f"{name}:{node.id}"] = repr(getattr(used, "value", used))
 
 
-def _specialise(launch: Launch) -> tuple[dict[str, str], dict[Any, Any], dict[Any, Any]]:
-    """Types, constants and alignments as Triton would see them at a real launch."""
-    varying = {p.name for p in launch.kernel.params if p.do_not_specialize}
-    signature: dict[str, str] = {}
-    constants: dict[Any, Any] = {}
-    attributes: dict[Any, Any] = {}
-    for place, name in enumerate(launch.kernel.arg_names):
-        if name in launch.constants:
-            signature[name], constants[(place,)] = "constexpr", launch.constants[name]
-            continue
-        value = launch.arguments[name]
-        if value is None:
-            signature[name], constants[(place,)] = "constexpr", None
-        elif isinstance(value, torch.Tensor):
-            signature[name] = f"*{TYPES[value.dtype]}"
-            attributes[(place,)] = [["tt.divisibility", 16]]
-        elif isinstance(value, float):
-            signature[name] = "fp32"
-        elif value == 1 and name not in varying:
-            signature[name], constants[(place,)] = "constexpr", 1
-        else:
-            signature[name] = "i32" if value < 2**31 else "i64"
-            if value % 16 == 0 and name not in varying:
-                attributes[(place,)] = [["tt.divisibility", 16]]
-    return signature, constants, attributes
+def _target(architecture: str) -> GPUTarget:
+    return GPUTarget("cuda", int(architecture.removeprefix("sm_")), 32)
+
+
+def _specialise(launch: Launch, architecture: str) -> tuple[Any, Any, Any]:
+    """Types, constants and alignments: what Triton itself makes of the arguments of a launch."""
+    backend, bind = _binder(launch.kernel, architecture)
+    bound, specialisation, _ = bind(**launch.arguments, **launch.constants)
+    _, *found = launch.kernel._pack_args(backend, {}, bound, specialisation, None)
+    return tuple(found)
+
+
+@cache
+def _binder(kernel: Any, architecture: str) -> tuple[Any, Any]:
+    backend = make_backend(_target(architecture))
+    return backend, create_function_from_signature(kernel.signature, kernel.params, backend)
 
 
 def _failed(error: Exception) -> Compiled:

@@ -7,14 +7,13 @@ shows; one that was not need not be compiled again.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.compile_report.cases import Case, Scope, cases_of
 from benchmarks.compile_report.offline import Compiled
-from benchmarks.compile_report.pool import digest_of
 from benchmarks.shared.record import RESULTS
 
 COLUMNS = ("digest", "registers", "spills", "stack", "shared", "tensor", "matrix")
@@ -80,11 +79,6 @@ def fault_of(case: Case, found: Compiled) -> str | None:
     """Why what a case compiles to must not ship, or ``None``."""
     variant = case.variant
     return found.fault(case.architecture, may_spill=variant.may_spill, matrix=variant.needs_matrix)
-
-
-def digests_of(cases: Iterable[Case]) -> dict[str, str]:
-    """Name and digest of cases. Needs Triton's compiler, not its interpreter."""
-    return {case.name: digest_of(case) for case in cases}
 
 
 def problems(record: Record, digests: Mapping[str, str], cases: Sequence[Case]) -> list[str]:

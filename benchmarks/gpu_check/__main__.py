@@ -44,8 +44,8 @@ import torch
 from benchmarks.gpu_check.programs import run_program
 from benchmarks.shared.flags import choose_device, status_of
 from benchmarks.shared.machine import REPOSITORY, machine, machine_lines
-from benchmarks.shared.plots import draw_curves
-from benchmarks.shared.record import RESULTS, slug, write_json
+from benchmarks.shared.plots import draw_curves, has_matplotlib
+from benchmarks.shared.record import RESULTS, record_path, write_json
 from lmsl.errors import InputError
 
 FOLDER = Path(__file__).parent
@@ -142,8 +142,7 @@ def run(plan: Plan) -> int:
     print(*machine_lines(found), sep="\n", flush=True)
     parts: dict[str, dict[str, Any]] = {}
     record = {"benchmark": "gpu_check", "machine": found, "toy": plan.toy, "parts": parts}
-    name = slug(found["gpu"]["name"] if plan.device.type == "cuda" else "cpu", plan.toy)
-    output = plan.out / f"gpu_check_{name}.json"
+    output = plan.out / record_path("gpu_check", found, plan.toy).name
     for letter, part in _ran(plan):
         parts[letter] = part
         record["seconds"] = round(time.monotonic() - plan.began, 1)
@@ -152,7 +151,7 @@ def run(plan: Plan) -> int:
     print(f"written: {output}")
     for test in parts.get("k", {}).get("tests", {}).values():
         curves = test.get("figures", {}).get("curves", {})
-        if any(curves.values()) and importlib.util.find_spec("matplotlib") is not None:
+        if any(curves.values()) and has_matplotlib():
             print(f"drawn: {draw_curves(curves, found, output)}")
     return int(any(part["status"] == "failed" for part in parts.values()))
 

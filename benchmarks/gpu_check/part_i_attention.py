@@ -1,6 +1,5 @@
 """Part i: ``benchmarks.attention``, as many cells as the time allows, into a record of its own."""
 
-import importlib.util
 import sys
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 
 from benchmarks.gpu_check.programs import run_program
 from benchmarks.gpu_check.scope import Scope
+from benchmarks.shared.plots import has_matplotlib
 from benchmarks.shared.record import slug
 
 pytestmark = pytest.mark.gpu
@@ -23,7 +23,7 @@ def test_benchmark(scope: Scope, figures: dict[str, Any]) -> None:
         # What it has begun it finishes: a cell can take a while.
         *("--seconds", f"{max(scope.left - 25, 1):.0f}"),
         *(["--commit", scope.commit] if scope.commit else []),
-        *(["--plots"] if importlib.util.find_spec("matplotlib") is not None else []),
+        *(["--plots"] if has_matplotlib() else []),
         *(["--quick"] if scope.toy else []),
     ]
     finished = run_program(command, seconds=scope.left)

@@ -27,7 +27,8 @@ from lmsl.layers.dropout import DropoutClock, dropout_mask
 from lmsl.layers.lora import trainable_parameters
 from lmsl.packs.packing import pack
 from lmsl.packs.sizes import room_for
-from lmsl.training.captured_step import StaticStep, why_not_static
+from lmsl.tagger.rooms import why_not_fixed
+from lmsl.training.captured_step import StaticStep
 from lmsl.training.eager_step import EagerStep, MicroBatch, MicroStep
 
 pytestmark = pytest.mark.gpu
@@ -46,7 +47,7 @@ def test_dropout_is_that_of_the_host(scope: Scope) -> None:
 
 def test_replayed_steps_are_eager_steps(scope: Scope, figures: dict[str, Any]) -> None:
     config, found = Config(unmask=("0011",)), random_tagger(scope)
-    reason = why_not_static(found.tagger, config)
+    reason = why_not_fixed(found.tagger, config.attention)
     assert reason is None, f"nothing to capture: {reason}"
     said: list[str] = []
     eager = EagerStep(found.tagger, found.clock, config, scope.device, autocast_of(scope))
@@ -60,6 +61,7 @@ def test_replayed_steps_are_eager_steps(scope: Scope, figures: dict[str, Any]) -
         """Loss and gradients."""
         for parameter in parameters:
             parameter.grad = None
+        compute.begin_update()
         words = torch.full((1,), 1 / batch.pack.words[0], device=scope.device)
         loss = compute(batch, words).clone()
         return [loss, *(p.grad.clone() for p in parameters if p.grad is not None)]
@@ -78,6 +80,7 @@ def test_replayed_steps_are_eager_steps(scope: Scope, figures: dict[str, Any]) -
     def epoch(compute: MicroStep, batches: list[MicroBatch]) -> None:
         """Waiting for every loss, as training does."""
         for batch in batches:
+            compute.begin_update()
             compute(batch, weights).tolist()
 
     figures["ms"] = {

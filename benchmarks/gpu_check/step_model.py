@@ -12,8 +12,9 @@ from torch import Tensor
 from benchmarks.gpu_check.scope import Scope
 from lmsl.config.choices import LoRA
 from lmsl.layers.lora import stacked_layers
+from lmsl.mask.bits import layer_bits
 from lmsl.packs.examples import Example
-from lmsl.tagger.assemble import assemble
+from lmsl.tagger.assemble import Operators, Storage, Trained, assemble
 from lmsl.tagger.base import Base
 from lmsl.tagger.graphs import CudaGraphs, Reruns
 
@@ -99,17 +100,16 @@ def random_tagger(scope: Scope) -> Any:
         decoder = AutoModel.from_config(shape, dtype=dtype).eval()
     found = assemble(
         Base(decoder=decoder, tokenizer=None, name="random", revision=None, depth=layers),
-        string="0011",
-        classes=CLASSES,
-        label_at="last",
-        lora=LoRA(rank=16, alpha=32.0, dropout=0.1, targets=("attention",)),
-        head_dropout=0.1,
+        bits=[layer_bits("0011", layers)],
         seeds=(1,),
-        quantize="none",
-        resident="no",
-        device=scope.device,
-        dtype=dtype,
-        attention="auto",
+        trained=Trained(
+            classes=CLASSES,
+            label_at="last",
+            lora=LoRA(rank=16, alpha=32.0, dropout=0.1, targets=("attention",)),
+            head_dropout=0.1,
+        ),
+        storage=Storage(quantize="none", resident="no", device=scope.device, dtype=dtype),
+        operators=Operators(),
     )
     for layer in stacked_layers(found.tagger.decoder).values():
         torch.nn.init.normal_(layer.lora_B, std=0.02)

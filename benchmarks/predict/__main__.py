@@ -18,22 +18,21 @@ it is red, no speed is shown.
 
 import sys
 import tempfile
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import tyro
-
-from benchmarks.predict.contenders import BASELINE, Turns, Workshop, measure, wanted
+from benchmarks.predict.contenders import BASELINE, OURS, PEERS, Turns, Workshop, measure
 from benchmarks.predict.run import material, trained_run
+from benchmarks.shared.contenders import speeds, wanted
+from benchmarks.shared.flags import at_least, command
 from benchmarks.shared.labelled import CONLL2000, prepare
 from benchmarks.shared.machine import machine, machine_lines
-from benchmarks.shared.plots import write_record
-from benchmarks.shared.record import RESULTS, slug, table
+from benchmarks.shared.plots import draw_speeds, finish
+from benchmarks.shared.record import record_path, table, told
 from benchmarks.shared.timing import tidy
-from lmsl.device import choose_device, choose_dtype, mib
+from lmsl.device import choose_device, choose_dtype
 from lmsl.errors import InputError
 from lmsl.training.stack import Place
 
@@ -74,19 +73,10 @@ class Settings:
     """Where the record is written; by default in benchmarks/results, named by the device."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Gate, measurement, table and record; 1 for a red gate, 2 for bad input."""
-    try:
-        return run(tyro.cli(Settings, args=argv, prog="python -m benchmarks.predict"))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-
-
 def run(settings: Settings) -> int:
     """Measure and report; the exit status."""
     _check(settings)
-    names = wanted(settings.contenders)
+    names, _ = wanted(dict.fromkeys((*OURS, *PEERS)), settings.contenders, BASELINE)
     prepare(settings.threads)
     device = choose_device(settings.device)
     place = Place(device=device, dtype=choose_dtype("auto", device))
@@ -117,19 +107,18 @@ def run(settings: Settings) -> int:
         count = len(workshop.sentences)
         print(f"{settings.model}, causal, {count:,} sentences of {given.name}")
         figures = measure(workshop, names, _turns(settings))
-    print(_table(figures["contenders"]))
+    print(speeds(figures["contenders"], BASELINE, "sentences"))
     print(_budget_table(figures["budgets"]))
     record = {
         "benchmark": "predict",
         "machine": found,
-        "settings": {k: v for k, v in asdict(settings).items() if k not in ("data", "output")},
+        "settings": told(settings, "data"),
         "data": {"name": given.name, "sentences": count},
         "gate": gate.record(),
         "gates_of_variants": [one.record() for one in workshop.gates],
         **figures,
     }
-    name = "cpu" if device.type == "cpu" else slug(found["gpu"]["name"])
-    write_record(record, settings.output or RESULTS / f"predict_{name}.json", "sentences")
+    finish(record, settings.output or record_path("predict", found), draw_speeds)
     return 0
 
 
@@ -143,33 +132,12 @@ def _turns(settings: Settings) -> Turns:
 
 
 def _check(settings: Settings) -> None:
-    """Not in ``__post_init__``, where tyro would put a frame of its own around the message."""
-    least = {"sentences": 0, "updates": 1, "rounds": 1, "sweep_rounds": 1, "threads": 1}
-    for name, smallest in least.items():
-        value = getattr(settings, name)
-        if value is not None and value < smallest:
-            flag = "--" + name.replace("_", "-")
-            raise InputError(f"{flag}: expected at least {smallest}, got {value}")
+    at_least(settings, sentences=0, updates=1, rounds=1, sweep_rounds=1, threads=1)
     for name in ("batch_sizes", "budgets"):
         sizes = getattr(settings, name)
         if any(size < 1 for size in sizes):
             flag = "--" + name.replace("_", "-")
             raise InputError(f"{flag}: expected sizes from 1, got {sizes}")
-
-
-def _table(contenders: dict[str, dict[str, Any]]) -> str:
-    head = ["", "sentences/s", f"x {BASELINE}", "over rounds", "peak memory"]
-    rows = [
-        [
-            name,
-            f"{one['sentences_per_second']:,.1f}",
-            f"{one['ratio']:.2f}",
-            f"{one['ratio_lowest']:.2f} to {one['ratio_highest']:.2f}",
-            "" if one["peak_bytes"] is None else mib(one["peak_bytes"]),
-        ]
-        for name, one in contenders.items()
-    ]
-    return table(head, rows)
 
 
 def _budget_table(budgets: dict[str, dict[str, float]]) -> str:
@@ -178,6 +146,8 @@ def _budget_table(budgets: dict[str, dict[str, float]]) -> str:
     rows = [[name, *(f"{rates[s]:,.1f}" for s in sizes)] for name, rates in budgets.items()]
     return table(["sentences/s by tokens of a pack", *sizes], rows)
 
+
+main = command(Settings, run, "benchmarks.predict")
 
 if __name__ == "__main__":
     sys.exit(main())

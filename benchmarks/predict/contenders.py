@@ -12,9 +12,9 @@ import torch
 from benchmarks.predict.gate import Agreement, Truth, agreement, truth
 from benchmarks.predict.peers import build_pipeline, merged_peer, padded_loop
 from benchmarks.predict.run import loaded
+from benchmarks.shared.contenders import get_ready
 from benchmarks.shared.step_cost import Held, holding, peak_bytes
 from benchmarks.shared.timing import CannotRun, Contender, Timing, interleave, summary, tidy
-from lmsl.errors import InputError
 from lmsl.tagger.base import load_tokenizer
 from lmsl.tagger.labeler import Labeler
 from lmsl.training.stack import Place
@@ -156,30 +156,17 @@ class Workshop:
         return self._labelers[variant.labeler]
 
 
-def wanted(chosen: Sequence[str]) -> list[str]:
-    """All contenders, or those chosen and the baseline.
-
-    Raises:
-        InputError: somebody was chosen who is not there.
-    """
-    known = (*OURS, *PEERS)
-    if odd := [name for name in chosen if name not in known]:
-        raise InputError(
-            f"--contenders: expected some of {'; '.join(known)}, got {'; '.join(odd)}"
-        )
-    return [name for name in known if name in (*chosen, BASELINE) or not chosen]
-
-
 def measure(workshop: Workshop, names: Sequence[str], turns: Turns) -> dict[str, Any]:
     """Look for the best batch sizes, time all contenders in turns, then ours by budget."""
-    works, absent = _ours(workshop, names)
+    device = workshop.place.device
+    ours = [name for name in names if name in OURS]
+    works, absent = get_ready(ours, workshop.ours, BASELINE, device)
     swept = {name: _sweep(workshop, name, turns) for name in (BASELINE, LOOP) if name in names}
     best = {name: max(rates, key=rates.__getitem__) for name, rates in swept.items()}
     for name in names:
         if name in PEERS:
             works[name] = workshop.peer(name, best.get(name, 8))
     timings = _timed(workshop, {name: work for name, (work, _) in works.items()}, turns.rounds, 1)
-    device = workshop.place.device
     peaks = {name: peak_bytes(work, held, device) for name, (work, held) in works.items()}
     return {
         "unit": "sentences",
@@ -199,21 +186,6 @@ def measure(workshop: Workshop, names: Sequence[str], turns: Turns) -> dict[str,
             if name in OURS and OURS[name].call == "predict_tags"
         },
     }
-
-
-def _ours(
-    workshop: Workshop, names: Sequence[str]
-) -> tuple[dict[str, tuple[Work, Held]], dict[str, str]]:
-    """Ours in order, and why others do not run."""
-    works, absent = {}, {}
-    for name in (name for name in names if name in OURS):
-        try:
-            works[name] = workshop.ours(name)
-        except CannotRun as error:
-            absent[name] = str(error)
-            print(f"not compared: {name}: {error}")
-        tidy(workshop.place.device)
-    return works, absent
 
 
 def _sweep(workshop: Workshop, name: str, turns: Turns) -> dict[int, float]:

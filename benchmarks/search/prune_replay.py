@@ -21,12 +21,12 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
-import torch
 import tyro
 from numpy.typing import NDArray
 
+from benchmarks.shared.flags import at_least, command
 from lmsl.errors import InputError
-from lmsl.search.racing import losers, mean_score
+from lmsl.search.racing import losers, mean_scores
 
 Curve = list[tuple[int, int, int]]
 """Gold, predicted and correct entities of dev after every epoch."""
@@ -55,20 +55,9 @@ class Outcome:
     """Of the updates of the whole grid."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Replay and report; 2 for bad input."""
-    try:
-        run(tyro.cli(Settings, args=argv, prog="python -m benchmarks.search.prune_replay"))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
 def run(settings: Settings) -> None:
     """Every repeat, and what came of them."""
-    if min(settings.sentences, settings.repeats) < 1:
-        raise InputError("--sentences, --repeats: expected at least 1")
+    at_least(settings, sentences=1, repeats=1)
     curves = read_curves(settings.sweeps)
     found = [replay(curves, settings.sentences, repeat) for repeat in range(settings.repeats)]
     print(
@@ -108,7 +97,7 @@ def replay(curves: Mapping[str, Curve], sentences: int, seed: int) -> Outcome:
             for string, curve in curves.items()
         }
         if epoch + 1 == epochs:
-            final = {string: mean_score([one]) for string, one in counts.items()}
+            final = mean_scores({string: [one] for string, one in counts.items()})
         else:
             seen = {string: [counts[string]] for string in left}
             for string in losers(seen, seed=epoch):
@@ -128,7 +117,7 @@ def _counts(
     shared: NDArray[np.float64],
     sentences: int,
     generator: np.random.Generator,
-) -> torch.Tensor:
+) -> NDArray[np.int64]:
     """Counts [sentences, 3] of one run and epoch on a drawn dev set."""
     gold, predicted, correct = totals
     own = generator.random(len(place))
@@ -140,8 +129,10 @@ def _counts(
     np.add.at(rows[:, 2], place[found], 1)
     np.add.at(rows[:, 1], generator.integers(0, sentences, alarms), 1)
     rows[:, 1] += rows[:, 2]
-    return torch.from_numpy(rows)
+    return rows
 
+
+main = command(Settings, run, "benchmarks.search.prune_replay")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -16,7 +16,6 @@ products with the frozen weights, which both sides make, as a share of the runs 
 """
 
 import gc
-import importlib.util
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -26,18 +25,20 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import tyro
-
+from benchmarks.shared.flags import command
 from benchmarks.shared.labelled import CONLL2000, CPU_PLACE, labelled, prepare, record_name
 from benchmarks.shared.machine import machine, machine_lines
-from benchmarks.shared.record import RESULTS, table, write_json
+from benchmarks.shared.plots import draw_scaling, finish
+from benchmarks.shared.record import RESULTS, table
 from benchmarks.train_step.frozen_products import FrozenProducts
 from benchmarks.train_step.work import labelled_work
 from lmsl.config.config import Config
 from lmsl.errors import InputError
+from lmsl.mask.bits import expand_strings
 from lmsl.tagger.base import load_base
-from lmsl.training.loop import Task, Update, training_updates, updates_per_epoch
+from lmsl.training.loop import Task, Update, training_updates
 from lmsl.training.runs import Run
+from lmsl.training.schedule import updates_per_epoch
 from lmsl.training.stack import Stack, assemble_runs
 
 TOLERANCE = 1e-4
@@ -67,15 +68,6 @@ class Settings:
     """Where the record is written."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Gate, measurement, table, record and picture; 1 for a red gate, 2 for bad input."""
-    try:
-        return run(tyro.cli(Settings, args=argv, prog="python -m benchmarks.search.stacks"))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-
-
 def run(settings: Settings) -> int:
     """Measure and report; the exit status."""
     if min(settings.sizes, default=0) < 1 or max(settings.sizes) > 16:
@@ -87,7 +79,8 @@ def run(settings: Settings) -> int:
     config = _config(settings, len(data.sentences))
     work = labelled_work(data, config)
     task, classes = work.task, work.classes
-    runs = _runs(config, settings.seeds)[: max(settings.sizes)]
+    depth = work.base().depth
+    runs = _runs(config, settings.seeds, depth)[: max(settings.sizes)]
     difference = gate(runs, task, classes, config)
     print(f"gate: stacked and alone differ by at most {difference:.1e} of loss or gradient norm")
     if not difference <= TOLERANCE:
@@ -108,12 +101,7 @@ def run(settings: Settings) -> int:
         "gate": {"difference": difference, "tolerance": TOLERANCE},
         "sizes": figures,
     }
-    write_json(settings.output, record)
-    print(f"written: {settings.output}")
-    if importlib.util.find_spec("matplotlib") is not None:
-        from benchmarks.shared.plots import draw_scaling
-
-        print(f"drawn: {draw_scaling(record, settings.output)}")
+    finish(record, settings.output, draw_scaling)
     return 0
 
 
@@ -207,14 +195,15 @@ def _products(run: Run, classes: int, config: Config) -> FrozenProducts | None:
     return None if tagger.block is None else FrozenProducts(tagger, CPU_PLACE)
 
 
-def _runs(config: Config, seeds: int) -> list[Run]:
+def _runs(config: Config, seeds: int, depth: int) -> list[Run]:
     """The strings of the grid; none of them has a folder that is there."""
     return [
         Run(
-            config=replace(config, unmask=(f"{value:04b}",), seed=(1 + value % seeds,)),
-            folder=Path(f"no-such-folder/{value:04b}"),
+            config=replace(config, unmask=(string,), seed=(1 + value % seeds,)),
+            folder=Path(f"no-such-folder/{string}"),
+            bits=(bits,),
         )
-        for value in range(16)
+        for value, (string, bits) in enumerate(expand_strings("grid", depth).items())
     ]
 
 
@@ -247,6 +236,8 @@ def _table(figures: Sequence[dict[str, Any]]) -> str:
     ]
     return table(head, rows)
 
+
+main = command(Settings, run, "benchmarks.search.stacks")
 
 if __name__ == "__main__":
     sys.exit(main())

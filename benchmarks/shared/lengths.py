@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.shared.flags import status_of
 from lmsl.data.read import read
 from lmsl.data.tags.vocabulary import label_vocabulary
 from lmsl.errors import InputError
@@ -115,21 +116,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tokenizer", required=True, help="hub id or folder of a model")
     parser.add_argument("--output", type=Path, default=_FILE, help="where other entries stay")
     given = parser.parse_args(argv)
-    try:
-        known = known_lengths(given.output) if given.output.exists() else {}
-        aligner = Aligner(load_tokenizer(given.tokenizer))
-        for pair in given.files:
-            name, equals, file = pair.partition("=")
-            if not (name and equals and file):
-                raise InputError(f"expected NAME=FILE, got {pair!r}")
-            known[name] = counted(Path(file), aligner)
-            one = known[name]
-            print(f"{name}: {one.count:,} sentences, {one.words:,} words, mean {one.mean:.2f}")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    given.output.write_text(as_json(known), encoding="utf-8")
-    return 0
+    return status_of(lambda: _count(given.files, given.tokenizer, given.output))
+
+
+def _count(files: Sequence[str], tokenizer: str, output: Path) -> None:
+    known = known_lengths(output) if output.exists() else {}
+    aligner = Aligner(load_tokenizer(tokenizer))
+    for pair in files:
+        name, equals, file = pair.partition("=")
+        if not (name and equals and file):
+            raise InputError(f"expected NAME=FILE, got {pair!r}")
+        one = known[name] = counted(Path(file), aligner)
+        print(f"{name}: {one.count:,} sentences, {one.words:,} words, mean {one.mean:.2f}")
+    output.write_text(as_json(known), encoding="utf-8")
 
 
 def counted(file: Path, aligner: Aligner) -> Lengths:

@@ -10,11 +10,13 @@ import argparse
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks.attention.peers import OURS_BEGIN
+from benchmarks.shared.flags import status_of
 from benchmarks.shared.loss_curves import smoothed
 from benchmarks.shared.record import write_json
 from lmsl.errors import InputError
@@ -41,23 +43,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.shared.plots")
     parser.add_argument("record", type=Path, help="JSON by benchmarks.attention; PNGs go beside")
     path = parser.parse_args(argv).record
-    try:
+
+    def run() -> None:
         require_matplotlib()
-        paths = draw(_read(path), path)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(*(f"drawn: {one}" for one in paths), sep="\n")
-    return 0
+        print(*(f"drawn: {one}" for one in draw(_read(path), path)), sep="\n")
+
+    return status_of(run)
+
+
+def has_matplotlib() -> bool:
+    return importlib.util.find_spec("matplotlib") is not None
 
 
 def require_matplotlib() -> None:
     """Raise ``InputError`` where it is missing: before a measurement, not after it."""
-    if importlib.util.find_spec("matplotlib") is None:
+    if not has_matplotlib():
         raise InputError(
             "plots: expected matplotlib, found none; pip install 'lmsl[plots]', or draw the "
             "record elsewhere with python -m benchmarks.shared.plots RECORD.json"
         )
+
+
+def finish(
+    record: dict[str, Any], path: Path, draw: Callable[[dict[str, Any], Path], Path]
+) -> None:
+    """Write a record and, where matplotlib is there, a PNG beside it; say so."""
+    write_json(path, record)
+    print(f"written: {path}")
+    if has_matplotlib():
+        print(f"drawn: {draw(record, path)}")
 
 
 def draw(record: dict[str, Any], beside: Path) -> list[Path]:
@@ -71,89 +85,73 @@ def draw(record: dict[str, Any], beside: Path) -> list[Path]:
         ]
         if panels:
             path = beside.with_name(f"{beside.stem}_{table}.png")
-            _figure(panels, label, _title(record), path)
+            _figure(panels, label, _title(record["machine"]), path)
             paths.append(path)
     return paths
 
 
 def draw_scaling(record: dict[str, Any], beside: Path) -> Path:
     """Ratio of stacked to serial time over the number of runs, by ``benchmarks.search.stacks``."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot()
     sizes = [one["runs"] for one in record["sizes"]]
-    for key, label in (("ratio", "wall time"), ("processor_ratio", "processor time")):
-        axes.plot(sizes, [one[key] for one in record["sizes"]], marker="o", label=label)
-    axes.axhline(1.0, color="gray", linewidth=0.8)
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(sizes, [str(size) for size in sizes])
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("runs in a stack")
-    axes.set_ylabel("stacked / one after another")
-    axes.legend()
-    axes.set_title(_title(record), fontsize=8)
-    path = beside.with_name(f"{beside.stem}.png")
-    figure.savefig(path, dpi=110)
-    return path
+    with _axes(beside.with_suffix(".png"), record["machine"], (6, 4)) as axes:
+        for key, label in (("ratio", "wall time"), ("processor_ratio", "processor time")):
+            axes.plot(sizes, [one[key] for one in record["sizes"]], marker="o", label=label)
+        axes.axhline(1.0, color="gray", linewidth=0.8)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(sizes, [str(size) for size in sizes])
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("runs in a stack")
+        axes.set_ylabel("stacked / one after another")
+        axes.legend()
+    return beside.with_suffix(".png")
 
 
-def write_record(record: dict[str, Any], path: Path, unit: str = "tokens") -> None:
-    """Write a record of speeds and, where matplotlib is there, a PNG beside it; say so."""
-    write_json(path, record)
-    print(f"written: {path}")
-    if importlib.util.find_spec("matplotlib") is not None:
-        print(f"drawn: {draw_speeds(record, path, unit)}")
-
-
-def draw_speeds(record: dict[str, Any], beside: Path, unit: str = "tokens") -> Path:
+def draw_speeds(record: dict[str, Any], beside: Path) -> Path:
     """Speed of all contenders, by benchmarks.train_step or benchmarks.predict; its path."""
-    from matplotlib.figure import Figure
-
-    contenders = record["contenders"]
-    figure = Figure(figsize=(7, 1.2 + 0.35 * len(contenders)), layout="constrained")
-    axes = figure.add_subplot()
-    speeds = [one[f"{unit}_per_second"] for one in contenders.values()]
-    colours = ["tab:blue" if name.startswith("ours") else "tab:gray" for name in contenders]
-    bars = axes.barh(list(contenders), speeds, color=colours)
-    axes.bar_label(bars, [f"{one['ratio']:.2f}" for one in contenders.values()], padding=3)
-    axes.margins(x=0.12)
-    axes.invert_yaxis()
-    named = {"tokens": "real tokens"}.get(unit, unit)
-    axes.set_xlabel(f"{named} per second; beside the bars the ratio to the baseline")
-    axes.set_title(_title(record), fontsize=8)
-    path = beside.with_name(f"{beside.stem}.png")
-    figure.savefig(path, dpi=110)
-    return path
+    contenders, unit = record["contenders"], record.get("unit", "tokens")
+    size = (7, 1.2 + 0.35 * len(contenders))
+    with _axes(beside.with_suffix(".png"), record["machine"], size) as axes:
+        speeds = [one[f"{unit}_per_second"] for one in contenders.values()]
+        colours = ["tab:blue" if name.startswith("ours") else "tab:gray" for name in contenders]
+        bars = axes.barh(list(contenders), speeds, color=colours)
+        axes.bar_label(bars, [f"{one['ratio']:.2f}" for one in contenders.values()], padding=3)
+        axes.margins(x=0.12)
+        axes.invert_yaxis()
+        named = {"tokens": "real tokens"}.get(unit, unit)
+        axes.set_xlabel(f"{named} per second; beside the bars the ratio to the baseline")
+    return beside.with_suffix(".png")
 
 
 def draw_curves(
-    curves: dict[str, dict[str, list[float]]], found: dict[str, Any], beside: Path
+    curves: dict[str, dict[str, list[float]]], machine: dict[str, Any], beside: Path
 ) -> Path:
-    """Losses of one run each, by benchmarks.gpu_check's part k; its path.
+    """Losses of one run each, by who learnt and by seed, of benchmarks.gpu_check's part k."""
+    path = beside.with_name(f"{beside.stem}_curves.png")
+    with _axes(path, machine, (7, 4)) as axes:
+        for colour, (who, seeds) in zip(("tab:blue", "tab:gray"), curves.items(), strict=False):
+            for style, (seed, losses) in zip(("-", "--"), seeds.items(), strict=False):
+                axes.plot(losses, color=colour, alpha=0.25, linewidth=0.6)
+                smooth = smoothed(losses)
+                steps = range(len(losses) - len(smooth), len(losses))
+                axes.plot(steps, smooth, style, color=colour, label=f"{who}, seed {seed}")
+        axes.set_yscale("log")
+        axes.set_xlabel("updates; thick lines are means over those before")
+        axes.set_ylabel("loss")
+        axes.legend()
+    return path
 
-    Args:
-        curves: losses by who learnt and by seed.
-        found: the machine of the record.
-    """
+
+@contextmanager
+def _axes(path: Path, machine: dict[str, Any], size: tuple[float, float]) -> Iterator[Any]:
+    """The axes of a figure that is saved when it is done."""
+    # Figures of their own, without pyplot: no display is asked for and nothing stays open.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
-    for colour, (who, seeds) in zip(("tab:blue", "tab:gray"), curves.items(), strict=False):
-        for style, (seed, losses) in zip(("-", "--"), seeds.items(), strict=False):
-            axes.plot(losses, color=colour, alpha=0.25, linewidth=0.6)
-            smooth = smoothed(losses)
-            steps = range(len(losses) - len(smooth), len(losses))
-            axes.plot(steps, smooth, style, color=colour, label=f"{who}, seed {seed}")
-    axes.set_yscale("log")
-    axes.set_xlabel("updates; thick lines are means over those before")
-    axes.set_ylabel("loss")
-    axes.legend()
-    axes.set_title(_title({"machine": found}), fontsize=8)
-    path = beside.with_name(f"{beside.stem}_curves.png")
+    axes.set_title(_title(machine), fontsize=8)
+    yield axes
     figure.savefig(path, dpi=110)
-    return path
 
 
 def _values(figures: dict[str, Any], pick: Callable[[dict[str, Any]], float]) -> dict[str, float]:
@@ -162,8 +160,7 @@ def _values(figures: dict[str, Any], pick: Callable[[dict[str, Any]], float]) ->
     }
 
 
-def _title(record: dict[str, Any]) -> str:
-    found = record["machine"]
+def _title(found: dict[str, Any]) -> str:
     name = found["gpu"]["name"] if "gpu" in found else found["processor"]
     versions = found["versions"]
     return f"{name}, torch {versions['torch']}, triton {versions['triton']}, {found['date']}"
@@ -172,7 +169,6 @@ def _title(record: dict[str, Any]) -> str:
 def _figure(
     panels: Sequence[tuple[str, dict[str, float]]], label: str, title: str, path: Path
 ) -> None:
-    # Figures of their own, without pyplot: no display is asked for and nothing stays open.
     from matplotlib.figure import Figure
 
     columns = min(_COLUMNS, len(panels))

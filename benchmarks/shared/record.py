@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,3 +37,14 @@ def slug(name: str, quick: bool = False) -> str:
     """A device's name as part of a file's."""
     words = "".join(c if c.isalnum() else " " for c in name.lower()).split()
     return "_".join([*words, *(["quick"] if quick else [])])
+
+
+def record_path(benchmark: str, found: Mapping[str, Any], quick: bool = False) -> Path:
+    """Where a record lies by default: named by the device of the machine that was found."""
+    name = found["gpu"]["name"] if "gpu" in found else "cpu"
+    return RESULTS / f"{benchmark}_{slug(name, quick)}.json"
+
+
+def told(settings: Any, *left_out: str) -> dict[str, Any]:
+    """The settings of a benchmark for its record, without what is nobody's business."""
+    return {k: v for k, v in asdict(settings).items() if k not in (*left_out, "output")}

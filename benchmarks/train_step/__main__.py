@@ -20,28 +20,27 @@ versions of transformers than lmsl does.
 """
 
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
-
 from benchmarks.shared import lengths, shapes
+from benchmarks.shared.contenders import speeds, wanted
+from benchmarks.shared.flags import at_least, command
 from benchmarks.shared.labelled import CONLL2000, labelled, prepare, record_name
 from benchmarks.shared.machine import machine, machine_lines
-from benchmarks.shared.plots import write_record
-from benchmarks.shared.record import RESULTS, slug, table
+from benchmarks.shared.plots import draw_speeds, finish
+from benchmarks.shared.record import record_path, told
 from benchmarks.train_step.contenders import BASELINE, OURS, Workshop
 from benchmarks.train_step.gate import agreements
-from benchmarks.train_step.measure import Turns, measure, wanted
+from benchmarks.train_step.measure import Turns, measure
 from benchmarks.train_step.work import Work, labelled_work
 from lmsl.config.config import Config
-from lmsl.device import choose_device, choose_dtype, mib
+from lmsl.device import choose_device, choose_dtype
 from lmsl.errors import InputError
 from lmsl.mask.bits import layer_bits
-from lmsl.training.loop import updates_per_epoch
+from lmsl.training.schedule import updates_per_epoch
 from lmsl.training.stack import Place
 
 
@@ -85,15 +84,6 @@ class Settings:
     """Where the record is written; by default in benchmarks/results, named by the device."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Gate, measurement, table and record; 1 for a red gate, 2 for bad input."""
-    try:
-        return run(tyro.cli(Settings, args=argv, prog="python -m benchmarks.train_step"))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-
-
 def run(settings: Settings) -> int:
     """Measure and report; the exit status."""
     _check(settings)
@@ -114,9 +104,7 @@ def run(settings: Settings) -> int:
             unsloth=settings.unsloth or sys.executable,
             updates=turns.needed,
         )
-        names, absent = wanted(workshop, settings.contenders)
-        for name, reason in absent.items():
-            print(f"not compared: {name}: {reason}")
+        names, _ = wanted(workshop.offered(), settings.contenders, BASELINE)
         gates = agreements(work)
         print(*(gate.line() for gate in gates), sep="\n")
         if not all(gate.holds for gate in gates):
@@ -125,18 +113,16 @@ def run(settings: Settings) -> int:
             return 1
         figures = measure(workshop, names, turns, settings.trace)
     _show(figures)
-    left_out = ("data", "output", "trace", "unsloth")
     record = {
         "benchmark": "train_step",
         "machine": found,
-        "settings": {k: v for k, v in asdict(settings).items() if k not in left_out},
+        "settings": told(settings, "data", "trace", "unsloth"),
         "data": {"name": data, "sentences": len(work.task), "classes": work.classes},
         "gate": [gate.record() for gate in (*gates, *workshop.gates)],
         "environments": workshop.versions,
         **figures,
     }
-    name = "cpu" if device.type == "cpu" else slug(found["gpu"]["name"])
-    write_record(record, settings.output or RESULTS / f"train_step_{name}.json")
+    finish(record, settings.output or record_path("train_step", found), draw_speeds)
     return 0
 
 
@@ -145,20 +131,8 @@ def _turns(settings: Settings) -> Turns:
 
 
 def _check(settings: Settings) -> None:
-    """Not in ``__post_init__``, where tyro would put a frame of its own around the message."""
-    for name in (
-        "sentences",
-        "batch_size",
-        "micro_batch",
-        "rounds",
-        "updates",
-        "warmup",
-        "threads",
-    ):
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            flag = "--" + name.replace("_", "-")
-            raise InputError(f"{flag}: expected at least 1, got {value}")
+    at_least(settings, sentences=1, batch_size=1, micro_batch=1)
+    at_least(settings, rounds=1, updates=1, warmup=1, threads=1)
     layer_bits(settings.unmask, shapes.text_config(settings.model).num_hidden_layers)
     if settings.model.startswith(shapes.PREFIX) and not settings.data.startswith(lengths.PREFIX):
         raise InputError(
@@ -206,7 +180,7 @@ def _config(settings: Settings, sentences: int) -> Config:
 
 
 def _show(figures: dict[str, Any]) -> None:
-    print(_table(figures["contenders"]))
+    print(speeds(figures["contenders"], BASELINE))
     print(f"padding: {100 * figures['padding']:.0f} % of what the padded peers compute")
     print(_floor_line(figures))
 
@@ -221,23 +195,7 @@ def _floor_line(figures: dict[str, Any]) -> str:
     return f"{floor}, {100 * figures['floor_ms'] / min(steps):.0f} % of our fastest step"
 
 
-def _table(contenders: dict[str, dict[str, Any]]) -> str:
-    head = ["", "real tokens/s", "ms an update", f"x {BASELINE}", "over rounds", "peak memory"]
-    head.append("device idle")
-    rows = [
-        [
-            name,
-            f"{one['tokens_per_second']:,.0f}",
-            f"{one['step_ms']:.1f}",
-            f"{one['ratio']:.2f}",
-            f"{one['ratio_lowest']:.2f} to {one['ratio_highest']:.2f}",
-            "" if one["peak_bytes"] is None else mib(one["peak_bytes"]),
-            "" if one["idle_share"] is None else f"{100 * one['idle_share']:.1f} %",
-        ]
-        for name, one in contenders.items()
-    ]
-    return table(head, rows)
-
+main = command(Settings, run, "benchmarks.train_step")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,13 +10,13 @@ Shapes: N rows.
 """
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.shared.timing import wait
+from lmsl.layers.fused.block import linear_groups
 from lmsl.layers.fused.frozen import FrozenGroup
 from lmsl.layers.fused.linear import frozen_part
 from lmsl.layers.quantize import NF4Linear
@@ -44,7 +44,7 @@ class FrozenProducts:
     def seconds(self, rows: int) -> tuple[float, float]:
         """Wall and processor seconds of all products of ``rows`` rows."""
         inputs = [
-            self._rows(rows, one.weight(self._place.dtype).shape[1]) for one in self._forward
+            self._rows(rows, one.weight_in(self._place.dtype).shape[1]) for one in self._forward
         ]
         grads = [self._rows(rows, sum(one.sizes)) for one in self._back]
         wait(self._place.device)
@@ -77,11 +77,4 @@ def dequantisation_seconds(tagger: Tagger) -> float:
 
 
 def _groups(layer: Any) -> list[FrozenGroup]:
-    attention, mlp = layer.self_attn, layer.mlp
-    together: Sequence[Sequence[nn.Module]] = (
-        (attention.q_proj, attention.k_proj, attention.v_proj),
-        (attention.o_proj,),
-        (mlp.gate_proj, mlp.up_proj),
-        (mlp.down_proj,),
-    )
-    return [FrozenGroup([frozen_part(member) for member in members]) for members in together]
+    return [FrozenGroup([frozen_part(one) for one in own]) for own in linear_groups(layer)]

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.shared.contenders import get_ready
 from benchmarks.shared.record import slug
 from benchmarks.shared.step_cost import TRACED, idle_share, operations
-from benchmarks.shared.timing import CannotRun, Contender, interleave, summary, tidy
+from benchmarks.shared.timing import Contender, interleave, summary
 from benchmarks.train_step.contenders import BASELINE, OURS, Built, Workshop
 from benchmarks.train_step.peer_steps import padding_share
-from lmsl.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,24 +34,6 @@ class Turns:
         return 1 + self.drawn + 3 + 1 + TRACED
 
 
-def wanted(workshop: Workshop, chosen: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Who is to take part, and why others that were not left out cannot.
-
-    Args:
-        chosen: names; none chooses all.
-
-    Raises:
-        InputError: there is nobody of that name.
-    """
-    known = workshop.offered()
-    if odd := [name for name in chosen if name not in known]:
-        expected = "; ".join(known)
-        raise InputError(f"--contenders: expected some of {expected}, got {'; '.join(odd)}")
-    asked = {n: why for n, why in known.items() if n in (*chosen, BASELINE) or not chosen}
-    absent = {name: reason for name, reason in asked.items() if reason is not None}
-    return [name for name in asked if name not in absent], absent
-
-
 def measure(
     workshop: Workshop, names: Sequence[str], turns: Turns, traces: Path | None
 ) -> dict[str, Any]:
@@ -60,7 +42,8 @@ def measure(
     Args:
         traces: folder for the profiler's traces.
     """
-    built, absent = _built(workshop, names)
+    device = workshop.work.place.device
+    built, absent = get_ready(names, workshop.build, BASELINE, device)
     timings = interleave(
         [Contender(name=name, step=one.step) for name, one in built.items()],
         rounds=turns.rounds,
@@ -84,22 +67,6 @@ def measure(
         },
         "did_not_start": absent,
     }
-
-
-def _built(workshop: Workshop, names: Sequence[str]) -> tuple[dict[str, Built], dict[str, str]]:
-    """The contenders in order, and why others could not be built."""
-    built, absent = {}, {}
-    # The baseline first: it has to fit into memory, whoever else does.
-    for name in sorted(names, key=lambda name: name != BASELINE):
-        try:
-            built[name] = workshop.build(name)
-        except CannotRun as error:
-            if name == BASELINE:
-                raise
-            absent[name] = str(error)
-            print(f"not compared: {name}: {error}")
-        tidy(workshop.work.place.device)
-    return {name: built[name] for name in names if name in built}, absent
 
 
 def _idle(built: Mapping[str, Built], traces: Path | None) -> dict[str, float | None]:

@@ -13,7 +13,8 @@ from lmsl.config.config import Config
 from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.layers.lora import trainable_parameters
 from lmsl.packs.examples import Example
-from lmsl.training.loop import Task, draw_updates
+from lmsl.training.loop import Task
+from lmsl.training.schedule import draw_updates
 from lmsl.training.stack import Place
 
 

@@ -29,8 +29,8 @@ from benchmarks.train_step.work import Work, our_updates
 from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.layers.lora import stacked_layers
 from lmsl.tagger.assemble import Assembled
-from lmsl.training.loop import draw_updates
 from lmsl.training.optim import default_lr
+from lmsl.training.schedule import draw_updates
 
 # Loading 7B, importing everything, and compiling what the first update needs.
 _MOST_SECONDS = 420.0

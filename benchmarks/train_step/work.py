@@ -17,6 +17,7 @@ from lmsl.config.config import Config
 from lmsl.data.tags.sentence import Dataset
 from lmsl.data.tags.vocabulary import label_vocabulary
 from lmsl.layers.lora import RunParameters, trainable_parameters
+from lmsl.mask.bits import layer_bits
 from lmsl.packs.alignment import Aligner
 from lmsl.packs.examples import Example, build_examples
 from lmsl.tagger.assemble import Assembled
@@ -72,8 +73,10 @@ def build_ours(work: Work, base: Base | None = None) -> Assembled:
     Args:
         base: by default one of its own; one that served others before keeps how it is quantised.
     """
-    run = Run(config=work.config, folder=Path())
-    return assemble_runs([run], work.config, base or work.base(), work.classes, work.place)
+    base = base or work.base()
+    (string,) = work.config.unmask
+    run = Run(config=work.config, folder=Path(), bits=[layer_bits(string, base.depth)])
+    return assemble_runs([run], work.config, base, work.classes, work.place)
 
 
 def our_updates(ours: Assembled, work: Work, *, train: bool) -> Iterator[Update]:

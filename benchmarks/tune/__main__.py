@@ -1,6 +1,6 @@
 """Write the tuning tables: which tile sizes the kernels run with on an architecture.
 
-    python -m benchmarks.tune --offline                        # all architectures, no GPU
+    python -m benchmarks.tune --offline                        # all tables, no GPU
     python -m benchmarks.tune --offline --arch sm_90 --other-triton FOLDER
     python -m benchmarks.tune                                  # the GPU at hand, measured
 
@@ -8,8 +8,8 @@ Offline: of each entry's candidates, in order of preference, the first that comp
 architecture without spilled registers and within shared memory, for both masks, with and without
 window and softcap, in bfloat16, in the installed Triton and in every other that is named. Where a
 better candidate fails with window and softcap alone, it gets an entry for plain calls.
-``--screen`` compiles only the two hardest of these variants. Measured: of those that compile the
-fastest, behind a correctness gate (``measured``).
+Measured: of those that compile the fastest, behind a correctness gate (``measured``). A table that
+is written for an architecture takes the place of what the rule makes of sm_80's.
 
 What the compiler found is kept in ``build/compiled``: a second run compiles what changed.
 """
@@ -22,8 +22,8 @@ from pathlib import Path
 from benchmarks.compile_report.pool import Compiler
 from benchmarks.shared.machine import REPOSITORY
 from benchmarks.tune.search import Search, tune_offline
-from benchmarks.tune.tables import float32_entries, tidy, write_table
-from lmsl_kernels.flash.tuning import ARCHITECTURES, HEAD_DIMS, format_table, read_table
+from benchmarks.tune.tables import tidy, write_table
+from lmsl_kernels.flash.tuning import ARCHITECTURES, HEAD_DIMS, TUNED
 
 TABLES = REPOSITORY / "kernels" / "lmsl_kernels" / "tables"
 
@@ -38,16 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folders = [None, *options.other_triton]
     compilers = [Compiler(jobs=options.jobs, python_path=folder) for folder in folders]
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "float32.json").write_text(format_table(float32_entries()))
     print("compiling with triton " + " and ".join(c.version for c in compilers), flush=True)
     try:
-        for architecture in options.arch or ARCHITECTURES:
-            search = Search(
-                architecture=architecture,
-                compilers=compilers,
-                screen=options.screen,
-                models=read_table(options.like) if options.like else (),
-            )
+        for architecture in options.arch or TUNED:
+            search = Search(architecture=architecture, compilers=compilers)
             for head_dim in options.head_dim or HEAD_DIMS:
                 entries = tidy(tune_offline(search, head_dim, options.jobs))
                 path = options.output / f"{architecture}.json"
@@ -73,15 +67,6 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="FOLDER",
         help="a folder with another Triton that must compile the entries too",
-    )
-    parser.add_argument(
-        "--screen",
-        action="store_true",
-        help="compile only the hardest variants of each candidate (benchmarks.compile_report "
-        "compiles the others of what is chosen)",
-    )
-    parser.add_argument(
-        "--like", choices=ARCHITECTURES, help="try what another architecture's table has first"
     )
     parser.add_argument("--minutes", type=float, help="stop measuring after so long")
     parser.add_argument("--output", type=Path, default=TABLES, help="where the tables go")

@@ -18,7 +18,7 @@ on Hopper), and for long sequences apart.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import replace
 
 from lmsl_kernels.flash.tuning import GROUPS, HEAD_DIMS, MEDIUM, SINGLE_TILES, Kernel, Tiles
 
@@ -52,14 +52,18 @@ SMALL_SHAPES: tuple[Shape, ...] = (
 )
 
 
-class Key(NamedTuple):
-    """What a table entry is looked up by, as in ``Tiles``."""
+def place_of(entry: Tiles) -> Tiles:
+    """What an entry is looked up by: the entry without its tiles."""
+    return replace(entry, rows=0, keys=0, warps=0, stages=0, plain=False, swapped=False)
 
-    kernel: Kernel
-    head_dim: int
-    longest: int
-    group: int = 0
-    described: bool = False
+
+def make_place(
+    kernel: Kernel, head_dim: int, longest: int, group: int = 0, *, described: bool = False
+) -> Tiles:
+    """A place that a table has entries for: one for all calls, maybe one for plain ones."""
+    return Tiles(
+        kernel=kernel, head_dim=head_dim, longest=longest, group=group, described=described
+    )
 
 
 def single_tiles(head_dim: int, architecture: str = LARGE[0]) -> tuple[int, ...]:
@@ -75,80 +79,61 @@ def groups_of(architecture: str, head_dim: int) -> tuple[int, ...]:
     return GROUPS if architecture == "sm_90" and head_dim in COMMON else (1, 4, 8)
 
 
-def keys_of_table(architecture: str) -> Iterator[Key]:
-    """All that a table may have entries for."""
+def places_of_table(architecture: str) -> Iterator[Tiles]:
+    """All places that a table may have."""
     for head_dim in HEAD_DIMS:
         groups = groups_of(architecture, head_dim)
         for longest in single_tiles(head_dim, architecture):
             for kernel in SINGLE:
-                yield from (Key(kernel, head_dim, longest, group) for group in groups)
+                yield from (make_place(kernel, head_dim, longest, group) for group in groups)
         for kernel in TILED:
-            yield Key(kernel, head_dim, MEDIUM)
-            yield Key(kernel, head_dim, 0)
+            yield make_place(kernel, head_dim, MEDIUM)
+            yield make_place(kernel, head_dim, 0)
             if architecture in LARGE:
-                yield Key(kernel, head_dim, 0, described=True)
+                yield make_place(kernel, head_dim, 0, described=True)
 
 
-def candidates(architecture: str, key: Key) -> list[Tiles]:
-    """Tiles for one entry, the preferred first."""
-    if key.kernel in SINGLE:
-        return list(_single(architecture, key))
-    shapes = _tiled_shapes(architecture, key)
+def candidates(architecture: str, place: Tiles) -> list[Tiles]:
+    """Tiles for one place, the preferred first."""
+    if place.kernel in SINGLE:
+        return list(_single(architecture, place))
+    shapes = dict.fromkeys((*_tiled_shapes(architecture, place), *SMALL_SHAPES))
     return [
-        Tiles(
-            kernel=key.kernel,
-            head_dim=key.head_dim,
-            longest=key.longest,
-            group=0,
-            rows=rows,
-            keys=keys,
-            warps=warps,
-            stages=stages,
-            described=key.described,
-        )
-        for rows, keys, warps, stages in dict.fromkeys((*shapes, *SMALL_SHAPES))
+        replace(place, rows=rows, keys=keys, warps=warps, stages=stages)
+        for rows, keys, warps, stages in shapes
     ]
 
 
-def _single(architecture: str, key: Key) -> Iterator[Tiles]:
+def _single(architecture: str, place: Tiles) -> Iterator[Tiles]:
     # Swapped, the long side of dk and dv is the head dim, which should not be the shorter one.
     orders: tuple[bool, ...] = (False,)
-    if key.kernel == "single_backward" and architecture in LARGE:
-        orders = (True, False) if key.head_dim >= key.longest else (False, True)
-    rows = min(key.group * key.longest, MOST_ROWS[architecture in LARGE])
-    while rows >= min(key.longest, FEWEST_ROWS):
+    if place.kernel == "single_backward" and architecture in LARGE:
+        orders = (True, False) if place.head_dim >= place.longest else (False, True)
+    rows = min(place.group * place.longest, MOST_ROWS[architecture in LARGE])
+    while rows >= min(place.longest, FEWEST_ROWS):
         # 64 rows spill more than 128, and more than 32, on every architecture tried.
-        hopeless = key.kernel == "single_backward" and (rows, key.longest) == (64, 128)
+        hopeless = place.kernel == "single_backward" and (rows, place.longest) == (64, 128)
         for swapped in () if hopeless else orders:
-            for warps in _warps(key, rows):
-                yield Tiles(
-                    kernel=key.kernel,
-                    head_dim=key.head_dim,
-                    longest=key.longest,
-                    group=key.group,
-                    rows=rows,
-                    keys=key.longest,
-                    warps=warps,
-                    stages=1,
-                    swapped=swapped,
-                )
+            for warps in _warps(place, rows):
+                shape = replace(place, rows=rows, keys=place.longest, warps=warps, stages=1)
+                yield replace(shape, swapped=swapped)
         rows //= 2
 
 
-def _warps(key: Key, rows: int) -> list[int]:
+def _warps(place: Tiles, rows: int) -> list[int]:
     """Numbers of warps whose registers can hold at least what a turn adds up, and its scores."""
-    if key.kernel == "single_backward":
-        numbers = 2 * key.longest * key.head_dim + 2 * rows * key.longest
+    if place.kernel == "single_backward":
+        numbers = 2 * place.longest * place.head_dim + 2 * rows * place.longest
     else:
-        numbers = rows * key.head_dim + rows * key.longest
-    longer = max(rows, key.longest)
+        numbers = rows * place.head_dim + rows * place.longest
+    longer = max(rows, place.longest)
     order = (8, 4) if longer >= 128 else (4, 8) if longer == 64 else (4, 2)
     return [warps for warps in order if numbers <= REGISTERS * 32 * warps]
 
 
-def _tiled_shapes(architecture: str, key: Key) -> tuple[Shape, ...]:
-    kernel, head_dim = key.kernel, key.head_dim
-    medium = key.longest > 0 or (architecture in LARGE and not key.described)
+def _tiled_shapes(architecture: str, place: Tiles) -> tuple[Shape, ...]:
+    kernel, head_dim = place.kernel, place.head_dim
+    medium = place.longest > 0 or (architecture in LARGE and not place.described)
     medium = medium or not (architecture in LARGE or head_dim in COMMON)
     if kernel == "tiled_forward":
         return _forward_shapes(architecture, head_dim, medium)

@@ -19,16 +19,11 @@ from torch import Tensor
 
 from benchmarks.attention.timing import time_calls
 from benchmarks.compile_report.pool import Compiler
-from benchmarks.tune.candidates import SINGLE, Key, candidates, keys_of_table
+from benchmarks.tune.candidates import SINGLE, candidates, places_of_table
 from benchmarks.tune.search import Search
-from benchmarks.tune.tables import describe, expand, for_plain_calls, tidy, write_table
+from benchmarks.tune.tables import describe, expand, tidy, write_table
 from lmsl_kernels.flash.call import make_call
-from lmsl_kernels.flash.launch import (
-    INTERPRETED,
-    Launch,
-    backward_launches,
-    forward_launches,
-)
+from lmsl_kernels.flash.launch import INTERPRETED, Launch, backward_launches, forward_launches
 from lmsl_kernels.flash.tuning import KERNELS, MEDIUM, Table, Tiles, architecture, parse_table
 from lmsl_kernels.plan import plan_pack
 from lmsl_kernels.proof.tolerances import compare
@@ -65,21 +60,21 @@ def measure_tables(options: argparse.Namespace) -> int:
     name = architecture(torch.device("cuda"))
     path = options.output / f"{name}.json"
     known = parse_table(path.read_text()) if path.is_file() else ()
-    keys = list(keys_of_table(name))
-    chosen = {key: expand(known, key) for key in keys}
+    places = list(places_of_table(name))
+    chosen = {place: expand(known, place) for place in places}
     deadline = time.monotonic() + 60 * options.minutes if options.minutes else None
     compiler = Compiler(jobs=options.jobs)
     try:
-        for key in sorted(keys, key=_urgency):
-            if options.head_dim and key.head_dim not in options.head_dim:
+        for place in sorted(places, key=_urgency):
+            if options.head_dim and place.head_dim not in options.head_dim:
                 continue
             if deadline is not None and time.monotonic() > deadline:
-                print(f"stopped after {options.minutes} minutes, before {key}")
+                print(f"stopped after {options.minutes} minutes, before {describe(place)}")
                 break
-            found = fastest(name, key, compiler)
-            chosen[key] = found or chosen[key]
-            own = [e for k in keys if k.head_dim == key.head_dim for e in chosen[k]]
-            write_table(path, tidy(own), key.head_dim)
+            found = fastest(name, place, compiler)
+            chosen[place] = found or chosen[place]
+            own = [e for p in places if p.head_dim == place.head_dim for e in chosen[p]]
+            write_table(path, tidy(own), place.head_dim)
     finally:
         compiler.close()
     return 0
@@ -96,18 +91,14 @@ def no_gpu(asked: Sequence[str]) -> str | None:
     return f"this GPU's table is {found}, not {', '.join(others)}" if others else None
 
 
-def fastest(name: str, key: Key, compiler: Compiler) -> list[Tiles]:
+def fastest(name: str, place: Tiles, compiler: Compiler) -> list[Tiles]:
     """The fastest entry for plain calls, and the fastest for all where that is another."""
-    options = candidates(name, key)
+    options = candidates(name, place)
     search = Search(architecture=name, compilers=[compiler])
     with ThreadPoolExecutor(compiler.jobs) as threads:
-
-        def fits(entry: Tiles) -> bool:
-            return search.rejection(entry) is None
-
-        plain = list(threads.map(fits, map(for_plain_calls, options)))
-        general = list(threads.map(lambda e, ok: ok and fits(e), options, plain))
-    small, large = make_problem(key, toy=True), make_problem(key, toy=False)
+        plain = list(threads.map(search.fits, map(_for_plain_calls, options)))
+        general = list(threads.map(lambda e, ok: ok and search.fits(e), options, plain))
+    small, large = make_problem(place, toy=True), make_problem(place, toy=False)
     seconds: dict[Tiles, float] = {}
     for entry, ok in zip(options, plain, strict=True):
         if not ok:
@@ -125,26 +116,30 @@ def fastest(name: str, key: Key, compiler: Compiler) -> list[Tiles]:
         entry for entry, ok in zip(options, general, strict=True) if ok and entry in seconds
     ]
     if not for_all:
-        return [for_plain_calls(best)]
+        return [_for_plain_calls(best)]
     best_for_all = min(for_all, key=seconds.__getitem__)
-    return [best] if best is best_for_all else [for_plain_calls(best), best_for_all]
+    return [best] if best is best_for_all else [_for_plain_calls(best), best_for_all]
 
 
-def make_problem(key: Key, *, toy: bool) -> Problem:
+def _for_plain_calls(entry: Tiles) -> Tiles:
+    return replace(entry, plain=True)
+
+
+def make_problem(place: Tiles, *, toy: bool) -> Problem:
     """A pack with lengths that the key is for; a toy one is cheap to compute in float64."""
-    low, high, sequences = key.longest // 2 + 1, key.longest, 64
-    if key.kernel not in SINGLE:
-        low, high, sequences = (129, MEDIUM, 32) if key.longest else (4096, 4096, 4)
+    low, high, sequences = place.longest // 2 + 1, place.longest, 64
+    if place.kernel not in SINGLE:
+        low, high, sequences = (129, MEDIUM, 32) if place.longest else (4096, 4096, 4)
     if toy:
         high = min(high, 700)
         low, sequences = min(low, high // 2), 3
     step = (high - low) / (sequences - 1)
     lengths = tuple(round(low + step * number) for number in range(sequences))
-    kv_heads, group = 2 if toy else 8, key.group or GROUP
+    kv_heads, group = 2 if toy else 8, place.group or GROUP
     generator = torch.Generator(device="cuda").manual_seed(1)
     q, k, v, dout = (
         torch.randn(
-            (sum(lengths), heads * kv_heads, key.head_dim),
+            (sum(lengths), heads * kv_heads, place.head_dim),
             generator=generator,
             device="cuda",
             dtype=torch.bfloat16,
@@ -236,14 +231,14 @@ def _reference(
     return [out.detach(), *torch.autograd.grad(out, (q, k, v), tensors[3])]
 
 
-def _urgency(key: Key) -> tuple[int, int, int, int]:
+def _urgency(place: Tiles) -> tuple[int, int, int, int]:
     """Head dim 128 first, then sentences before texts, then groups as models have them."""
     head_dims = (128, 64, 256, 96, 80, 32)
     lengths = (32, 64, 16, 128, MEDIUM, 0)
     groups = (4, 1, 8, 2, 0)
     return (
-        head_dims.index(key.head_dim),
-        lengths.index(key.longest),
-        groups.index(key.group),
-        KERNELS.index(key.kernel),
+        head_dims.index(place.head_dim),
+        lengths.index(place.longest),
+        groups.index(place.group),
+        KERNELS.index(place.kernel),
     )

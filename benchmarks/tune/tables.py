@@ -5,21 +5,8 @@ from dataclasses import replace
 from itertools import product, zip_longest
 from pathlib import Path
 
-from benchmarks.tune.candidates import SINGLE, TILED, Key, single_tiles
-from lmsl_kernels.flash.tuning import (
-    GROUPS,
-    HEAD_DIMS,
-    MEDIUM,
-    Kernel,
-    Tiles,
-    format_table,
-    parse_table,
-)
-
-
-def for_plain_calls(entry: Tiles) -> Tiles:
-    """The same tiles for calls without window and softcap only."""
-    return replace(entry, plain=True)
+from benchmarks.tune.candidates import SINGLE, TILED, make_place, place_of, single_tiles
+from lmsl_kernels.flash.tuning import GROUPS, Kernel, Tiles, format_table, parse_table
 
 
 def tidy(chosen: Iterable[Tiles]) -> list[Tiles]:
@@ -41,14 +28,14 @@ def _tidy_single(entries: Sequence[Tiles], lengths: Iterable[int]) -> Iterator[T
     for longest in lengths:
         here = [entry for entry in entries if entry.longest == longest]
         general = [entry for entry in here if not entry.plain]
-        plain = [*(entry for entry in here if entry.plain), *map(for_plain_calls, general)]
+        plain = [*(entry for entry in here if entry.plain), *map(_plain, general)]
         most_plain = min(most_plain, _largest_group(plain))
         most_general = min(most_general, _largest_group(general))
         for kernel in SINGLE:
             for_all = _by_group(general, kernel, most_general)
             yield from _merged(for_all)
             preferred = _by_group(plain, kernel, most_plain)
-            if preferred != list(map(for_plain_calls, for_all)):
+            if preferred != list(map(_plain, for_all)):
                 yield from _merged(preferred)
 
 
@@ -71,38 +58,19 @@ def _merged(ordered: Sequence[Tiles]) -> Iterator[Tiles]:
             yield entry
 
 
-def expand(entries: Iterable[Tiles], key: Key) -> list[Tiles]:
-    """What a table has for a key, as it was before ``tidy``."""
+def _plain(entry: Tiles) -> Tiles:
+    return replace(entry, plain=True)
+
+
+def expand(entries: Iterable[Tiles], place: Tiles) -> list[Tiles]:
+    """What a table has for a place, as it was before ``tidy``."""
     serving = [
-        replace(entry, group=key.group)
+        replace(entry, group=place.group)
         for entry in sorted(entries, key=lambda entry: entry.group)
-        if entry.group >= key.group
-        and (entry.kernel, entry.head_dim, entry.longest, entry.described)
-        == (key.kernel, key.head_dim, key.longest, key.described)
+        if entry.group >= place.group and place_of(replace(entry, group=place.group)) == place
     ]
     found = {entry.plain: entry for entry in reversed(serving)}
     return [found[plain] for plain in (True, False) if plain in found]
-
-
-def float32_entries() -> list[Tiles]:
-    """The table of float32, whose products are sums in registers: the smallest tiles there are.
-
-    For any length and architecture; the registers spill with any larger tile.
-    """
-    return [
-        Tiles(
-            kernel=kernel,
-            head_dim=head_dim,
-            longest=0,
-            group=0,
-            rows=16,
-            keys=16,
-            warps=4,
-            stages=1,
-        )
-        for head_dim in HEAD_DIMS
-        for kernel in TILED
-    ]
 
 
 def table_faults(entries: Sequence[Tiles]) -> list[str]:
@@ -110,17 +78,16 @@ def table_faults(entries: Sequence[Tiles]) -> list[str]:
     faults = []
     for head_dim in sorted({entry.head_dim for entry in entries}):
         own = [entry for entry in entries if entry.head_dim == head_dim]
-        for kernel in TILED:
-            for longest in (MEDIUM, 0):
-                general = (kernel, longest, False, False)
-                if general not in {(e.kernel, e.longest, e.plain, e.described) for e in own}:
-                    faults.append(
-                        f"head_dim {head_dim}: no {kernel} for {longest or 'any'} tokens"
-                    )
+        able = {place_of(entry) for entry in own if not entry.plain}
+        faults += [
+            f"head_dim {head_dim}: no {kernel} for any tokens"
+            for kernel in TILED
+            if make_place(kernel, head_dim, 0) not in able
+        ]
         single = [entry for entry in own if entry.kernel in SINGLE]
         for plain, group in product((False, True), GROUPS):
-            able = [e for e in single if e.group >= group and (plain or not e.plain)]
-            served = [{e.longest for e in able if e.kernel == kernel} for kernel in SINGLE]
+            fit = [e for e in single if e.group >= group and (plain or not e.plain)]
+            served = [{e.longest for e in fit if e.kernel == kernel} for kernel in SINGLE]
             most = max(served[0] | served[1], default=0)
             wanted = {tile for tile in single_tiles(head_dim) if tile <= most}
             if served != [wanted, wanted]:

@@ -130,6 +130,8 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
 
     A copy from memory that is not pinned waits, or is taken aside first.
     """
+    # lmsl.device has these lines too: the kernels stand alone, and only attention and the fused
+    # layers of lmsl may ask them for something.
     if device.type == "cuda":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)

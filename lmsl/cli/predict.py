@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from lmsl.data.formats.json_lines import json_line, json_raw, read_json, text_raw
 from lmsl.data.formats.options import ReadOptions
@@ -26,7 +26,10 @@ from lmsl.data.tags.entities import Entity, entities, word_offsets
 from lmsl.data.tags.sentence import Sentence
 from lmsl.data.write import column_lines, in_some_document, to_json
 from lmsl.errors import InputError
-from lmsl.tagger.labeler import Labeler
+
+if TYPE_CHECKING:
+    # The file is looked at before torch is imported.
+    from lmsl.tagger.labeler import Labeler
 
 Kind = Literal["text", "json", "columns", "whole"]
 Shape = Literal["auto", "json", "columns"]
@@ -41,8 +44,14 @@ _JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 _COLUMN_SUFFIXES = (".conll", ".conllu", ".tsv", ".iob", ".iob2", ".bio", ".bioes", ".annotated")
 
 
+def check_source(source: str) -> None:
+    """Refuse what cannot be opened, before a model is loaded for it; InputError."""
+    if source != STDIN and not Path(source).is_dir():
+        next(_lines(source), None)
+
+
 def predict_stream(
-    labeler: Labeler,
+    labeler: "Labeler",
     source: str,
     options: ReadOptions,
     *,
@@ -193,7 +202,7 @@ def _blocks(sentences: Iterator[Sentence], size: int | None) -> Iterator[Sequenc
 
 
 def _answers(
-    labeler: Labeler, block: Sequence[Sentence], decoded: Sequence[Decoded], shape: str
+    labeler: "Labeler", block: Sequence[Sentence], decoded: Sequence[Decoded], shape: str
 ) -> Iterator[str]:
     plain = labeler.info.labels.plain
     if shape == "columns":

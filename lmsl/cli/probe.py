@@ -1,23 +1,23 @@
-"""``lmsl probe``: what each layer of a model or a run really attends to."""
+"""``lmsl probe``: what each layer of a model or a run really attends to.
+
+Arguments and data are checked first; torch is imported when they are in order.
+"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lmsl.data.formats.options import Columns
+from lmsl.config.strings import check_string
 from lmsl.data.read import read_with
 from lmsl.data.tags.sentence import Sentence
-from lmsl.device import choose_device
 from lmsl.errors import InputError
-from lmsl.mask.probing import probe
-from lmsl.mask.unmasking import unmask
-from lmsl.packs.examples import build_examples
 from lmsl.run_directory.folder import writing
 from lmsl.run_directory.influence import Influence, write_influence
-from lmsl.run_directory.info import INFO
+from lmsl.run_directory.info import INFO, read_info
 from lmsl.statistics.predictions import read_predictions
-from lmsl.tagger.base import load_base
-from lmsl.tagger.influence import labeler_influence
-from lmsl.tagger.labeler import Labeler
+
+if TYPE_CHECKING:
+    from lmsl.tagger.labeler import Labeler
 
 
 def probe_lines(
@@ -32,11 +32,18 @@ def probe_lines(
     if (Path(name) / INFO).is_file():
         if string is not None:
             raise InputError(f"--unmask {string}: {name} is a run, which has a string of its own")
-        yield from _run_lines(name, data, save, device)
+        yield from _run_lines(Path(name), data, save, device)
         return
     if data is not None or save:
         flag = "--save" if data is None else f"--data {data}"
         raise InputError(f"{flag}: expected a run directory to measure, got {name}")
+    if string is not None:
+        check_string(string)
+    from lmsl.device import choose_device
+    from lmsl.mask.probing import probe
+    from lmsl.mask.unmasking import unmask
+    from lmsl.tagger.base import load_base
+
     decoder = load_base(name).decoder.to(choose_device(device))
     if string is not None:
         unmask(decoder, string)
@@ -45,15 +52,27 @@ def probe_lines(
         yield _line(index, sees)
 
 
-def _run_lines(name: str, data: str | None, save: bool, device: str) -> Iterator[str]:
-    labeler, folder = Labeler.load(name, device), Path(name)
+def _run_lines(folder: Path, data: str | None, save: bool, device: str) -> Iterator[str]:
+    info = read_info(folder)
+    source = folder / "predictions.dev.conll" if data is None else Path(data)
+    sentences: Sequence[Sentence] | None = None
+    if data is not None:
+        sentences = read_with(data, info.read_options()).sentences
+    elif save:
+        sentences = read_predictions(source, info.labels).sentences
+    from lmsl.mask.probing import probe
+    from lmsl.tagger.labeler import Labeler
+
+    labeler = Labeler.load(folder, device)
     seen = probe(labeler.tagger.decoder)
-    title = f"{name}: unmask {labeler.info.unmask}"
-    if data is None and not save:
+    title = f"{folder}: unmask {info.unmask}"
+    if sentences is None:
         yield title
         yield from map(_line, range(len(seen)), seen)
         return
-    found = _measured(labeler, folder, data)
+    found = _measured(labeler, sentences)
+    if found is None:
+        raise InputError(f"{source}: expected a sentence of two or more words, found none")
     if save:
         with writing(folder):
             write_influence(folder, found)
@@ -65,14 +84,10 @@ def _run_lines(name: str, data: str | None, save: bool, device: str) -> Iterator
         yield f"{_line(index, sees)}, {value:.4f}"
 
 
-def _measured(labeler: Labeler, folder: Path, data: str | None) -> Influence:
-    source = str(folder / "predictions.dev.conll") if data is None else data
-    sentences: Sequence[Sentence]
-    if data is None:
-        sentences = read_predictions(Path(source), labeler.info.labels).sentences
-    else:
-        options = labeler.read_options(Columns(**vars(labeler.info.files)))
-        sentences = read_with(data, options).sentences
+def _measured(labeler: "Labeler", sentences: Sequence[Sentence]) -> Influence | None:
+    from lmsl.packs.examples import build_examples
+    from lmsl.tagger.influence import labeler_influence
+
     info = labeler.info
     examples = build_examples(
         sentences,
@@ -82,10 +97,7 @@ def _measured(labeler: Labeler, folder: Path, data: str | None) -> Influence:
         repeat=info.repeat,
         context=info.context,
     )
-    found = labeler_influence(labeler, examples.examples)
-    if found is None:
-        raise InputError(f"{source}: expected a sentence of two or more words, found none")
-    return found
+    return labeler_influence(labeler, examples.examples)
 
 
 def _line(index: int, sees: bool) -> str:

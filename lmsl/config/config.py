@@ -5,7 +5,7 @@ values, but for where the run went, are written to ``config.yaml`` in every run 
 ``python train.py --config RUN/config.yaml`` repeats the run.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -29,6 +29,7 @@ from lmsl.config.choices import (
 )
 from lmsl.config.hints import converted, described, fits
 from lmsl.config.recipes import recipe
+from lmsl.config.strings import check_asked
 from lmsl.data.formats.options import Columns, WordMode
 from lmsl.data.tags.decode import Decoder
 from lmsl.errors import InputError
@@ -180,6 +181,8 @@ class Config(Columns):
             values = getattr(self, name)
             if len(set(values)) != len(values):
                 raise InputError(f"{_flag(name)}: expected each value once, got {_spaced(values)}")
+        for string in self.unmask:
+            check_asked(string, self.groups)
         if min(self.seed, default=-1) < 0:
             raise InputError(
                 f"--seed: expected one or more from 0, got {_spaced(self.seed) or 'none'}"
@@ -210,11 +213,14 @@ _LEAST: dict[str, float] = {
 }
 
 
-def starting_point(recipe_name: str | None, file: Path | None) -> Config:
-    """The configuration before the command line: recipe, then file."""
+def starting_point(recipe_name: str | None, file: Path | None) -> dict[str, Any]:
+    """The settings before the command line: those of the recipe, then those of the file.
+
+    What does not go together is not refused yet: the command line may still change it.
+    """
     settings = read_config(file) if file else {}
     name = recipe_name or settings.get("recipe", "default")
-    return replace(Config(**recipe(name)), **{**settings, "recipe": name})
+    return {**recipe(name), **settings, "recipe": name}
 
 
 def read_config(file: Path) -> dict[str, Any]:

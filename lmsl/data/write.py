@@ -16,6 +16,7 @@ from lmsl.data.formats.options import ReadOptions
 from lmsl.data.read import read_with
 from lmsl.data.tags.schemes import IGNORED, tag_spans
 from lmsl.data.tags.sentence import Name, Sentence
+from lmsl.errors import InputError
 
 UNLABELLED = "_"
 """Stands in columns for the tag of a word without a label; read back with --ignore-tag _."""
@@ -55,6 +56,13 @@ def column_lines(
 def in_some_document(sentence: Sentence) -> Sentence:
     """Sentences of no document as one unnamed, so that columns end the document before them."""
     return sentence if sentence.document is not None else replace(sentence, document="")
+
+
+def check_written(path: Path) -> None:
+    """Refuse, before it costs anything, a file in a folder that is not there; InputError."""
+    if not path.absolute().parent.is_dir() or path.is_dir():
+        reason = "is a folder" if path.is_dir() else "its folder is not there"
+        raise InputError(f"{path}: cannot be written ({reason})")
 
 
 def write_columns(

@@ -22,6 +22,7 @@ from lmsl.layers.dropout import (
     site_number,
 )
 from lmsl.layers.linears import replace_module
+from lmsl.layers.products import add_adapter
 from lmsl.layers.quantize import NF4Linear
 from lmsl.layers.targets import chosen_layers
 
@@ -74,15 +75,9 @@ class StackedLoRALinear(nn.Module):
         outputs: torch.Tensor = self.base(inputs)
         rows = inputs.reshape(self.runs, -1, self.in_features)
         factors = self.dropout_factors(rows.shape[1], rows.device)
-        rows = rows if factors is None else rows * factors
-        inner = torch.bmm(rows.to(self.lora_A.dtype), self.lora_A.transpose(1, 2))
-        total = torch.baddbmm(
-            outputs.reshape(self.runs, -1, self.out_features).to(inner.dtype),
-            inner,
-            self.lora_B.transpose(1, 2),
-            alpha=self.scaling,
-        )
-        return total.to(outputs.dtype).reshape(outputs.shape)
+        by_run = outputs.reshape(self.runs, -1, self.out_features)
+        total, *_ = add_adapter(by_run, rows, factors, self.lora_A, self.lora_B, self.scaling)
+        return total.reshape(outputs.shape)
 
     def dropout_factors(self, tokens: int, device: torch.device) -> torch.Tensor | None:
         """Factors [runs, tokens, in_features] of the adapter's input; None without dropout."""

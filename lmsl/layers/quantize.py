@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -28,6 +27,7 @@ from transformers.pytorch_utils import Conv1D
 
 from lmsl.errors import InputError
 from lmsl.layers.linears import decoder_matrices, replace_module
+from lmsl.layers.products import frozen_back, frozen_product
 
 _BLOCK = 64
 _ABSMAX_BLOCK = 256
@@ -48,6 +48,8 @@ class NF4Linear(nn.Module):
         dtype: what the weight is dequantised to.
         transposed: the layer it was made from held its weight as ``[in, out]`` (GPT-2).
     """
+
+    quantised = True
 
     packed: torch.Tensor
     absmax: torch.Tensor
@@ -124,6 +126,10 @@ class NF4Linear(nn.Module):
         """The dequantised weight in ``dtype``, from memory where it is resident."""
         return (self.dequantize() if self.resident is None else self.resident).to(dtype)
 
+    def bias_in(self, dtype: torch.dtype) -> torch.Tensor | None:
+        """The bias in ``dtype``."""
+        return None if self.bias is None else self.bias.to(dtype)
+
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """``[..., in_features]`` to ``[..., out_features]``; differentiable in the input alone."""
         outputs: torch.Tensor = _FrozenLinear.apply(inputs, self)
@@ -171,27 +177,13 @@ class _FrozenLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: torch.Tensor, layer: NF4Linear) -> torch.Tensor:
-        device = inputs.device.type
-        autocast = device != "cpu" and torch.is_autocast_enabled(device)
-        result = torch.get_autocast_dtype(device) if autocast else inputs.dtype
-        compute = torch.float32 if device == "cpu" else result
-        ctx.layer, ctx.compute, ctx.input_dtype = layer, compute, inputs.dtype
-        bias = None if layer.bias is None else layer.bias.to(compute)
-        with _without_autocast(device):
-            outputs = nn.functional.linear(inputs.to(compute), layer.weight_in(compute), bias)
-        return outputs.to(result)
+        ctx.layer, ctx.input_dtype = layer, inputs.dtype
+        return frozen_product(inputs, layer)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        with _without_autocast(grad.device.type):
-            grad_inputs = grad.to(ctx.compute) @ ctx.layer.weight_in(ctx.compute)
-        return grad_inputs.to(ctx.input_dtype), None
-
-
-def _without_autocast(device: str) -> AbstractContextManager[Any]:
-    enabled = torch.is_autocast_enabled(device)
-    return torch.autocast(device, enabled=False) if enabled else nullcontext()
+        return frozen_back(grad, ctx.layer).to(ctx.input_dtype), None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +207,6 @@ def quantize_linears(
     model: nn.Module,
     *,
     resident: bool,
-    skip: Callable[[str], bool] | Collection[str] = (),
     dtype: torch.dtype = torch.float32,
 ) -> QuantizeReport:
     """Replace the linear layers inside the decoder layers by ``NF4Linear``, in place.
@@ -225,17 +216,13 @@ def quantize_linears(
 
     Args:
         resident: keep dequantised copies in memory.
-        skip: names of modules to leave (full, or their last part), or a predicate on full names.
         dtype: what the weights are dequantised to: float32 on CPU, the compute dtype elsewhere.
 
     Raises:
         InputError: a weight is not float32, bfloat16 or float16, or not finite.
     """
-    skipped = skip if callable(skip) else _named_in(skip)
     quantised, left, before, after = [], [], 0, 0
     for name, module, reason in list(decoder_matrices(model, NF4Linear)):
-        if reason is None and skipped(name):
-            reason = "skipped by request"
         if reason is None and isinstance(module, NF4Linear):
             reason = "already NF4"
         if reason is not None:
@@ -248,10 +235,6 @@ def quantize_linears(
         replace_module(model, name, layer.train(module.training))
         quantised.append(name)
     return QuantizeReport(quantised=quantised, left=left, bytes_before=before, bytes_after=after)
-
-
-def _named_in(names: Collection[str]) -> Callable[[str], bool]:
-    return lambda name: name in names or name.rpartition(".")[2] in names
 
 
 def _check_weight(name: str, linear: nn.Module) -> None:

@@ -37,8 +37,20 @@ def unmask(
     if string is None:
         string, groups = stored_string(model)
     pretrained = pretrained_of(model)
-    layers = decoder_layers(model)
-    bits = layer_bits(string, len(layers), groups)
+    bits = layer_bits(string, len(decoder_layers(model)), groups)
+    unmask_runs(model, [bits], attention=attention)
+    setattr(pretrained.config, CONFIG_ATTRIBUTE, {"string": string, "groups": groups})
+    return model
+
+
+def unmask_runs(model: nn.Module, bits: Bits, *, attention: str) -> None:
+    """Flag the layers of a model for the runs of a stack, in place.
+
+    Layers in which runs differ are left to the packs: such a layer refuses every call whose pack
+    does not say it, so that nothing is silently causal. The model's config keeps what all runs
+    have in common, a bit a layer, or nothing. Raises ``InputError`` as ``unmask`` does.
+    """
+    pretrained, layers = pretrained_of(model), decoder_layers(model)
     register()
     pretrained.set_attn_implementation(NAME)
     configs: list[Any] = [layer.attention.config for layer in layers]
@@ -49,19 +61,14 @@ def unmask(
             f"it uses {', '.join(map(str, used))}"
         )
     impl: Any = None if attention == "auto" else attention
-    for layer, bit in zip(layers, bits, strict=True):
-        flag = Layer(index=layer.index, is_causal=not bit, impl=impl)
+    for layer, own in zip(layers, zip(*bits, strict=True), strict=True):
+        is_causal = not own[0] if len(set(own)) == 1 else None
+        flag = Layer(index=layer.index, is_causal=is_causal, impl=impl)
         setattr(layer.attention, LAYER_ATTRIBUTE, flag)
-    setattr(pretrained.config, CONFIG_ATTRIBUTE, {"string": string, "groups": groups})
-    return model
-
-
-def supported_layers(model: nn.Module) -> list[nn.Module]:
-    """The attention modules that ``unmask`` would flag, input side first.
-
-    Raises ``InputError`` naming the layers that cannot be unmasked, if there are any.
-    """
-    return [layer.attention for layer in decoder_layers(model)]
+    alike = len(set(map(tuple, bits))) == 1
+    text = "".join("01"[bit] for bit in bits[0])
+    note = {"string": text, "groups": None} if alike else None
+    setattr(pretrained.config, CONFIG_ATTRIBUTE, note)
 
 
 def stored_string(model: nn.Module) -> tuple[str, int | None]:
@@ -73,26 +80,3 @@ def stored_string(model: nn.Module) -> tuple[str, int | None]:
             "got neither"
         )
     return stored["string"], stored["groups"]
-
-
-def unmasked_bits(model: nn.Module) -> tuple[bool, ...]:
-    """What the flags of the model say, input side first: ``True`` where a layer is unmasked."""
-    flags = [getattr(module, LAYER_ATTRIBUTE, None) for module in supported_layers(model)]
-    if any(flag is None for flag in flags):
-        raise InputError("model: expected one prepared by lmsl.unmask, got layers without a flag")
-    if any(flag is not None and flag.is_causal is None for flag in flags):
-        raise InputError("model: expected the flags of one run, got a stack of runs that differ")
-    return tuple(not flag.is_causal for flag in flags if flag is not None)
-
-
-def unmask_runs(decoder: nn.Module, bits: Bits, *, attention: str) -> None:
-    """``lmsl.unmask`` for a stack, in place: layers in which runs differ are left to the packs.
-
-    Such a layer refuses every call whose pack does not say it, so that nothing is silently causal.
-    """
-    unmask(decoder, "".join("01"[bit] for bit in bits[0]), attention=attention)
-    for layer, own in zip(decoder_layers(decoder), zip(*bits, strict=True), strict=True):
-        if len(set(own)) > 1:
-            flag: Layer = getattr(layer.attention, LAYER_ATTRIBUTE)
-            open_flag = Layer(index=flag.index, is_causal=None, impl=flag.impl)
-            setattr(layer.attention, LAYER_ATTRIBUTE, open_flag)

@@ -2,12 +2,11 @@
 
 from statistics import fmean
 
-from lmsl.report.figures import Chart, Line, Mark, PlaneChart, RowChart, Series, Tone, shortened
-from lmsl.report.lines import influence_lines, learning_curves, tone
-from lmsl.statistics.verdict import Analysis
+from lmsl.report.figures import Chart, Mark, PlaneChart, RowChart, Series, Tone, shortened
+from lmsl.report.lines import dots, influence_lines, learning_curves, tone
+from lmsl.statistics.analysis import Analysis
 
 _MOST_TYPES = 40
-_MOST_NAMES = 6
 
 
 def charts(analysis: Analysis) -> tuple[list[Chart], list[str]]:
@@ -40,13 +39,13 @@ def _scores(analysis: Analysis) -> RowChart:
     sweep, reported = analysis.sweep, analysis.reported
     result = analysis.results[reported]
     marks = []
-    for index, mean in enumerate(100 * result.means):
-        half = None if result.half_widths is None else 100 * result.half_widths[index]
+    for index, mean in enumerate(result.means):
+        low, high = result.interval(index) or (None, None)
         marks.append(
             Mark(
-                value=float(mean),
-                low=None if half is None else max(0.0, float(mean - half)),
-                high=None if half is None else min(100.0, float(mean + half)),
+                value=100 * float(mean),
+                low=None if low is None else 100 * low,
+                high=None if high is None else 100 * high,
                 tone=tone(analysis, index),
             )
         )
@@ -67,17 +66,7 @@ def _scores(analysis: Analysis) -> RowChart:
 
 
 def _scatter(analysis: Analysis) -> PlaneChart:
-    dev, test = (100 * analysis.results[split].means for split in ("dev", "test"))
-    shown = {analysis.best, analysis.causal, analysis.full, analysis.middle}
-    dots = tuple(
-        Line(
-            label=name,
-            points=((float(dev[index]), float(test[index])),),
-            tone=tone(analysis, index),
-            named=index in shown or len(analysis.sweep.names) <= _MOST_NAMES,
-        )
-        for index, name in enumerate(analysis.sweep.names)
-    )
+    dev, test = (analysis.results[split].means for split in ("dev", "test"))
     return PlaneChart(
         key="scatter",
         title="Dev against test",
@@ -85,7 +74,7 @@ def _scatter(analysis: Analysis) -> PlaneChart:
         "test does.",
         x_axis=f"dev {analysis.sweep.metric}, %",
         y_axis=f"test {analysis.sweep.metric}, %",
-        lines=dots,
+        lines=dots(analysis, range(len(dev)), dev.tolist(), test.tolist()),
         kind="dots",
     )
 

@@ -65,7 +65,7 @@ class Piece:
     """Of the entities that end here."""
 
 
-def compare(gold: Sequence[str], predicted: Sequence[str], *, plain: bool) -> list[Finding]:
+def findings_of(gold: Sequence[str], predicted: Sequence[str], *, plain: bool) -> list[Finding]:
     """The findings of one sentence by place; nothing is said of words without a label."""
     if plain:
         return [

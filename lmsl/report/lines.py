@@ -1,4 +1,4 @@
-"""The figures with a line for each string: learning curves, and the right context by layer."""
+"""What has a line or a dot for each string: learning curves, the right context by layer."""
 
 import json
 from collections.abc import Sequence
@@ -9,16 +9,39 @@ from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
 from lmsl.report.figures import Line, PlaneChart, Tone
 from lmsl.run_directory.influence import INFLUENCE, read_influence
-from lmsl.statistics.read import Run
-from lmsl.statistics.verdict import Analysis
+from lmsl.statistics.analysis import Analysis
+from lmsl.statistics.read import FinishedRun
 
 _BINS = 30
+_MOST_NAMES = 6
 
 
 def tone(analysis: Analysis, index: int) -> Tone:
     if index == analysis.best:
         return "accent"
     return "ink" if index in (analysis.causal, analysis.full) else "muted"
+
+
+def dots(
+    analysis: Analysis,
+    places: Sequence[int],
+    across: Sequence[float],
+    up: Sequence[float],
+    also: str | None = None,
+) -> tuple[Line, ...]:
+    """A dot for each of some strings, in percent; those that a reader looks for are named, with
+    the string ``also``, or all where they are few."""
+    names = analysis.sweep.names
+    shown = {analysis.best, analysis.causal, analysis.full, analysis.middle}
+    return tuple(
+        Line(
+            label=names[place],
+            points=((100 * float(x), 100 * float(y)),),
+            tone=tone(analysis, place),
+            named=place in shown or names[place] == also or len(places) <= _MOST_NAMES,
+        )
+        for place, x, y in zip(places, across, up, strict=True)
+    )
 
 
 def learning_curves(analysis: Analysis) -> PlaneChart | None:
@@ -106,7 +129,7 @@ def _line(analysis: Analysis, index: int, points: tuple[tuple[float, float], ...
     )
 
 
-def _log(run: Run) -> list[dict[str, Any]]:
+def _log(run: FinishedRun) -> list[dict[str, Any]]:
     path = run.folder / "log.jsonl"
     if not path.is_file():
         return []

@@ -11,22 +11,21 @@ import numpy as np
 
 from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
-from lmsl.report.figures import Line, PlaneChart
-from lmsl.report.lines import tone
+from lmsl.report.figures import PlaneChart
+from lmsl.report.lines import dots
 from lmsl.run_directory.oneshot import FOLDER, RESULT, below_line, read_result
-from lmsl.statistics.foretold import TOP, predictions, split_half, verdict
+from lmsl.statistics.analysis import RANKS_SEED, Analysis
+from lmsl.statistics.foretold import TOP, judge, predicted_scores, split_half
 from lmsl.statistics.read import Floats
-from lmsl.statistics.verdict import RANKS_SEED, Analysis
 from lmsl.statistics.words import correlation_text, percent
 
-_MOST_NAMES = 6
 _FEWEST = 3
 """Of fewer strings a rank correlation is 1 or -1 whatever they are."""
 _NONE = "\u2013"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Foretold:
+class OneShotSection:
     """What the page says of a one-shot."""
 
     chart: PlaneChart
@@ -35,7 +34,7 @@ class Foretold:
     notes: tuple[str, ...]
 
 
-def foretold(analysis: Analysis) -> tuple[Foretold | None, str]:
+def oneshot_section(analysis: Analysis) -> tuple[OneShotSection | None, str]:
     """The one-shot of a sweep against its trained strings; else why there is none, empty where
     the folder holds no one-shot.
 
@@ -62,7 +61,7 @@ def foretold(analysis: Analysis) -> tuple[Foretold | None, str]:
             f"{folder / RESULT}: expected the result of a one-shot: {error!r:.150}"
         ) from error
     chart = _chart(analysis, document, places)
-    return Foretold(chart=chart, rows=rows, notes=_notes(analysis, document, places)), ""
+    return OneShotSection(chart=chart, rows=rows, notes=_notes(analysis, document, places)), ""
 
 
 def _truth(analysis: Analysis, places: list[int]) -> Floats:
@@ -75,7 +74,7 @@ def _rows(
 ) -> tuple[tuple[str, ...], ...]:
     """A line for each predictor; costs are shares of training every candidate once."""
     truth = _truth(analysis, places)
-    predicted = predictions(document, [analysis.sweep.names[place] for place in places])
+    predicted = predicted_scores(document, [analysis.sweep.names[place] for place in places])
     own = float(document["share_of_grid"]["updates"])
     costs = dict.fromkeys(predicted, own)
     if "short grid" in predicted:
@@ -87,7 +86,7 @@ def _rows(
     rows = []
     for name, values in predicted.items():
         # The draws by which dev and test are compared elsewhere on the page.
-        found = verdict(values, truth, np.random.default_rng(RANKS_SEED))
+        found = judge(values, truth, np.random.default_rng(RANKS_SEED))
         ranked, beyond_top = len(places) >= _FEWEST, len(places) > TOP
         rows.append(
             (
@@ -126,19 +125,10 @@ def _notes(analysis: Analysis, document: dict[str, Any], places: list[int]) -> t
 
 def _chart(analysis: Analysis, document: dict[str, Any], places: list[int]) -> PlaneChart:
     sweep, reported = analysis.sweep, analysis.reported
-    foreseen = {row["unmask"]: 100 * float(row["dev"]) for row in document["candidates"]}
+    foreseen = {row["unmask"]: float(row["dev"]) for row in document["candidates"]}
     trained = [sweep.names[place] for place in places]
+    across, up = [foreseen[name] for name in trained], _truth(analysis, places).tolist()
     first = next(name for name in document["ranking"] if name in trained)
-    shown = {analysis.best, analysis.causal, analysis.full, analysis.middle}
-    dots = tuple(
-        Line(
-            label=sweep.names[place],
-            points=((foreseen[sweep.names[place]], float(true)),),
-            tone=tone(analysis, place),
-            named=place in shown or sweep.names[place] == first or len(places) <= _MOST_NAMES,
-        )
-        for place, true in zip(places, 100 * _truth(analysis, places), strict=True)
-    )
     return PlaneChart(
         key="oneshot",
         title="One-shot against true",
@@ -146,6 +136,6 @@ def _chart(analysis: Analysis, document: dict[str, Any], places: list[int]) -> P
         "training them does; how high its own scores are does not matter.",
         x_axis=f"dev {sweep.metric} in the one-shot, %",
         y_axis=f"{reported} {sweep.metric} when trained, %",
-        lines=dots,
+        lines=dots(analysis, places, across, up, also=first),
         kind="dots",
     )

@@ -1,4 +1,4 @@
-"""Figures as SVG inside the page: colours come from its style sheet, text stays text.
+"""Figures as SVG, for the page and for files: ``page/figures.css`` colours them, text stays text.
 
 Drawn 440 wide, so that letters keep their size on a phone, where a figure has the whole width, as
 on a laptop, where two stand side by side. Everything that comes from data is escaped by
@@ -14,6 +14,7 @@ from lmsl.report.figures import Chart, Line, Mark, PlaneChart, RowChart, row_tex
 
 _WIDTH = 440
 _RIGHT = 14
+_TITLE = 32
 _LETTER = 6.7
 _LONGEST = 24
 _DASHES = {"solid": "", "dashed": "6 4", "dotted": "1.5 3.5"}
@@ -21,10 +22,24 @@ _DASHES = {"solid": "", "dashed": "6 4", "dotted": "1.5 3.5"}
 
 def svg(chart: Chart) -> Markup:
     """The figure as an ``<svg>`` element with a name for screen readers."""
-    body, height = _rows(chart) if isinstance(chart, RowChart) else _plane(chart)
+    body, height = _body(chart)
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        _WIDTH, height, f"{chart.title}. {chart.note}", Markup("").join(body)
+        _WIDTH, height, f"{chart.title}. {chart.note}", body
     )
+
+
+def titled_svg(chart: Chart) -> Markup:
+    """The figure as a document of its own, under its title."""
+    body, height = _body(chart)
+    return Markup(
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 -{0} {1} {2}">'
+        '<text class="title" x="8" y="-10">{3}</text>{4}</svg>'
+    ).format(_TITLE, _WIDTH, height + _TITLE, chart.title, body)
+
+
+def _body(chart: Chart) -> tuple[Markup, int]:
+    body, height = _rows(chart) if isinstance(chart, RowChart) else _plane(chart)
+    return Markup("").join(body), height
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -87,10 +102,9 @@ def _ticks_of(chart: RowChart) -> list[float]:
 
 def _plane(chart: PlaneChart) -> tuple[list[Markup], int]:
     lines = chart.kind == "lines"
-    points = [point for line in chart.lines for point in line.points]
-    xs = ticks(*_range([x for x, _ in points]))
-    floor = [0.0] if chart.from_zero else []
-    ys = ticks(*_range([*floor, *(y for _, y in points)]))
+    every_x, every_y = zip(*(point for line in chart.lines for point in line.points), strict=True)
+    xs = ticks(min(every_x), max(every_x))
+    ys = ticks(min(0.0, *every_y) if chart.from_zero else min(every_y), max(every_y))
     left, right, bottom = 52, _WIDTH - _RIGHT - 6, 270
     named = [line for line in chart.lines if line.named] if lines else []
     named.sort(key=lambda line: line.tone != "accent")
@@ -121,10 +135,6 @@ def _plane(chart: PlaneChart) -> tuple[list[Markup], int]:
     else:
         body += _named_dots(chart.lines, [path[0] for path in paths], right)
     return body, bottom + 42
-
-
-def _range(values: Sequence[float]) -> tuple[float, float]:
-    return min(values), max(values)
 
 
 def _path(line: Line, placed: Sequence[tuple[float, float]]) -> Markup:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from statistics import fmean
 
+from lmsl.statistics.analysis import Agreement, Analysis, SplitResult
 from lmsl.statistics.compare import Difference
-from lmsl.statistics.verdict import Agreement, Analysis, SplitResult
 from lmsl.statistics.words import correlation_text, p_value, percent, signed
 
 
@@ -85,10 +85,8 @@ def _score(result: SplitResult, index: int) -> Cell:
 
 
 def _interval(result: SplitResult, index: int) -> str:
-    if result.half_widths is None:
-        return "\u2013"
-    mean, half = result.means[index], result.half_widths[index]
-    return f"{percent(max(0.0, mean - half))} to {percent(min(1.0, mean + half))}"
+    found = result.interval(index)
+    return "\u2013" if found is None else f"{percent(found[0])} to {percent(found[1])}"
 
 
 def _difference(difference: Difference | None) -> Cell:

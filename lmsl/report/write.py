@@ -1,11 +1,12 @@
 """``lmsl report``: a sweep as one HTML file to look at, and its figures as PNG.
 
 The page holds everything it needs, style, script and figures, and forbids itself the network. It
-is put together here and nowhere else; what it says comes from ``lmsl.statistics.verdict``.
+is put together here and nowhere else; what it says comes from ``lmsl.statistics.analysis``.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -13,14 +14,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lmsl.errors import InputError
 from lmsl.report.charts import charts
-from lmsl.report.examples import MOST_WORDS, find_examples
-from lmsl.report.oneshot import foretold
+from lmsl.report.figures import Chart
+from lmsl.report.oneshot import OneShotSection, oneshot_section
 from lmsl.report.png import check_plots, write_pngs
+from lmsl.report.sentences import MOST_WORDS, find_sentences
 from lmsl.report.svg import svg
 from lmsl.report.tables import rank_rows, string_table
 from lmsl.run_directory.files import write_text
+from lmsl.statistics.analysis import Analysis, analyse
 from lmsl.statistics.foretold import TOP
-from lmsl.statistics.verdict import Analysis, analyse
 from lmsl.statistics.words import verdict_lines
 
 REPORT = "report.html"
@@ -33,31 +35,50 @@ def write_report(
 
     Raises:
         InputError: no runs, runs that cannot be compared, a file that cannot be written, or PNGs
-            asked for without matplotlib.
+            asked for without the extra ``plots``.
     """
     if png is not None:
         check_plots()
     analysis = analyse(folder)
+    drawn = figures(analysis)
     target = output or folder / REPORT
     if target.is_dir():
         raise InputError(f"--output {target}: expected a file such as {target / REPORT}")
-    html = page(analysis)
+    html = page(analysis, drawn)
     with _writing(f"--output {target}"):
         target.parent.mkdir(parents=True, exist_ok=True)
         write_text(target, html)
     say(f"{target}: {len(html.encode()) / 1e6:.1f} MB")
     if png is not None:
         with _writing(f"--png {png}"):
-            drawn, _ = charts(analysis)
-            oneshot, _ = foretold(analysis)
-            if oneshot is not None:
-                drawn.append(oneshot.chart)
-            paths = write_pngs(drawn, png)
+            paths = write_pngs(drawn.all, png)
         say(f"{png}: {', '.join(path.name for path in paths)}")
     return verdict_lines(analysis)
 
 
-def page(analysis: Analysis) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What is drawn of a sweep."""
+
+    charts: list[Chart]
+    oneshot: OneShotSection | None
+    missing: list[str]
+    """Lines on those that it cannot have."""
+
+    @property
+    def all(self) -> list[Chart]:
+        return [*self.charts, *([self.oneshot.chart] if self.oneshot else [])]
+
+
+def figures(analysis: Analysis) -> Figures:
+    """Raises ``InputError`` for files of runs that cannot be drawn."""
+    drawn, missing = charts(analysis)
+    oneshot, unknown = oneshot_section(analysis)
+    missing += [unknown] if unknown else []
+    return Figures(charts=drawn, oneshot=oneshot, missing=missing)
+
+
+def page(analysis: Analysis, drawn: Figures) -> str:
     """The HTML of a report."""
     environment = Environment(
         loader=PackageLoader("lmsl", "report/page"),
@@ -66,8 +87,6 @@ def page(analysis: Analysis) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    drawn, missing = charts(analysis)
-    oneshot, unknown = foretold(analysis)
     sweep = analysis.sweep
     return environment.get_template("page.html").render(
         title=sweep.folder.resolve().name,
@@ -84,12 +103,12 @@ def page(analysis: Analysis) -> str:
         verdict=verdict_lines(analysis),
         table=string_table(analysis),
         ranks=rank_rows(analysis),
-        figures=[(chart, svg(chart)) for chart in drawn],
-        oneshot=oneshot,
-        oneshot_drawing=svg(oneshot.chart) if oneshot is not None else None,
+        figures=drawn.charts,
+        svg=svg,
+        oneshot=drawn.oneshot,
         top=TOP,
-        missing=[*missing, *([unknown] if unknown else [])],
-        examples=find_examples(analysis),
+        missing=drawn.missing,
+        examples=find_sentences(analysis),
         plain=sweep.plain,
         most_words=MOST_WORDS,
     )

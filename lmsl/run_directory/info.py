@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -12,9 +12,10 @@ from typing import Any, get_type_hints
 from lmsl.about import __version__
 from lmsl.config.choices import Forward, LabelAt, LoRA, Overflow, Quantize
 from lmsl.config.hints import converted, described, fits
-from lmsl.data.formats.options import FileShape, WordMode
+from lmsl.data.formats.options import Columns, FileShape, ReadOptions, WordMode, read_options
 from lmsl.data.tags.decode import Decoder
-from lmsl.data.tags.vocabulary import LabelSet
+from lmsl.data.tags.sentence import Dataset
+from lmsl.data.tags.vocabulary import LabelSet, check_labels
 from lmsl.errors import InputError
 
 INFO = "lmsl.json"
@@ -48,6 +49,23 @@ class RunInfo:
     seed: int
     files: FileShape
     """Of the files it was trained on."""
+
+    def read_options(self, columns: Columns | None = None) -> ReadOptions:
+        """How labelled files are read for this run: words as in training, plain tags as such.
+
+        Args:
+            columns: by default those of the files it was trained on.
+        """
+        columns = columns or Columns(**vars(self.files))
+        options = read_options(columns, self.words)
+        plain = self.labels.plain and columns.scheme == "auto"
+        return dataclasses.replace(options, scheme="plain") if plain else options
+
+    def check_scorable(self, dataset: Dataset) -> None:
+        """Refuse data without tags, or with labels that this run does not know; InputError."""
+        if any(sentence.tags is None for sentence in dataset):
+            raise InputError(f"{dataset.source}: expected tags to evaluate against, found none")
+        check_labels(dataset, self.labels)
 
     def to_json(self) -> str:
         values = {
@@ -108,10 +126,10 @@ def _typed(path: Path, kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return typed
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on."""
+def versions(packages: Sequence[str] = _PACKAGES) -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on; none is imported for it."""
     found = {"lmsl": __version__, "python": platform.python_version()}
-    for package in _PACKAGES:
+    for package in packages:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

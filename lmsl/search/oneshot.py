@@ -11,61 +11,41 @@ run; its weights are selected by that.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
+from typing import Any
 
 from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.data.tags.counts import Entities, sentence_counts
 from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
-from lmsl.mask.bits import layer_bits
+from lmsl.mask.bits import Bits
 from lmsl.run_directory.folder import making, writing
 from lmsl.run_directory.oneshot import FOLDER, below_line, read_result
+from lmsl.search.asked import OneShot
 from lmsl.search.oneshot_files import SHORT, begin, check_folder, write_result
 from lmsl.search.racing import surely_below_best
-from lmsl.search.right_context import RightContext, probe_bits, right_context
 from lmsl.search.short_grid import forget, short_grid
+from lmsl.statistics.foretold import TOP
 from lmsl.training.epochs import fit
 from lmsl.training.evaluate import evaluate_runs
-from lmsl.training.loop import total_updates
 from lmsl.training.runs import Run, find_progress
+from lmsl.training.schedule import total_updates
 from lmsl.training.session import Session
 from lmsl.training.stack import alone
 
-TOP = 3
 
+def oneshot_run(config: Config, strings: Mapping[str, Bits], output: Path) -> Run:
+    """The run of which each sentence draws one of ``strings``; its seed is the first one given.
 
-@dataclass(frozen=True, kw_only=True)
-class OneShot:
-    """What is asked of a one-shot."""
-
-    top: int | None = None
-    """Strings to train for real; None is ``TOP``, or all where there are fewer."""
-    short_grid: bool = False
-    """Also train a short grid, for comparison."""
-
-
-def oneshot_asked(
-    mode: Literal["full", "oneshot"], stack: int | str, top: int | None, short_grid: bool
-) -> OneShot | None:
-    """What the flags of ``lmsl sweep`` ask for; InputError where they contradict each other."""
-    if mode == "oneshot" and stack != "auto":
-        raise InputError(f"--stack: expected it left out with --mode oneshot, got {stack}")
-    if mode == "full" and (short_grid or top is not None):
-        name = "--short-grid" if short_grid else "--top"
-        raise InputError(f"{name}: expected it with --mode oneshot only")
-    return OneShot(top=top, short_grid=short_grid) if mode == "oneshot" else None
-
-
-def oneshot_run(config: Config, strings: Sequence[str], output: Path) -> Run:
-    """The run of which each sentence draws one of ``strings``; its seed is the first one given."""
+    Args:
+        strings: with the bits of each.
+    """
     own = replace(config, unmask=tuple(strings), seed=config.seed[:1])
-    return Run(config=own, folder=output / FOLDER, candidates=tuple(strings))
+    bits = [bits for (bits,) in strings.values()]
+    return Run(config=own, folder=output / FOLDER, bits=bits, candidates=tuple(strings))
 
 
 def check_oneshot(planned: Sequence[Run], config: Config, output: Path, asked: OneShot) -> None:
@@ -98,7 +78,7 @@ def best_by_oneshot(
     run = oneshot_run(session.config, strings, output)
     document = read_result(run.folder) if session.config.resume else None
     if document is None:
-        document = predict(session, run)
+        document = train_oneshot(session, run)
     else:
         session.console.say(f"{run.name} -> {run.folder}\n  predicted already")
     if asked.short_grid and "short_grid" not in document:
@@ -108,17 +88,17 @@ def best_by_oneshot(
     return [one for one in planned if one.string in best]
 
 
-def predict(session: Session, run: Run) -> dict[str, Any]:
+def train_oneshot(session: Session, run: Run) -> dict[str, Any]:
     """Train a one-shot run, score its candidates on dev, write ``oneshot.json``; what is in it."""
     config = session.config
     if config.overwrite and not config.resume:
         with writing(run.folder):
             begin(run.folder)
     _train(session, run)
-    scores, below, right, seconds = _scores(session, run)
+    scored = _score(session, run)
     # The next stack needs the memory.
     session.stack, run.progress.kept_weights = None, {}
-    document = _document(session, run, scores, below, right, seconds)
+    document = _document(session, run, scored)
     with writing(run.folder):
         write_result(run, document)
     return document
@@ -127,7 +107,7 @@ def predict(session: Session, run: Run) -> dict[str, Any]:
 def with_short_grid(session: Session, run: Run, document: dict[str, Any]) -> dict[str, Any]:
     """Train a short grid and add to the document what every string had there."""
     folder = run.folder / SHORT
-    brief = short_grid(session, run.candidates, run.seed, folder)
+    brief = short_grid(session, run, folder)
     rows = [{**row, "short_grid": brief.scores[row["unmask"]]} for row in document["candidates"]]
     whole = len(rows) * total_updates(len(session.task), run.config)
     grid = len(rows) * document["train_seconds"]
@@ -156,70 +136,62 @@ def _train(session: Session, run: Run) -> None:
         fit(stack, session.task, session.data, session.place, session.console, until=last)
 
 
-def _scores(session: Session, run: Run) -> tuple[list[float], list[str], RightContext, float]:
-    """Dev scores of the candidates under the selected weights, which of them are surely below the
-    best, the right context, and the seconds it took."""
+@dataclass(frozen=True, kw_only=True)
+class _Scored:
+    """The candidates under the selected weights."""
+
+    dev: dict[str, float]
+    """Score of each, in 0-1."""
+    below: list[str]
+    """Those that are surely below the best."""
+    seconds: float
+
+
+def _score(session: Session, run: Run) -> _Scored:
     began = time.monotonic()
-    data, place, base = session.data, session.place, session.base
-    tagger = alone(run, base, len(data.splits.labels), place).tagger
-    kept = run.config.exit_layer
-    bits = [layer_bits(string, base.depth)[:kept] for string in run.candidates]
-    # A string that was asked for and one that the right context needs are scored once.
-    asked = [tuple(own) for own in (*bits, *probe_bits(bits))]
-    scored = list(dict.fromkeys(asked))
+    data, place = session.data, session.place
+    labels, sentences = data.splits.labels, data.splits.dev.sentences
     found = evaluate_runs(
-        tagger,
+        alone(run, session.base, len(labels), place).tagger,
         data.splits,
         data.dev,
         run.config,
         place,
         updates=run.progress.updates,
-        bits=scored,
+        bits=run.bits,
     )
-    name = metric_name(data.splits.labels.plain)
-    by_bits = dict(zip(scored, (float(one.metrics[name]) for one in found), strict=True))
-    scores = [by_bits[own] for own in asked]
-    right = right_context(bits, scores[len(bits) :])
-    tags = {own: [d.tags for d in one.decoded] for own, one in zip(scored, found, strict=True)}
-    entities, sentences = Entities(plain=data.splits.labels.plain), data.splits.dev.sentences
+    by_string = dict(zip(run.candidates, found, strict=True))
+    entities = Entities(plain=labels.plain)
     counts = {
-        string: [torch.from_numpy(sentence_counts(sentences, tags[tuple(own)], entities))]
-        for string, own in zip(run.candidates, bits, strict=True)
+        string: [sentence_counts(sentences, [one.tags for one in own.decoded], entities)]
+        for string, own in by_string.items()
     }
-    below = surely_below_best(counts, seed=run.seed)
-    return scores[: len(bits)], below, right, time.monotonic() - began
+    name = metric_name(labels.plain)
+    return _Scored(
+        dev={string: float(own.metrics[name]) for string, own in by_string.items()},
+        below=surely_below_best(counts, seed=run.seed),
+        seconds=time.monotonic() - began,
+    )
 
 
-def _document(
-    session: Session,
-    run: Run,
-    scores: Sequence[float],
-    below: Sequence[str],
-    right: RightContext,
-    seconds: float,
-) -> dict[str, Any]:
+def _document(session: Session, run: Run, scored: _Scored) -> dict[str, Any]:
     """What ``oneshot.json`` says; scores in 0-1."""
-    rows: list[dict[str, Any]] = []
-    depth = session.base.depth
-    for string, score in zip(run.candidates, scores, strict=True):
-        row = {"unmask": string, "dev": score, "below_best": string in below}
-        row["right_context"] = right.predicted(layer_bits(string, depth))
-        rows.append(row)
-    ranked = sorted(rows, key=lambda row: row["dev"], reverse=True)
-    spent, updates = run.progress.seconds + seconds, run.progress.updates
-    whole = len(rows) * total_updates(len(session.task), run.config)
+    spent, updates = run.progress.seconds + scored.seconds, run.progress.updates
+    whole = len(scored.dev) * total_updates(len(session.task), run.config)
     return {
         "metric": metric_name(session.data.splits.labels.plain),
         "seed": run.seed,
-        "ranking": [row["unmask"] for row in ranked],
-        "candidates": rows,
+        "ranking": sorted(scored.dev, key=scored.dev.__getitem__, reverse=True),
+        "candidates": [
+            {"unmask": string, "dev": score, "below_best": string in scored.below}
+            for string, score in scored.dev.items()
+        ],
         "updates": updates,
         "selected_epoch": run.progress.kept_epoch,
         "train_seconds": round(run.progress.seconds, 1),
-        "score_seconds": round(seconds, 1),
+        "score_seconds": round(scored.seconds, 1),
         "seconds": round(spent, 1),
-        "share_of_grid": _shares(updates / whole, spent, len(rows) * run.progress.seconds),
-        "right_context": {**vars(right), "dependency": right.dependency},
+        "share_of_grid": _shares(updates / whole, spent, len(scored.dev) * run.progress.seconds),
     }
 
 
@@ -235,13 +207,12 @@ def _say(document: dict[str, Any], best: Sequence[str], console: Console) -> Non
     console.say("  " + ", ".join(f"{s} {scores[s]:.2f}" for s in document["ranking"]))
     if line := below_line(document):
         console.say(f"  {line}")
-    right, share = document["right_context"], document["share_of_grid"]
+    share = document["share_of_grid"]
     console.say(
-        f"  right context is worth {100 * right['dependency']:.2f} points to it; it took "
-        f"{100 * share['updates']:.1f} % of the updates of all {len(scores)} strings and about "
-        f"{100 * share['seconds_estimated']:.0f} % of their time"
+        f"  it took {100 * share['updates']:.1f} % of the updates of all {len(scores)} strings "
+        f"and about {100 * share['seconds_estimated']:.0f} % of their time"
     )
 
 
-def _strings(planned: Sequence[Run]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(run.string for run in planned))
+def _strings(planned: Sequence[Run]) -> dict[str, Bits]:
+    return {run.string: run.bits for run in planned}

@@ -20,7 +20,7 @@ def drop_losers(runs: Sequence[Run], console: Console) -> list[Run]:
     strings = list(dict.fromkeys(run.string for run in runs))
     counts = {
         string: [
-            run.progress.counts
+            run.progress.counts.numpy()
             for run in runs
             if run.string == string and run.progress.counts is not None
         ]

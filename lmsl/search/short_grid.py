@@ -5,15 +5,14 @@ own that ends after those updates. It costs a tenth of the grid, and what it mis
 between strings only later. Here it is what the one-shot is compared with.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lmsl.run_directory.folder import making
 from lmsl.training.checkpoint import remove_checkpoint
 from lmsl.training.epochs import fit
-from lmsl.training.loop import total_updates
 from lmsl.training.runs import Run, find_progress, in_stacks
+from lmsl.training.schedule import total_updates
 from lmsl.training.session import Session
 
 SHARE = 0.1
@@ -31,10 +30,11 @@ class ShortGrid:
     """Of training and dev scores, of all its runs together."""
 
 
-def short_grid(session: Session, strings: Sequence[str], seed: int, folder: Path) -> ShortGrid:
+def short_grid(session: Session, oneshot: Run, folder: Path) -> ShortGrid:
     """Train every string briefly, in stacks; an interrupted grid goes on with ``--resume``.
 
     Args:
+        oneshot: the run whose candidates and seed these are.
         folder: of the logs and, until all runs are over, of the checkpoints.
     """
     steps = max(1, round(SHARE * total_updates(len(session.task), session.config)))
@@ -43,8 +43,13 @@ def short_grid(session: Session, strings: Sequence[str], seed: int, folder: Path
     session.stack = None
     short = replace(session, config=config, stack=None)
     runs = [
-        Run(config=replace(config, unmask=(s,), seed=(seed,)), folder=folder / s, number=number)
-        for number, s in enumerate(strings)
+        Run(
+            config=replace(config, unmask=(string,), seed=(oneshot.seed,)),
+            folder=folder / string,
+            bits=(bits,),
+            number=number,
+        )
+        for number, (string, bits) in enumerate(zip(oneshot.candidates, oneshot.bits, strict=True))
     ]
     session.console.say(f"short grid: {len(runs)} strings, {steps} updates each")
     if config.resume:

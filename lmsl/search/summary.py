@@ -12,7 +12,8 @@ from lmsl.errors import InputError
 from lmsl.run_directory.files import write_json
 from lmsl.run_directory.folder import PRUNED, is_finished, is_pruned, writing
 from lmsl.run_directory.info import read_info
-from lmsl.statistics.words import verdict
+from lmsl.statistics.analysis import analyse
+from lmsl.statistics.words import verdict_lines
 
 
 def summarise(output: Path, folders: Sequence[Path], console: Console) -> None:
@@ -30,7 +31,7 @@ def summarise(output: Path, folders: Sequence[Path], console: Console) -> None:
         document = {"metric": rows[0]["metric"], "best": best, "runs": rows}
         write_json(output / "sweep.json", document | ({"pruned": dropped} if dropped else {}))
     try:
-        conclusions = verdict(output)
+        conclusions = verdict_lines(analyse(output))
     except InputError as error:
         # Everything is trained and saved: other runs in the folder do not undo that.
         conclusions = [f"nothing can be concluded from {output}: {error}"]

@@ -100,6 +100,16 @@ def run_scores(split: Split) -> Floats:
     return rate(split.hits.sum(axis=-1), split.sizes.sum(axis=-1) + split.beyond)
 
 
+def weighted_scores(split: Split, weights: NDArray[np.int64]) -> Floats:
+    """Scores of every run where each unit counts as often as ``weights`` [draws, units] say,
+    [draws, strings, seeds]."""
+    strings, seeds, units = split.hits.shape
+    drawn = weights.astype(np.float64)
+    hits = drawn @ split.hits.reshape(-1, units).T
+    sizes = drawn @ split.sizes.reshape(-1, units).T
+    return rate(hits, sizes + split.beyond).reshape(len(drawn), strings, seeds)
+
+
 def resample(split: Split, generator: Generator, draws: int = DRAWS) -> Replicates:
     """Resample seeds and units of one split."""
     strings, seeds, units = split.hits.shape
@@ -178,13 +188,10 @@ def _moderated(parts: Floats, seeds: int, against: int | None) -> tuple[Floats, 
 
 def _resampled_units(split: Split, generator: Generator, draws: int) -> Floats:
     """Scores of every run on ``draws`` resamples of the units [draws, strings, seeds]."""
-    strings, seeds, units = split.hits.shape
+    units = split.hits.shape[-1]
     if units == 0:
         return np.repeat(run_scores(split)[None], draws, axis=0)
     picked = generator.integers(units, size=(draws, units))
     picked += units * np.arange(draws)[:, None]
     weights = np.bincount(picked.ravel(), minlength=draws * units).reshape(draws, units)
-    weights = weights.astype(np.float64)
-    hits = weights @ split.hits.reshape(-1, units).T
-    sizes = weights @ split.sizes.reshape(-1, units).T
-    return rate(hits, sizes + split.beyond).reshape(draws, strings, seeds)
+    return weighted_scores(split, weights)

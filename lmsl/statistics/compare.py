@@ -28,6 +28,13 @@ class Difference:
     high: float | None
     p: float
 
+    @classmethod
+    def of(cls, value: float, half_width: float | None, p: float) -> "Difference":
+        low, high = (
+            (None, None) if half_width is None else (value - half_width, value + half_width)
+        )
+        return cls(value=value, low=low, high=high, p=p)
+
 
 def differences(
     replicates: Replicates, generator: Generator, reference: int
@@ -41,12 +48,7 @@ def differences(
     for index in others:
         value = float(estimates.values[index])
         half = None if widths is None else float(widths[index])
-        found[index] = Difference(
-            value=value,
-            low=None if half is None else value - half,
-            high=None if half is None else value + half,
-            p=corrected[index],
-        )
+        found[index] = Difference.of(value, half, corrected[index])
     return found
 
 

@@ -1,7 +1,7 @@
 """How good a prediction of strings was, once they have all been trained.
 
 The truth is a grid: the score of every string, the mean over seeds. It is noisy itself, so no
-predictor agrees with it fully, and how far the grid agrees with itself is part of every verdict:
+predictor agrees with it fully, and how far the grid agrees with itself is part of every judgement:
 the rank correlation between means over two halves of the seeds, and from it, by Spearman and Brown
 (1910), the reliability r of the mean over all of them. A predictor that knew the strings' true
 means would be expected to correlate with the grid by sqrt(r).
@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from lmsl.statistics.ranks import Correlation, correlation, kendall, spearman
+from lmsl.statistics.ranks import Correlation, agreement, correlation, kendall, spearman
 from lmsl.statistics.read import Floats
 
 TOP = 3
-PREDICTORS = {"one-shot": "dev", "short grid": "short_grid", "right context": "right_context"}
+PREDICTORS = {"one-shot": "dev", "short grid": "short_grid"}
 """What ``oneshot.json`` may say of each string: dev score under the shared weights; dev score
-after a tenth of the updates; what hiding layer groups from the one-shot leaves of its score."""
+after a tenth of the updates."""
 _SPLITS = 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Judgement:
     """A predictor against a grid; regrets are differences of scores."""
 
     spearman: Correlation
@@ -49,7 +49,7 @@ class Reliability:
     """Correlation with the grid that a perfect predictor can expect."""
 
 
-def predictions(document: Mapping[str, Any], strings: Sequence[str]) -> dict[str, Floats]:
+def predicted_scores(document: Mapping[str, Any], strings: Sequence[str]) -> dict[str, Floats]:
     """What each predictor in an ``oneshot.json`` says of these strings, [strings]; those that it
     does not have are left out.
 
@@ -65,16 +65,16 @@ def predictions(document: Mapping[str, Any], strings: Sequence[str]) -> dict[str
     }
 
 
-def verdict(predicted: Floats, truth: Floats, generator: Generator) -> Verdict:
+def judge(predicted: Floats, truth: Floats, generator: Generator) -> Judgement:
     """Args:
     predicted: [strings], larger is better, on any scale.
     truth: [strings], the true scores.
     """
     first = np.flatnonzero(predicted == predicted.max())
     top = np.argsort(-predicted, kind="stable")[:TOP]
-    return Verdict(
+    return Judgement(
         spearman=correlation(spearman, predicted, truth, generator),
-        kendall=kendall(predicted, truth),
+        kendall=agreement(kendall, predicted, truth),
         regret=float(truth.max() - truth[first].mean()),
         regret_of_top=float(truth.max() - truth[top].max()),
     )
@@ -94,7 +94,7 @@ def split_half(scores: Floats) -> Reliability | None:
     if not size:
         return None
     pairs = _halves(seeds, size)
-    found = [spearman(scores[:, a].mean(1), scores[:, b].mean(1)) for a, b in pairs]
+    found = [agreement(spearman, scores[:, a].mean(1), scores[:, b].mean(1)) for a, b in pairs]
     known = [value for value in found if value is not None]
     if not known:
         return None

@@ -27,10 +27,6 @@ class Predictions:
     sentences: tuple[Sentence, ...]
     predicted: tuple[tuple[str, ...], ...]
 
-    @property
-    def documents_known(self) -> bool:
-        return any(sentence.document is not None for sentence in self.sentences)
-
 
 def read_predictions(path: Path, labels: LabelSet) -> Predictions:
     """Read one file; words without a label get the tag `IGNORED` back.

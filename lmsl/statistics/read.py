@@ -29,7 +29,7 @@ _SEED = re.compile(r"seed\d+")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class FinishedRun:
     """A finished run."""
 
     folder: Path
@@ -63,15 +63,29 @@ class Split:
     """What is resampled: documents or sentences."""
     sentences: int
 
+    @classmethod
+    def of(
+        cls, table: NDArray[np.int64], *, unit: str, sentences: int, beyond: int = 0
+    ) -> "Split":
+        """From gold, predicted and correct entities, [strings, seeds, units, 3]."""
+        counts = table.astype(np.float64)
+        return cls(
+            hits=2 * counts[..., 2],
+            sizes=counts[..., 0] + counts[..., 1],
+            beyond=float(beyond),
+            unit=unit,
+            sentences=sentences,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep:
+class FinishedSweep:
     """The compared runs and their counts."""
 
     folder: Path
     names: tuple[str, ...]
     seeds: tuple[int, ...]
-    runs: tuple[tuple[Run, ...], ...]
+    runs: tuple[tuple[FinishedRun, ...], ...]
     """For each string, its runs by seed."""
     splits: dict[str, Split]
     plain: bool
@@ -83,7 +97,7 @@ class Sweep:
         return "accuracy" if self.plain else "F1"
 
 
-def read_sweep(folder: Path) -> Sweep:
+def read_sweep(folder: Path) -> FinishedSweep:
     """Read every finished run below ``folder`` (or the run that it is).
 
     Raises:
@@ -112,7 +126,7 @@ def read_sweep(folder: Path) -> Sweep:
             splits[split] = _split(runs, split)
         elif split == "dev" or len(lacking) < len(runs) * len(seeds):
             raise InputError(f"{lacking[0].folder}: expected scores on {split}, found none")
-    return Sweep(
+    return FinishedSweep(
         folder=folder,
         names=tuple(table),
         seeds=tuple(seeds),
@@ -123,7 +137,7 @@ def read_sweep(folder: Path) -> Sweep:
     )
 
 
-def _run(root: Path, folder: Path) -> Run:
+def _run(root: Path, folder: Path) -> FinishedRun:
     info = read_info(folder)
     parts = list(folder.relative_to(root).parts)
     if parts and _SEED.fullmatch(parts[-1]):
@@ -135,14 +149,14 @@ def _run(root: Path, folder: Path) -> Run:
         metrics = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: expected the scores of a run: {error!r:.150}") from error
-    return Run(folder=folder, name="/".join(parts), info=info, metrics=metrics)
+    return FinishedRun(folder=folder, name="/".join(parts), info=info, metrics=metrics)
 
 
 def _complete(
-    found: Sequence[Run],
-) -> tuple[dict[str, dict[int, Run]], list[int], list[str]]:
+    found: Sequence[FinishedRun],
+) -> tuple[dict[str, dict[int, FinishedRun]], list[int], list[str]]:
     """The strings and seeds that form the largest table without holes, and what is not in it."""
-    table: dict[str, dict[int, Run]] = {}
+    table: dict[str, dict[int, FinishedRun]] = {}
     for run in found:
         row = table.setdefault(run.name, {})
         if run.info.seed in row:
@@ -174,7 +188,7 @@ def _order(name: str) -> tuple[int, int, str]:
     return (0, len(name), name) if bits else (1, 0, name)
 
 
-def _split(runs: Sequence[Sequence[Run]], split: str) -> Split:
+def _split(runs: Sequence[Sequence[FinishedRun]], split: str) -> Split:
     """The counts of all runs on one split, summed over its units."""
     first: Predictions | None = None
     counts = []
@@ -199,17 +213,11 @@ def _split(runs: Sequence[Sequence[Run]], split: str) -> Split:
             "every metrics.json, found different ones; report one task at a time"
         )
     starts, unit = _units(first)
-    table = np.stack(counts).astype(np.float64)
+    table = np.stack(counts)
     if len(starts):
         table = np.add.reduceat(table, starts, axis=1)
     table = table.reshape(len(runs), len(runs[0]), -1, 3)
-    return Split(
-        hits=2 * table[..., 2],
-        sizes=table[..., 0] + table[..., 1],
-        beyond=float(beyond.pop()),
-        unit=unit,
-        sentences=len(first.sentences),
-    )
+    return Split.of(table, unit=unit, sentences=len(first.sentences), beyond=beyond.pop())
 
 
 def _same_sentences(first: Predictions, other: Predictions) -> bool:

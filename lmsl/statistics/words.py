@@ -1,10 +1,8 @@
 """The outcome of a comparison in plain sentences, for the console and for the report."""
 
-from pathlib import Path
-
+from lmsl.statistics.analysis import FEW_SEEDS, Agreement, Analysis, Gain
 from lmsl.statistics.compare import Difference
 from lmsl.statistics.ranks import Correlation, expected_best
-from lmsl.statistics.verdict import FEW_SEEDS, Agreement, Analysis, Gain, analyse
 
 
 def verdict_lines(analysis: Analysis) -> list[str]:
@@ -95,10 +93,8 @@ def _choice(analysis: Analysis) -> str:
     text += f"; on test it has {percent(test.means[best])}"
     if test.deviations is not None:
         text += f" \u00b1 {percent(test.deviations[best])} over seeds"
-    if test.half_widths is not None:
-        low = max(0.0, test.means[best] - test.half_widths[best])
-        high = min(1.0, test.means[best] + test.half_widths[best])
-        text += f", 95 % interval {percent(low)} to {percent(high)}"
+    if (found := test.interval(best)) is not None:
+        text += f", 95 % interval {percent(found[0])} to {percent(found[1])}"
     return text + "."
 
 
@@ -161,12 +157,3 @@ def _both(agreement: Agreement) -> str:
         f"Spearman {correlation_text(agreement.spearman)}, "
         f"Kendall {correlation_text(agreement.kendall)}"
     )
-
-
-def verdict(folder: Path) -> list[str]:
-    """A few sentences for people: which string, how much better, and whether that is noise.
-
-    Raises:
-        InputError: as ``analyse``.
-    """
-    return verdict_lines(analyse(folder))

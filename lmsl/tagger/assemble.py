@@ -4,6 +4,7 @@ begins and for one that is loaded, so that neither can differ from the other.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -11,6 +12,7 @@ from lmsl.config.choices import Block, Elementwise, LabelAt, LoRA, Quantize, Res
 from lmsl.device import free_memory, mib
 from lmsl.errors import InputError
 from lmsl.layers.dropout import DropoutClock
+from lmsl.layers.fused.block import Block as FusedBlock
 from lmsl.layers.fused.fit import choose_block
 from lmsl.layers.fused.triton_ops import choose_ops, head_dim_of
 from lmsl.layers.head import StackedHead
@@ -18,13 +20,42 @@ from lmsl.layers.lora import add_lora
 from lmsl.layers.quantize import NF4Linear, quantize_linears
 from lmsl.layers.targets import named_targets
 from lmsl.mask.attention import who_serves
-from lmsl.mask.bits import Bits, layer_bits
+from lmsl.mask.bits import Bits
 from lmsl.mask.flags import differing
 from lmsl.mask.probing import verify_runs
 from lmsl.mask.unmasking import unmask_runs
 from lmsl.tagger.base import Base
 from lmsl.tagger.mixture import Mixture
 from lmsl.tagger.tagger import Tagger
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    """How the frozen model is kept."""
+
+    quantize: Quantize
+    resident: Resident
+    device: torch.device
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operators:
+    """Who computes, in the words of the command line."""
+
+    attention: str = "auto"
+    block: Block = "auto"
+    elementwise: Elementwise = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What is put on the frozen model, the same for every run."""
+
+    classes: int
+    label_at: LabelAt
+    lora: LoRA
+    head_dropout: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,93 +72,98 @@ class Assembled:
 def assemble(
     base: Base,
     *,
-    string: str | Sequence[str],
-    classes: int,
-    label_at: LabelAt,
-    lora: LoRA,
-    head_dropout: float,
+    bits: Bits,
     seeds: Sequence[int],
-    quantize: Quantize,
-    resident: Resident,
-    device: torch.device,
-    dtype: torch.dtype,
-    attention: str,
-    block: Block = "auto",
-    elementwise: Elementwise = "auto",
+    trained: Trained,
+    storage: Storage,
+    operators: Operators,
     mixed: bool = False,
 ) -> Assembled:
-    """Turn a loaded decoder, in place, into a tagger whose layers provably obey ``string``.
+    """Turn a loaded decoder, in place, into a tagger whose layers provably obey ``bits``.
 
     Args:
         base: as loaded, or from an earlier assembly with the adapters taken off again.
-        string: of all runs of the stack, or one for each of ``seeds``.
-        mixed: the strings are those of which each sentence of the only run draws one.
+        bits: of the layers of ``base``, for each of ``seeds``.
+        mixed: they are those of the strings of which each sentence of the only run draws one.
 
     Raises:
-        InputError: the string or the targets do not fit the model, the model cannot be unmasked,
-            a layer, measured, does not do what its bit says, ``block`` is ``own`` and the model's
-            layers are not Llama-shaped, or ``elementwise`` is ``triton`` and that cannot serve.
+        InputError: the targets do not fit the model, the model cannot be unmasked, a layer,
+            measured, does not do what its bit says, ``block`` is ``own`` and the model's layers
+            are not Llama-shaped, or ``elementwise`` is ``triton`` and that cannot serve.
     """
-    decoder = base.decoder.to(device)
-    text = decoder.config.get_text_config()
-    kept = text.num_hidden_layers
-    strings = [string] * len(seeds) if isinstance(string, str) else string
-    bits = [layer_bits(one, base.depth)[:kept] for one in strings]
-    assert len(seeds) == (1 if mixed else len(bits)), "as many strings as seeds"
-    unmask_runs(decoder, bits, attention=attention)
-    notes = _quantized(decoder, resident, device, dtype) if quantize == "nf4" else []
-    targets = tuple(named_targets(decoder, lora.targets))
+    decoder = base.decoder.to(storage.device)
+    assert len(seeds) == (1 if mixed else len(bits)), "the bits of a string for each seed"
+    unmask_runs(decoder, bits, attention=operators.attention)
+    notes = _quantized(decoder, storage) if storage.quantize == "nf4" else []
+    settled = replace(trained.lora, targets=tuple(named_targets(decoder, trained.lora.targets)))
     clock = DropoutClock(seeds=tuple(seeds))
-    adapted = add_lora(
-        decoder,
-        targets=targets,
-        rank=lora.rank,
-        alpha=lora.alpha,
-        dropout=lora.dropout,
-        seeds=seeds,
-        clock=clock,
-    )
-    head = StackedHead(
-        hidden=text.hidden_size,
-        classes=classes,
-        dropout=head_dropout,
-        seeds=seeds,
-        clock=clock,
-    ).to(device)
-    notes.append(_measured(decoder, bits, attention, "strings" if mixed else "runs"))
-    if attention == "auto":
-        notes.append(who_serves(head_dim_of(text), device, dtype))
-    ops, computes = choose_ops(elementwise, text, device, dtype)
-    fast, chosen = choose_block(decoder, block, bits, ops=ops)
-    if fast is None and elementwise == "triton":
-        raise InputError(f"--elementwise triton: expected the faster forward, got {chosen}")
-    notes += [chosen] if fast is None else [chosen, computes]
+    head, adapted = _added(decoder, replace(trained, lora=settled), clock)
+    notes.append(_measured(decoder, bits, operators.attention, "strings" if mixed else "runs"))
+    block, chosen = _forward(decoder, bits, storage, operators)
     mixture = Mixture(bits=bits, seed=seeds[0]) if mixed else None
     own = None if mixed else differing(bits)
-    tagger = Tagger(decoder, head, label_at, fast, own, mixture)
-    trained = sum(p.numel() for p in tagger.parameters() if p.requires_grad)
-    notes.append(
-        f"LoRA rank {lora.rank} on {len(adapted)} layers ({', '.join(targets)}), "
-        f"{trained:,} trained parameters"
+    tagger = Tagger(decoder, head.to(storage.device), trained.label_at, block, own, mixture)
+    count = sum(p.numel() for p in tagger.parameters() if p.requires_grad)
+    chosen.append(
+        f"LoRA rank {settled.rank} on {adapted} layers ({', '.join(settled.targets)}), "
+        f"{count:,} trained parameters"
     )
-    settled = replace(lora, targets=targets)
-    return Assembled(tagger=tagger, clock=clock, lora=settled, notes=tuple(notes))
+    return Assembled(tagger=tagger, clock=clock, lora=settled, notes=(*notes, *chosen))
 
 
-def _quantized(
-    decoder: torch.nn.Module, resident: Resident, device: torch.device, dtype: torch.dtype
-) -> list[str]:
+def _quantized(decoder: torch.nn.Module, storage: Storage) -> list[str]:
     """Quantise in place, where that was not done yet; what was done and what was left."""
     if any(isinstance(module, NF4Linear) for module in decoder.modules()):
         return []
-    keep, reason = _keep_resident(decoder, resident, device, dtype)
-    report = quantize_linears(decoder, resident=keep, dtype=dtype)
+    keep, reason = _keep_resident(decoder, storage)
+    report = quantize_linears(decoder, resident=keep, dtype=storage.dtype)
     done = (
         f"NF4: {len(report.quantised)} matrices, {mib(report.bytes_before)} to "
         f"{mib(report.bytes_after)}, {reason}"
     )
     left = [f"not quantised: {name} ({why})" for name, why in report.left if "expert" in why]
     return [done, *left]
+
+
+def _added(
+    decoder: torch.nn.Module, trained: Trained, clock: DropoutClock
+) -> tuple[StackedHead, int]:
+    """Adapters, in place, and the heads of all runs; how many layers are adapted."""
+    lora = trained.lora
+    adapted = add_lora(
+        decoder,
+        targets=lora.targets,
+        rank=lora.rank,
+        alpha=lora.alpha,
+        dropout=lora.dropout,
+        seeds=clock.seeds,
+        clock=clock,
+    )
+    config: Any = decoder.config
+    head = StackedHead(
+        hidden=config.get_text_config().hidden_size,
+        classes=trained.classes,
+        dropout=trained.head_dropout,
+        seeds=clock.seeds,
+        clock=clock,
+    )
+    return head, len(adapted)
+
+
+def _forward(
+    decoder: torch.nn.Module, bits: Bits, storage: Storage, operators: Operators
+) -> tuple[FusedBlock | None, list[str]]:
+    """The forward of ours where it fits, and the words for who computes."""
+    config: Any = decoder.config
+    text, device, dtype = config.get_text_config(), storage.device, storage.dtype
+    notes = []
+    if operators.attention == "auto":
+        notes.append(who_serves(head_dim_of(text), device, dtype))
+    ops, computes = choose_ops(operators.elementwise, text, device, dtype)
+    block, chosen = choose_block(decoder, operators.block, bits, ops=ops)
+    if block is None and operators.elementwise == "triton":
+        raise InputError(f"--elementwise triton: expected the faster forward, got {chosen}")
+    return block, notes + ([chosen] if block is None else [chosen, computes])
 
 
 def _measured(decoder: torch.nn.Module, bits: Bits, attention: str, ways: str) -> str:
@@ -150,14 +186,13 @@ def _measured(decoder: torch.nn.Module, bits: Bits, attention: str, ways: str) -
     return f"measured: layers {_ranges(unmasked)} of {depth} see to the right"
 
 
-def _keep_resident(
-    decoder: torch.nn.Module, resident: Resident, device: torch.device, dtype: torch.dtype
-) -> tuple[bool, str]:
+def _keep_resident(decoder: torch.nn.Module, storage: Storage) -> tuple[bool, str]:
     """Whether dequantised weights stay in memory, and the words for it."""
-    if resident != "auto":
-        return resident == "yes", f"{'kept' if resident == 'yes' else 'not kept'} dequantised"
-    size = sum(p.numel() for p in decoder.parameters()) * dtype.itemsize
-    free = free_memory(device)
+    if storage.resident != "auto":
+        keep = storage.resident == "yes"
+        return keep, f"{'kept' if keep else 'not kept'} dequantised"
+    size = sum(p.numel() for p in decoder.parameters()) * storage.dtype.itemsize
+    free = free_memory(storage.device)
     if size <= free / 4:
         return True, f"kept dequantised (--resident auto: {mib(size)} of {mib(free)} free)"
     return False, f"dequantised in every step (--resident auto: {mib(size)} of {mib(free)} free)"

@@ -18,7 +18,7 @@ from lmsl.packs.examples import Example
 from lmsl.packs.packing import Room
 from lmsl.tagger.graphs import CudaGraphs, Graphs
 from lmsl.tagger.inference import Batch, EagerForward, Forward
-from lmsl.tagger.rooms import MOST_ROOMS, FixedPack, Rooms, why_not
+from lmsl.tagger.rooms import MOST_ROOMS, FixedPack, Rooms, say_captured, why_not_captured
 from lmsl.tagger.tagger import Tagger
 
 
@@ -39,11 +39,8 @@ def choose_forward(
     eager = EagerForward(tagger, device, autocast)
     if cuda_graphs == "off":
         return eager
-    reason = why_not(tagger, attention, device)
-    if reason is not None:
-        say(f"CUDA graphs: off, {reason}")
+    if not say_captured(why_not_captured(tagger, attention, device), say):
         return eager
-    say("CUDA graphs: on (--cuda-graphs on)")
     return StaticForward(eager, CudaGraphs(device), say)
 
 

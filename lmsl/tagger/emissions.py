@@ -14,6 +14,7 @@ import torch
 
 from lmsl.data.tags.decode import Floats
 from lmsl.errors import InputError
+from lmsl.mask.bits import Bits
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import under_budget
 from lmsl.tagger.inference import EagerForward, Forward, batch_of, log_probabilities
@@ -21,6 +22,14 @@ from lmsl.tagger.tagger import Tagger
 
 # Of 512 to 8192, best for `tiny` with two threads (5 % faster than 2048); with one the same.
 CPU_TOKENS = 4096
+
+
+class NotFinite(ValueError):
+    """A score that is no number: of which run, or string, and the first sentence of its pack."""
+
+    def __init__(self, way: int, sentence: int) -> None:
+        super().__init__(f"scores of sentence {sentence} by run {way} are not finite")
+        self.way, self.sentence = way, sentence
 
 
 def emissions(
@@ -33,10 +42,7 @@ def emissions(
     autocast: torch.dtype | None = None,
     compute: Forward | None = None,
 ) -> list[Floats]:
-    """Log-probabilities [words, classes] of every sentence; ``words`` counts those of each.
-
-    A word that no example reads can only be the first label, O where there is one: its
-    log-probability is 0 there and -inf elsewhere.
+    """``run_emissions`` of a tagger of one run.
 
     Args:
         compute: who computes packs of this tagger, on this device; by default eagerly.
@@ -47,19 +53,51 @@ def emissions(
     assert tagger.head.runs == 1
     compute = EagerForward(tagger, device, autocast) if compute is None else compute
     assert compute.tagger is tagger
-    found = unread(words, tagger.head.classes)
-    budget = prediction_budget(tokens_per_batch, device)
+    try:
+        (found,) = run_emissions(compute, examples, words, tokens_per_batch=tokens_per_batch)
+    except NotFinite as error:
+        raise InputError(
+            f"sentence {error.sentence + 1}: expected finite scores in its batch, got NaN; where "
+            "weights are in order this is an overflow: train with --dtype bfloat16 or float32"
+        ) from error
+    return found
+
+
+def run_emissions(
+    compute: Forward,
+    examples: Sequence[Example],
+    words: Sequence[int],
+    *,
+    tokens_per_batch: int,
+    bits: Bits | None = None,
+) -> list[list[Floats]]:
+    """For each run log-probabilities [words, classes] of every sentence.
+
+    A word that no example reads can only be the first label, O where there is one: its
+    log-probability is 0 there and -inf elsewhere.
+
+    Args:
+        words: how many each sentence has.
+        bits: instead, the layers of every string under which the only run is asked.
+
+    Raises:
+        NotFinite: a score is no number.
+    """
+    tagger = compute.tagger
+    classes = tagger.head.classes
+    ways = tagger.head.runs if bits is None else len(bits)
+    found = [unread(words, classes) for _ in range(ways)]
+    budget = evaluation_budget(tokens_per_batch, ways, compute.device)
     groups = under_budget(by_length(examples), budget)
     with _evaluating(tagger):
-        batches = (batch_of(compute, group, budget) for group in groups)
+        batches = (batch_of(compute, group, budget, bits) for group in groups)
         for batch, logs in log_probabilities(compute, batches):
-            if np.isnan(logs).any():
-                raise InputError(
-                    f"sentence {batch.examples[0].sentence + 1}: expected finite scores in its "
-                    "batch, got NaN; where weights are in order this is an overflow: train with "
-                    "--dtype bfloat16 or float32"
-                )
-            put(found, batch.examples, logs[0])
+            # Those of a string follow those of the string before.
+            by_way = logs.reshape(ways, -1, classes)
+            for way, rows in enumerate(by_way):
+                if np.isnan(rows).any():
+                    raise NotFinite(way, batch.examples[0].sentence)
+                put(found[way], batch.examples, rows)
     return found
 
 

@@ -16,26 +16,27 @@ import torch
 
 from lmsl.config.choices import CudaGraphs, Quantize, Resident, check_choice
 from lmsl.console import Console
-from lmsl.data.formats.options import Columns, ReadOptions, read_options
+from lmsl.data.formats.options import ReadOptions
 from lmsl.data.formats.words import split_words
 from lmsl.data.read import read_with
 from lmsl.data.tags.decode import Decoded, decode
 from lmsl.data.tags.entities import Entity, entities
-from lmsl.data.tags.metrics import lost_entities, score
 from lmsl.data.tags.sentence import Dataset, Sentence
-from lmsl.data.tags.vocabulary import check_labels
 from lmsl.device import choose_device, choose_dtype
 from lmsl.errors import InputError
 from lmsl.layers.head import load_head
 from lmsl.layers.peft_format import load_adapter
+from lmsl.mask.bits import layer_bits
 from lmsl.packs.alignment import Aligner
 from lmsl.packs.examples import Examples, build_examples
+from lmsl.run_directory.find import find_run
 from lmsl.run_directory.info import RunInfo, read_info
-from lmsl.tagger.assemble import assemble
+from lmsl.tagger.assemble import Operators, Storage, Trained, assemble
 from lmsl.tagger.base import TINY, Base, load_base
 from lmsl.tagger.captured import choose_forward
 from lmsl.tagger.emissions import emissions
 from lmsl.tagger.inference import EagerForward, Forward
+from lmsl.tagger.scoring import scored
 from lmsl.tagger.tagger import Tagger
 
 
@@ -95,7 +96,7 @@ class Labeler:
         Raises:
             InputError: not a run, its base model is gone, or its files do not fit the base.
         """
-        folder = _folder(path)
+        folder = find_run(path)
         info = read_info(folder)
         quantize = info.quantize if quantize is None else quantize
         check_choice("--quantize", quantize, Quantize)
@@ -106,19 +107,20 @@ class Labeler:
         base = _base_of(folder, info, dtype)
         assembled = assemble(
             base,
-            string=info.unmask,
-            classes=len(info.labels),
-            label_at=info.label_at,
-            lora=replace(info.lora, dropout=0.0),
-            head_dropout=0.0,
+            bits=[layer_bits(info.unmask, base.depth)[: info.exit_layer]],
             seeds=(info.seed,),
-            quantize="nf4" if quantize == "nf4" else "none",
-            resident=resident,
-            device=place,
-            dtype=dtype,
-            attention=attention or "auto",
-            # Its own forward again, so that its predictions are those it was scored on.
-            block="plain" if info.block == "plain" else "auto",
+            trained=Trained(
+                classes=len(info.labels),
+                label_at=info.label_at,
+                lora=replace(info.lora, dropout=0.0),
+                head_dropout=0.0,
+            ),
+            storage=Storage(quantize=quantize, resident=resident, device=place, dtype=dtype),
+            operators=Operators(
+                attention=attention or "auto",
+                # Its own forward again, so that its predictions are those it was scored on.
+                block="plain" if info.block == "plain" else "auto",
+            ),
         )
         load_adapter(assembled.tagger.decoder, 0, folder)
         load_head(assembled.tagger.head, 0, folder)
@@ -175,20 +177,16 @@ class Labeler:
     ) -> tuple[dict[str, Any], Dataset, list[Decoded]]:
         """As ``evaluate``, with the data as read and what was predicted."""
         if options is None:
-            options = self.read_options(Columns(**vars(self.info.files)))
+            options = self.info.read_options()
         dataset = data if isinstance(data, Dataset) else read_with(data, options)
-        if any(sentence.tags is None for sentence in dataset):
-            raise InputError(f"{dataset.source}: expected tags to evaluate against, found none")
-        check_labels(dataset, self.info.labels)
+        self.info.check_scorable(dataset)
         tagged = self.tag(dataset.sentences)
         return self.metrics(dataset, tagged), dataset, tagged.decoded
 
     def metrics(self, dataset: Dataset, tagged: Tagged) -> dict[str, Any]:
         """Metrics of tags already predicted for ``dataset``."""
-        predicted = [decoded.tags for decoded in tagged.decoded]
-        metrics = score(dataset.sentences, predicted, plain=self.info.labels.plain)
-        metrics["lost_to_truncation"] = lost_entities(dataset.sentences, tagged.examples.truncated)
-        return metrics
+        labels, truncated = self.info.labels, tagged.examples.truncated
+        return scored(dataset.sentences, tagged.decoded, labels, truncated)
 
     def tag(self, sentences: Sequence[Sentence], examples: Examples | None = None) -> Tagged:
         """Decode sentences, packed under the run's token budget, in order."""
@@ -230,27 +228,6 @@ class Labeler:
         offsets = split_words(text, self.info.words)
         found = tuple(text[start:end] for start, end in offsets)
         return Sentence(words=found, tags=None, text=text, offsets=offsets)
-
-    def read_options(self, columns: Columns) -> ReadOptions:
-        """How labelled files are read for this run: words as in training, plain tags as such."""
-        options = read_options(columns, self.info.words)
-        plain = self.info.labels.plain and columns.scheme == "auto"
-        return replace(options, scheme="plain") if plain else options
-
-
-def _folder(path: str | Path) -> Path:
-    folder = Path(path).expanduser()
-    if folder.exists() or str(path).count("/") != 1 or str(path).startswith((".", "~")):
-        return folder
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(str(path)))
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{path}: neither a folder here nor a run on the hub: {reason:.200}"
-        ) from error
 
 
 def _base_of(folder: Path, info: RunInfo, dtype: torch.dtype) -> Base:

@@ -28,7 +28,18 @@ MOST_ROOMS = 16
 _ROTARY = ("default", "linear", "llama3", "yarn")
 
 
-def why_not(tagger: Tagger, attention: str, device: torch.device) -> str | None:
+def say_captured(reason: str | None, say: Callable[[str], None]) -> bool:
+    """Say what becomes of ``--cuda-graphs on``, of a step or of a forward; whether it is done.
+
+    Args:
+        reason: why not.
+    """
+    on = "on (--cuda-graphs on)" if reason is None else f"off, {reason}"
+    say(f"CUDA graphs: {on}")
+    return reason is None
+
+
+def why_not_captured(tagger: Tagger, attention: str, device: torch.device) -> str | None:
     """Why nothing can be captured; None where it can."""
     if device.type != "cuda":
         return f"the device is {device}"

@@ -16,6 +16,7 @@ from lmsl.config.choices import LabelAt
 from lmsl.layers.fused.block import Block, Observe
 from lmsl.layers.fused.linear import ReadRows
 from lmsl.layers.head import StackedHead
+from lmsl.layers.lora import stacked_layers
 from lmsl.mask.attention import no_mask
 from lmsl.mask.bits import Bits
 from lmsl.mask.decoder import decoder_blocks
@@ -32,7 +33,7 @@ class Tagger(nn.Module):
         head: the classifiers of the same runs.
         label_at: which hidden state of a word is read.
         block: a forward of ours over the same decoder; None goes through transformers' own.
-        bits: which layers each run unmasks, for its packs; None where all runs agree.
+        bits: which layers each run unmasks; None where all runs agree.
         mixture: the strings of which each sentence of the only run draws one.
     """
 
@@ -50,9 +51,23 @@ class Tagger(nn.Module):
         self.head = head
         self.label_at = label_at
         self.block = block
-        self.bits = bits
+        self._bits = bits
         self.mixture = mixture
         self.recomputed = 0
+
+    @property
+    def bits(self) -> Bits | None:
+        """Which layers each run unmasks, for its packs; None where the layers say it."""
+        return self._bits
+
+    def keep(self, runs: Sequence[int]) -> None:
+        """Leave only these runs of the stack; the trained parameters are new ones."""
+        for layer in stacked_layers(self.decoder).values():
+            layer.keep(runs)
+        self.head.keep(runs)
+        if self._bits is not None:
+            # Also where those left agree: the layers' own flags say nothing in this stack.
+            self._bits = [self._bits[run] for run in runs]
 
     @property
     def depth(self) -> int:

@@ -6,8 +6,8 @@ are filled up to rooms (``tagger.rooms``), and a graph reads nothing but the mem
 the pack, the labels, the weights and the place of dropout. Losses and gradients are those of the
 eager step to rounding, and the dropout of real tokens is the same.
 
-Gradients are added to tensors that stay as long as the step does; the first micro-batch of an
-update finds the parameters without gradients, empties them and puts them there.
+Gradients are added to tensors that stay as long as the step does: at the beginning of an update
+they are emptied and given to the parameters, which have none then.
 
 Shapes: R runs.
 """
@@ -22,9 +22,8 @@ from lmsl.layers.dropout import DropoutClock
 from lmsl.layers.lora import trainable_parameters
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import Room
-from lmsl.tagger import rooms
 from lmsl.tagger.graphs import CudaGraphs, Graphs
-from lmsl.tagger.rooms import MOST_ROOMS, FixedPack, Rooms
+from lmsl.tagger.rooms import MOST_ROOMS, FixedPack, Rooms, say_captured, why_not_captured
 from lmsl.tagger.tagger import Tagger
 from lmsl.training.eager_step import EagerStep, MicroBatch, MicroStep
 
@@ -41,31 +40,25 @@ def choose_step(
     eager = EagerStep(tagger, clock, config, device, autocast)
     if config.cuda_graphs == "off":
         return eager
-    reason = why_not(tagger, config, device)
-    if reason is not None:
-        say(f"  CUDA graphs: off, {reason}")
+    indented: Callable[[str], None] = lambda line: say(f"  {line}")  # noqa: E731
+    if not say_captured(why_not_captured_step(tagger, config, device), indented):
         return eager
-    say("  CUDA graphs: on (--cuda-graphs on)")
-    return StaticStep(eager, CudaGraphs(device), lambda line: say(f"  {line}"))
+    return StaticStep(eager, CudaGraphs(device), indented)
 
 
 def will_capture(tagger: Tagger, config: Config, device: torch.device) -> bool:
     """Whether steps are captured: where it was asked for and can be."""
-    return config.cuda_graphs == "on" and why_not(tagger, config, device) is None
+    if config.cuda_graphs == "off":
+        return False
+    return why_not_captured_step(tagger, config, device) is None
 
 
-def why_not(tagger: Tagger, config: Config, device: torch.device) -> str | None:
+def why_not_captured_step(tagger: Tagger, config: Config, device: torch.device) -> str | None:
     """Why steps cannot be captured; None where they can."""
-    return rooms.why_not(tagger, config.attention, device) or _recomputed(tagger)
-
-
-def why_not_static(tagger: Tagger, config: Config) -> str | None:
-    """Why a step is not the same work for every batch, whatever the device; None where it is."""
-    return rooms.why_not_fixed(tagger, config.attention) or _recomputed(tagger)
-
-
-def _recomputed(tagger: Tagger) -> str | None:
-    return "activations are recomputed (--checkpointing)" if tagger.recomputed else None
+    reason = why_not_captured(tagger, config.attention, device)
+    if reason is None and tagger.recomputed:
+        return "activations are recomputed (--checkpointing)"
+    return reason
 
 
 class StaticStep:
@@ -92,8 +85,11 @@ class StaticStep:
     def room(self, examples: Sequence[Sequence[Example]]) -> Room | None:
         return self.rooms.room(examples, self._eager.budget)
 
+    def begin_update(self) -> None:
+        self._gradients.begin_update()
+
     def __call__(self, batch: MicroBatch, weights: Tensor) -> Tensor:
-        self._gradients.begin()
+        assert self._gradients.given, "no update was begun"
         captured = self.rooms.find(
             batch.room, lambda: Captured(batch, self._eager, self._gradients, self.graphs)
         )
@@ -150,14 +146,17 @@ class Gradients:
         self._parameters = list(trainable_parameters(tagger).values())
         self._sums = [torch.zeros_like(parameter) for parameter in self._parameters]
 
-    def begin(self) -> None:
-        """Before every micro-batch: the first one of an update finds the sums at 0."""
-        if self._parameters[0].grad is self._sums[0]:
-            return
+    def begin_update(self) -> None:
+        """Empty the sums and give them to the parameters."""
         torch._foreach_zero_(self._sums)
         for parameter, total in zip(self._parameters, self._sums, strict=True):
             assert parameter.grad is None, "gradients of somebody else"
             parameter.grad = total
+
+    @property
+    def given(self) -> bool:
+        """Whether the parameters have the sums: from the beginning of an update to its step."""
+        return self._parameters[0].grad is self._sums[0]
 
     def add(self, objective: Tensor) -> None:
         found = torch.autograd.grad(objective, self._parameters, materialize_grads=True)

@@ -42,6 +42,10 @@ class MicroStep(Protocol):
         """What a pack of these examples, one list for each run, has to be filled up to."""
         ...
 
+    def begin_update(self) -> None:
+        """Called before the micro-batches of every update; the parameters have no gradients."""
+        ...
+
     def __call__(self, batch: MicroBatch, weights: Tensor) -> Tensor:
         """Add to the gradients; returns the losses [R].
 
@@ -75,6 +79,9 @@ class EagerStep:
 
     def room(self, examples: Sequence[Sequence[Example]]) -> Room | None:
         return None
+
+    def begin_update(self) -> None:
+        """Nothing: the first backward makes new gradients."""
 
     def __call__(self, batch: MicroBatch, weights: Tensor) -> Tensor:
         self.set_clock(batch)

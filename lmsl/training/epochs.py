@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from lmsl.config.config import Config
 from lmsl.console import Bar, Console
 from lmsl.data.tags.counts import Entities, sentence_counts
 from lmsl.data.tags.metrics import metric_name
 from lmsl.run_directory.folder import writing
 from lmsl.training.evaluate import Evaluated, evaluate_runs
 from lmsl.training.inputs import Prepared
-from lmsl.training.loop import Task, Update, total_updates, training_updates
+from lmsl.training.loop import Task, Update, training_updates
+from lmsl.training.schedule import total_updates
 from lmsl.training.stack import Place, Stack
 
 
@@ -34,7 +34,7 @@ def fit(
     """Train until ``until`` updates are made, an end of an epoch, or no run has patience left.
 
     Args:
-        until: see ``epoch_ends``.
+        until: see ``schedule.epoch_ends``.
         compared: keep what each run found in each sentence of dev, for comparing runs.
 
     Raises:
@@ -63,12 +63,6 @@ def fit(
             with writing(stack.runs[0].folder):
                 stack.save()
             _dismiss(stack, update.step == last, console)
-
-
-def epoch_ends(sentences: int, config: Config) -> list[int]:
-    """Updates made at the end of each epoch; the last of them is where training ends."""
-    last, whole = total_updates(sentences, config), -(-sentences // config.batch_size)
-    return [*range(whole, last, whole), last]
 
 
 def _epoch(stack: Stack, task: Task, place: Place, console: Console) -> Iterator[Update]:

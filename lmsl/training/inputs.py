@@ -5,15 +5,13 @@ from typing import Any
 
 from lmsl.config.config import Config
 from lmsl.console import Console
-from lmsl.data.formats.options import read_options
-from lmsl.data.splits import Splits, load_splits
+from lmsl.data.splits import Splits
 from lmsl.data.tags.sentence import Dataset
 from lmsl.packs.alignment import Aligner
 from lmsl.packs.examples import Example, Examples, build_examples
 from lmsl.tagger.base import Base
+from lmsl.training.data import DEFAULT_DATA
 from lmsl.training.loop import Task
-
-DEFAULT_DATA = "synthetic"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,18 +32,9 @@ class Prepared:
         return [(name, data, e) for name, data, e in pairs if data is not None and e is not None]
 
 
-def prepare(config: Config, base: Base, console: Console) -> Prepared:
-    """Read and tokenise the data, and say everything that had to be chosen or repaired."""
-    files = (config.data, config.train, config.dev, config.test)
+def prepare(config: Config, base: Base, splits: Splits, console: Console) -> Prepared:
+    """Tokenise the data, and say everything that had to be chosen or repaired."""
     name = config.data or (str(config.train) if config.train else DEFAULT_DATA)
-    splits = load_splits(
-        data=DEFAULT_DATA if files == (None,) * 4 else config.data,
-        train=config.train,
-        dev=config.dev,
-        test=config.test,
-        options=read_options(config, config.words),
-        split_seed=config.split_seed,
-    )
     aligner = Aligner(base.tokenizer)
     built: dict[str, Examples] = {}
     parts = {"train": splits.train, "dev": splits.dev, "test": splits.test}

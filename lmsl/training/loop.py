@@ -7,7 +7,7 @@ divided once by their number, so how the update is cut changes results by roundi
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice, zip_longest
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -22,8 +22,8 @@ from lmsl.packs.examples import Example
 from lmsl.packs.packing import pack, under_budget
 from lmsl.tagger.tagger import Tagger
 from lmsl.training.eager_step import EagerStep, MicroBatch, MicroStep
-from lmsl.training.optim import lr_factor
 from lmsl.training.prefetch import Ahead
+from lmsl.training.schedule import draw_updates, lr_factor, total_updates, updates_per_epoch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,30 +66,6 @@ class Update:
         )
 
 
-def updates_per_epoch(sentences: int, batch_size: int) -> int:
-    return -(-sentences // batch_size)
-
-
-def total_updates(sentences: int, config: Config) -> int:
-    """How many updates a run makes."""
-    whole = config.epochs * updates_per_epoch(sentences, config.batch_size)
-    return whole if config.max_steps is None else min(whole, config.max_steps)
-
-
-def draw_updates(sentences: int, config: Config, seed: int) -> Iterator[list[int]]:
-    """Sentence numbers of every update, a new seeded order for each epoch."""
-    for epoch in range(config.epochs):
-        order = np.random.default_rng([seed, epoch]).permutation(sentences)
-        for first in range(0, sentences, config.batch_size):
-            drawn = order[first : first + config.batch_size]
-            yield kept_part(drawn.tolist(), config.batch_size // config.keep_every)
-
-
-def kept_part(drawn: list[int], size: int) -> list[int]:
-    """The last whole or begun part of ``size`` sentences: all of them where parts are not cut."""
-    return drawn[(len(drawn) - 1) // size * size :]
-
-
 def training_updates(
     tagger: Tagger,
     task: Task,
@@ -125,7 +101,7 @@ def training_updates(
         if not tagger.training:
             tagger.train()
         step, sentences = batch.step, batch.sentences
-        lr = peak_lr * _lr_factor(step, len(task), config)
+        lr = peak_lr * lr_factor(step, len(task), config)
         added = _gradients(compute, batch, device)
         if device.type != "cpu":
             # The device is at work, and nobody waits for it yet.
@@ -174,8 +150,7 @@ def _inputs(
 ) -> Iterator[_Input]:
     """Draw and pack every update from ``done`` on; nothing here waits for the device."""
     drawn = [draw_updates(len(task), config, seed) for seed in seeds]
-    steps = total_updates(len(task), config)
-    for step, sentences in enumerate(islice(zip(*drawn, strict=True), steps)):
+    for step, sentences in enumerate(zip(*drawn, strict=True)):
         if step < done:
             continue
         examples = [[e for index in own for e in task.examples[index]] for own in sentences]
@@ -209,22 +184,10 @@ def _gradients(compute: MicroStep, batch: _Input, device: torch.device) -> torch
     """Forward and backward over one update: the loss of each run, [R], on the device."""
     weights = sent(torch.tensor([1.0 / max(1, count) for count in batch.labelled]), device)
     losses = torch.zeros(len(batch.labelled), device=device)
+    compute.begin_update()
     for part in batch.batches:
         losses += compute(part, weights)
     return losses
-
-
-def _lr_factor(step: int, sentences: int, config: Config) -> float:
-    # With parts of updates left out, the schedule is laid out over all parts and advances once an
-    # update, as in the released code.
-    parts = updates_per_epoch(sentences, config.batch_size // config.keep_every)
-    return lr_factor(
-        step,
-        total_updates(sentences, config),
-        schedule=config.schedule,
-        warmup=config.warmup,
-        stretch=parts / updates_per_epoch(sentences, config.batch_size),
-    )
 
 
 def _check_finite(what: str, loss: float, norm: float, names: list[str]) -> None:

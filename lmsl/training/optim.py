@@ -1,6 +1,5 @@
-"""The optimizer of one run, and the learning rate as a pure function of the step."""
+"""The optimizer of one run, and the peak of its learning rate."""
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -18,24 +17,6 @@ def default_lr(hidden: int) -> float:
     wide) trains best; only that end of the rule was measured here.
     """
     return min(3e-3, _PUBLISHED_LR * _PUBLISHED_WIDTH / hidden)
-
-
-def lr_factor(step: int, steps: int, *, schedule: str, warmup: float, stretch: float = 1) -> float:
-    """The rate of update ``step`` of ``steps``, as a share of the peak.
-
-    Args:
-        schedule: ``cosine`` and ``linear`` fall to 0 at the end, ``constant`` does not fall.
-        warmup: share of the updates over which the rate rises linearly.
-        stretch: the schedule is laid out for this many times the updates (1 is sound; 4 is what
-            the code released with the 2024 paper does).
-    """
-    rising = round(warmup * steps)
-    if step < rising:
-        return (step + 1) / (rising + 1)
-    if schedule == "constant":
-        return 1.0
-    done = (step - rising) / max(1, steps * stretch - rising)
-    return 1.0 - done if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
 
 
 def build_optimizer(

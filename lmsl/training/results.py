@@ -25,7 +25,7 @@ from lmsl.training.checkpoint import Progress, remove_checkpoint
 from lmsl.training.inputs import Prepared
 
 
-def report(
+def write_run(
     labeler: Labeler,
     config: Config,
     folder: Path,

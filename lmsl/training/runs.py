@@ -10,12 +10,13 @@ from itertools import pairwise
 from pathlib import Path
 
 from lmsl.config.config import Config, dump_config
+from lmsl.config.strings import RANDOM
 from lmsl.console import Console
 from lmsl.data.formats.source import read_text
-from lmsl.mask.bits import RANDOM, expand_strings, layer_bits
+from lmsl.mask.bits import Bits, expand_strings
 from lmsl.run_directory.folder import check_output, check_sweep, is_finished, is_pruned
 from lmsl.training.checkpoint import Progress, read_progress, refuse_other_settings
-from lmsl.training.loop import total_updates
+from lmsl.training.schedule import total_updates
 
 
 @dataclass(eq=False, kw_only=True)
@@ -25,6 +26,8 @@ class Run:
     config: Config
     """With this string and this seed alone."""
     folder: Path
+    bits: Bits = ()
+    """Of its string, or of each candidate: one bit a layer that is kept."""
     number: int = 0
     """Its place among all runs of the command."""
     progress: Progress = field(default_factory=Progress)
@@ -62,15 +65,21 @@ class Run:
 def planned_runs(config: Config, output: Path, depth: int, console: Console) -> list[Run]:
     """Every run of a configuration, string by string."""
     ones = [
-        replace(config, unmask=(string,), seed=(seed,))
-        for string in _strings(config, depth, console)
+        (replace(config, unmask=(string,), seed=(seed,)), bits)
+        for string, bits in _strings(config, depth, console).items()
         for seed in config.seed
     ]
     if len(ones) == 1:
-        return [Run(config=ones[0], folder=output)]
+        ((one, bits),) = ones
+        return [Run(config=one, folder=output, bits=(bits,))]
     return [
-        Run(config=one, folder=output / one.unmask[0] / f"seed{one.seed[0]}", number=number)
-        for number, one in enumerate(ones)
+        Run(
+            config=one,
+            folder=output / one.unmask[0] / f"seed{one.seed[0]}",
+            bits=(bits,),
+            number=number,
+        )
+        for number, (one, bits) in enumerate(ones)
     ]
 
 
@@ -123,16 +132,16 @@ def stacks_line(runs: Sequence[Run], size: int) -> str:
     return f"{len(runs)} runs in {count} stack{'s' * (count > 1)} of {even}{largest}"
 
 
-def _strings(config: Config, depth: int, console: Console) -> list[str]:
-    """The strings of all runs; those that an early exit makes equal are one."""
+def _strings(config: Config, depth: int, console: Console) -> dict[str, tuple[bool, ...]]:
+    """The strings of all runs with their bits; those that an early exit makes equal are one."""
     chosen: dict[tuple[bool, ...], str] = {}
     strings = expand_strings(config.unmask, depth, config.groups)
     if drawn := [name for name in config.unmask if name.startswith(RANDOM)]:
         console.say(f"unmask {' '.join(drawn)}: {' '.join(strings)}")
-    for string in strings:
-        bits = layer_bits(string, depth)[: config.exit_layer]
+    for string, whole in strings.items():
+        bits = whole[: config.exit_layer]
         if bits in chosen:
             console.say(f"unmask {string}: the same run as {chosen[bits]}, trained once")
         else:
             chosen[bits] = string
-    return list(chosen.values())
+    return {string: bits for bits, string in chosen.items()}

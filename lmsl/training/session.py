@@ -1,20 +1,20 @@
 """What all runs of one command share: data, base model, device; and the stack at work on them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.tagger.base import Base
 from lmsl.training.captured_step import will_capture
+from lmsl.training.fitting import choose_recomputed, runs_at_once
 from lmsl.training.inputs import Prepared
 from lmsl.training.loop import Task
-from lmsl.training.memory import expected_memory
+from lmsl.training.memory import Memory, expected_memory, most_tokens
 from lmsl.training.optim import resolve_optimizer
-from lmsl.training.recompute import choose_recomputed
+from lmsl.training.peak import Peak
 from lmsl.training.runs import Run
 from lmsl.training.stack import Place, Stack, assemble_runs
-from lmsl.training.stack_size import stack_fit
 
 
 @dataclass(kw_only=True)
@@ -29,6 +29,10 @@ class Session:
     console: Console
     stack: Stack | None = field(default=None)
     """The one at work. There is at most one: assembly changes the base in place."""
+    expected: Memory | None = field(default=None)
+    """What it will take."""
+    peak: Peak | None = field(default=None)
+    """What it takes."""
     announced: int = 0
     """Runs of the group that is trained."""
 
@@ -59,20 +63,10 @@ class Session:
             self.console.say(f"  {note}")
         optimizer = resolve_optimizer(self.config.optimizer, self.place.device)
         self.console.say(f"  learning rate {self.stack.lr:.2g}, {optimizer}")
-        expected = expected_memory(
-            self.stack.tagger,
-            self.task,
-            self.config,
-            clock=self.stack.clock,
-            device=self.place.device,
-            autocast=self.place.autocast,
-            captured=will_capture(self.stack.tagger, self.config, self.place.device),
-        )
-        expected, chosen = choose_recomputed(
-            self.stack.tagger, self.config.checkpointing, expected, self.place.device
-        )
-        self.console.say(f"  {chosen}")
-        self.console.say(f"  {expected.line()}")
+        self.expected = self._made_to_fit(self.stack)
+        held = self.expected.weights + self.expected.adapters
+        held += self.expected.optimizer if self.stack.updates else 0
+        self.peak = Peak(self.place.device, held)
         if self.stack.updates:
             self.console.say(f"  going on after update {self.stack.updates}")
         elif self.config.resume:
@@ -83,6 +77,35 @@ class Session:
         """How many of these runs to train at once: as many as fit into memory."""
         if len(runs) == 1:
             return 1
-        fit = stack_fit(self.stack_of(runs[:1]), runs, self.task, self.place)
-        self.console.say(fit.line(len(runs)))
-        return fit.size
+        self.stack_of(runs[:1])
+        assert self.expected is not None and self.stack is not None
+        captured = will_capture(self.stack.tagger, self.config, self.place.device)
+        seeds = [run.seed for run in runs]
+        tokens = most_tokens(self.task, self.config, seeds, captured=captured)
+        one = replace(self.expected, tokens=tokens)
+        size, line = runs_at_once(one, len(runs), self.place.device)
+        self.console.say(line)
+        return size
+
+    def say_peak(self) -> None:
+        """What the stack at work took, beside what was expected of it."""
+        if self.peak is not None and self.expected is not None:
+            self.console.say(f"  {self.peak.line(self.expected)}")
+
+    def _made_to_fit(self, stack: Stack) -> Memory:
+        """What the stack will take, with as many layers recomputed as that asks for."""
+        device = self.place.device
+        expected = expected_memory(
+            stack.tagger,
+            self.task,
+            self.config,
+            clock=stack.clock,
+            device=device,
+            autocast=self.place.autocast,
+            captured=will_capture(stack.tagger, self.config, device),
+        )
+        choice = self.config.checkpointing
+        expected, chosen = choose_recomputed(stack.tagger, choice, expected, device)
+        self.console.say(f"  {chosen}")
+        self.console.say(f"  {expected.line()}")
+        return expected

@@ -18,7 +18,7 @@ from lmsl.config.choices import LoRA
 from lmsl.config.config import Config
 from lmsl.layers.linears import replace_module
 from lmsl.layers.lora import RunParameters, stacked_layers, trainable_parameters
-from lmsl.tagger.assemble import Assembled, assemble
+from lmsl.tagger.assemble import Assembled, Operators, Storage, Trained, assemble
 from lmsl.tagger.base import Base
 from lmsl.tagger.captured import StaticForward
 from lmsl.tagger.inference import EagerForward, Forward
@@ -78,13 +78,8 @@ class Stack:
     def keep(self, places: Sequence[int]) -> None:
         """Leave only these runs; what the others held is freed."""
         states = [self.optimizers[place].state_dict() for place in places]
-        for layer in stacked_layers(self.tagger.decoder).values():
-            layer.keep(places)
-        self.tagger.head.keep(places)
+        self.tagger.keep(places)
         self.clock.keep(places)
-        if self.tagger.bits is not None:
-            # Also where those left agree: the layers' own flags say nothing in this stack.
-            self.tagger.bits = [self.tagger.bits[place] for place in places]
         self.runs = [self.runs[place] for place in places]
         self.logs = [self.logs[place] for place in places]
         self._bind()
@@ -154,28 +149,31 @@ def assemble_runs(
 ) -> Assembled:
     """The tagger of some runs over a base that may have served others before, in place."""
     strip_lora(base.decoder)
-    candidates = runs[0].candidates
     return assemble(
         base,
-        string=candidates or [run.string for run in runs],
-        classes=classes,
-        label_at=config.label_at,
-        lora=LoRA(
-            rank=config.lora_rank,
-            alpha=config.lora_alpha,
-            dropout=config.lora_dropout,
-            targets=config.lora_targets,
-        ),
-        head_dropout=config.head_dropout,
+        bits=[own for run in runs for own in run.bits],
         seeds=[run.seed for run in runs],
-        quantize=config.quantize,
-        resident=config.resident,
-        device=place.device,
-        dtype=place.dtype,
-        attention=config.attention,
-        block=config.block,
-        elementwise=config.elementwise,
-        mixed=bool(candidates),
+        trained=Trained(
+            classes=classes,
+            label_at=config.label_at,
+            lora=LoRA(
+                rank=config.lora_rank,
+                alpha=config.lora_alpha,
+                dropout=config.lora_dropout,
+                targets=config.lora_targets,
+            ),
+            head_dropout=config.head_dropout,
+        ),
+        storage=Storage(
+            quantize=config.quantize,
+            resident=config.resident,
+            device=place.device,
+            dtype=place.dtype,
+        ),
+        operators=Operators(
+            attention=config.attention, block=config.block, elementwise=config.elementwise
+        ),
+        mixed=bool(runs[0].candidates),
     )
 
 

@@ -42,30 +42,10 @@ def test_refused(tensor, arguments, words):
     assert "\n" not in str(error.value)
 
 
-def test_a_head_dim_that_was_not_tuned(monkeypatch):
-    """A table may hold some head dims only; calls with others are for somebody else."""
-    monkeypatch.setattr("lmsl_kernels.flash.launch.head_dims_of", lambda table: (128,))
-    with pytest.raises(ValueError, match="table for sm_90 has no tiles for head dim 64"):
-        _call(_rows(size=48))
-    assert _call(_rows(size=128)).shape == (5, 2, 128)
-    assert "no tiles for head dim 32" in why_not("triton", _rows(), 1.0)
-
-
-@pytest.mark.parametrize(
-    ("capability", "tables", "reason"),
-    [
-        ((7, 5), "all", "it needs compute capability 8.0 or later, got 7.5"),
-        ((8, 6), "none", "this version has no table for sm_86"),
-        ((8, 6), "head dim 128", "this version's table for sm_86 has no tiles for head dim 64"),
-    ],
-)
-def test_a_gpu_without_tiles(monkeypatch, capability, tables, reason):
+def test_a_gpu_without_tiles(monkeypatch):
     """Attention goes to sdpa there, ``explain`` says why, and so does who is asked for triton."""
-    monkeypatch.setattr("lmsl_kernels.flash.tuning._capability", lambda index: capability)
-    if tables == "none":
-        monkeypatch.setattr("lmsl_kernels.flash.tuning.has_table", lambda name: False)
-    if tables == "head dim 128":
-        monkeypatch.setattr("lmsl_kernels.flash.launch.head_dims_of", lambda table: (128,))
+    monkeypatch.setattr("lmsl_kernels.flash.tuning._capability", lambda index: (7, 5))
+    reason = "it needs compute capability 8.0 or later, got 7.5"
     # Tensors that are on a GPU as far as anybody can tell.
     with FakeTensorMode():
         q = _rows(size=64, dtype=torch.float16, device="cuda")
@@ -139,7 +119,7 @@ def test_dropout_is_not_offered():
 
 ALONE = """
 import torch
-from lmsl_kernels import attention, explain
+
 q = torch.ones(2, 5, 2, 8)
 print(explain(q))
 print(attention(q, q, q, is_causal=True).shape)

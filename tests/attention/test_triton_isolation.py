@@ -18,7 +18,7 @@ REGIMES = {"single": 40, "medium": 300, "long": 2000}
 HALF_AND_HALF = "half and half"
 # What the interpreter says of poison, and of scores that a mask throws away afterwards.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton")
-FEW = settings(derandomize=True, max_examples=5)
+FEW = settings(derandomize=True, max_examples=3)
 
 
 def _inputs(tokens, heads=2, kv_heads=1, size=32, seed=0):
@@ -73,13 +73,12 @@ def test_a_poisoned_sentence_stays_alone(regime, mask):
     plan = _plan(lengths, regime, known=mask != "bidirectional")
     clean = _run(_inputs(26), _flags(mask, 3), plan, **arguments)
     assert all(x.isfinite().all() for x in clean)
-    for poison in (float("nan"), float("inf")):
-        dirty = _inputs(26)
-        for x in dirty:
-            x[9:23] = poison
-        got = _run(dirty, _flags(mask, 3), plan, **arguments)
-        _assert_equal(got, clean, others)
-        assert not any(x[9:23].isfinite().all() for x in got)
+    dirty = _inputs(26)
+    for x in dirty:
+        x[9:23] = float("nan") if mask == HALF_AND_HALF else float("inf")
+    got = _run(dirty, _flags(mask, 3), plan, **arguments)
+    _assert_equal(got, clean, others)
+    assert not any(x[9:23].isfinite().all() for x in got)
 
 
 @pytest.mark.parametrize("regime", REGIMES)
@@ -89,7 +88,7 @@ def test_what_memory_held_before_does_not_matter(regime):
     for x in inputs:
         x[28:] = float("nan")
     results = []
-    for poison in (float("nan"), 7.0, 7.0):
+    for poison in (float("nan"), 7.0):
         with poisoned_memory(poison):
             plan = _plan([0, 17, 11], regime, known=poison != poison)
             results.append(_run(inputs, False, plan, window=6, softcap=3.0))
@@ -179,8 +178,7 @@ def test_padding_behind_causal_rows_is_not_heard():
     _assert_equal([x[real] for x in _run(padded, True)], packed)
 
 
-@pytest.mark.parametrize("regime", REGIMES)
-@pytest.mark.parametrize("group", [2, 3])
+@pytest.mark.parametrize(("regime", "group"), [("single", 3), ("medium", 2), ("long", 3)])
 def test_grouped_heads_are_repeated_ones(regime, group):
     q, k, v, dout = _inputs(20, heads=2 * group, kv_heads=2)
     plan = _plan([13, 7], regime)

@@ -4,18 +4,18 @@ Without a GPU Triton's interpreter runs them (``conftest.py`` switches it on). C
 are those of ``lmsl_kernels.proof.tolerances``; a GPU checks the same ones in bfloat16.
 """
 
-from importlib import resources
 from itertools import combinations, product
 from typing import Any
 
 import pytest
 import torch
 
-from lmsl_kernels.flash import call, launch, operator
+from lmsl_kernels.flash import call, operator
 from lmsl_kernels.flash.call import make_call
-from lmsl_kernels.flash.tuning import head_dims_of, split_head_dim
+from lmsl_kernels.flash.tuning import FLOAT32, TUNED
 from lmsl_kernels.proof.tolerances import (
     LEVELS,
+    QUICK_LEVELS,
     Case,
     all_cases,
     compare,
@@ -27,10 +27,9 @@ from lmsl_kernels.proof.tolerances import (
 )
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-TABLES = sorted(
-    entry.name.removesuffix(".json")
-    for entry in (resources.files("lmsl_kernels") / "tables").iterdir()
-)
+# The derived tables are one.
+TABLES = (*TUNED, "sm_120", FLOAT32)
+QUICK = pairwise_cases(levels=QUICK_LEVELS)
 # More rows and keys than a tile of regime L has, and a group that a tile of regime S may not hold.
 TABLE_CASES = {
     "wide": Case(lengths=(33, 3), group=3, head_dim=256),
@@ -39,32 +38,32 @@ TABLE_CASES = {
 }
 
 
-@pytest.mark.parametrize("case", pairwise_cases(), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", QUICK, ids=lambda case: case.name)
 def test_pairwise(case):
     errors = measure(case, DEVICE)
     assert not faults(errors), faults(errors)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("case", pairwise_cases(), ids=lambda case: case.name)
+def test_all_pairs(case):
+    errors = measure(case, DEVICE)
+    assert not faults(errors), faults(errors)
+
+
 def _each_table() -> list[Any]:
-    """Every table with the cases it has tiles for; one each, in turns, outside of slow tests."""
-    found = []
-    for index, table in enumerate(TABLES):
-        sizes = head_dims_of(table)
-        own = [
-            name for name, case in TABLE_CASES.items() if split_head_dim(case.head_dim)[0] in sizes
-        ]
-        assert own, f"no case has a head dim of {table}"
-        found += [
-            pytest.param(table, name, marks=[] if turn == index % len(own) else [pytest.mark.slow])
-            for turn, name in enumerate(own)
-        ]
-    return found
+    """Every table with every case; one each, in turns, outside of slow tests."""
+    return [
+        pytest.param(table, name, marks=[] if turn == index % 3 else [pytest.mark.slow])
+        for index, table in enumerate(TABLES)
+        for turn, name in enumerate(TABLE_CASES)
+    ]
 
 
 @pytest.mark.parametrize(("table", "case"), _each_table())
 def test_tables(table, case, monkeypatch):
     """The tiles of other architectures; what they compute does not depend on where."""
-    for module in (call, launch, operator):
+    for module in (call, operator):
         monkeypatch.setattr(module, "table_of", lambda device, dtype: table)
     errors = measure(TABLE_CASES[case], DEVICE)
     assert not faults(errors), faults(errors)
@@ -82,19 +81,22 @@ def test_full_product(head_dim, group):
     assert not wrong, "\n\n".join(wrong)
 
 
-def test_the_cases_meet_in_pairs():
-    cases = pairwise_cases()
-    assert 49 <= len(cases) + len(TABLES) <= 60 and cases == pairwise_cases()
+@pytest.mark.parametrize("levels", [QUICK_LEVELS, LEVELS], ids=["quick", "all"])
+def test_the_cases_meet_in_pairs(levels):
+    cases = pairwise_cases(levels=levels)
+    most = len(levels["head_dim"]) ** 2
+    assert most <= len(cases) <= most + 11 and cases == pairwise_cases(levels=levels)
     missing = set()
-    for one, other in combinations(LEVELS, 2):
+    for one, other in combinations(levels, 2):
         met = {(getattr(case, one), getattr(case, other)) for case in cases}
-        missing |= set(product(LEVELS[one], LEVELS[other])) - met
-    assert missing == {("dense", 500), ("dense", 2000), ((129,), 16), ((203,), 16)}
+        missing |= set(product(levels[one], levels[other])) - met
+    impossible = {("dense", 500), ("dense", 2000), ((129,), 16), ((203,), 16)}
+    assert missing <= impossible and (levels is QUICK_LEVELS or missing == impossible)
 
 
 def test_every_regime_is_among_the_cases():
     met = set()
-    for case in pairwise_cases():
+    for case in QUICK:
         q, k, v, _ = make_tensors(case)
         made = make_call(q, k, v, plan=make_plan(case), **case.arguments("cpu"))
         met.add((made.regime, made.described))

@@ -193,13 +193,12 @@ def test_bad_input_of_the_benchmark_is_one_line(
     arguments: list[str],
     expected: str,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    refused: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(plots.importlib.util, "find_spec", lambda name: None)
-    assert benchmark(tmp_path, *arguments) == (2, {})
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and expected in error and error.count("\n") == 1
+    given = ["--device", "cpu", "--quick", "--output", str(tmp_path / "x.json"), *arguments]
+    refused(attention_benchmark.main, given, expected)
 
 
 def test_plots_are_drawn_from_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,6 @@
 """The benchmark of prediction compares equal models, refuses unequal ones, and leaves a record."""
 
 import json
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 from benchmarks.predict import peers as predict_peers
 from benchmarks.predict.__main__ import main
@@ -36,16 +34,6 @@ SHORT = [
     *("--rounds", "1", "--sweep-rounds", "1", "--batch-sizes", "2", "5"),
     *("--budgets", "64", "4096"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def restored_settings() -> Iterator[None]:
-    """The benchmark sets what a program of its own may set; other tests must not see it."""
-    verbosity, threads = transformers_logging.get_verbosity(), torch.get_num_threads()
-    yield
-    transformers_logging.set_verbosity(verbosity)
-    transformers_logging.enable_progress_bar()
-    torch.set_num_threads(threads)
 
 
 def test_predict_measures_and_leaves_a_record(
@@ -105,12 +93,9 @@ def test_no_speed_for_another_model(
     ],
 )
 def test_bad_input_is_one_line(
-    arguments: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], expected: str, tmp_path: Path, refused: Any
 ) -> None:
-    assert main([*arguments, "--output", str(tmp_path / "x.json")]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and expected in error and error.count("\n") == 1
-    assert not list(tmp_path.iterdir())
+    refused(main, [*arguments, "--output", str(tmp_path / "x.json")], expected)
 
 
 @pytest.mark.parametrize("model", ["shape:toy", pytest.param("tiny", marks=pytest.mark.slow)])

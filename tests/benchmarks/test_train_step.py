@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers.utils import logging as transformers_logging
 
 from benchmarks.shared.lengths import known_lengths, length_task
 from benchmarks.shared.machine import machine
@@ -30,16 +28,6 @@ from lmsl.packs.examples import Example
 from lmsl.training.loop import Task
 
 SHORT = ["--data", "synthetic", "--sentences", "32", "--rounds", "1", "--updates", "1"]
-
-
-@pytest.fixture(autouse=True)
-def restored_settings() -> Iterator[None]:
-    """The benchmark sets what a program of its own may set; other tests must not see it."""
-    verbosity, threads = transformers_logging.get_verbosity(), torch.get_num_threads()
-    yield
-    transformers_logging.set_verbosity(verbosity)
-    transformers_logging.enable_progress_bar()
-    torch.set_num_threads(threads)
 
 
 def test_train_step_measures_and_leaves_a_record(
@@ -98,12 +86,9 @@ def test_no_speed_on_a_red_gate(
     ],
 )
 def test_bad_input_is_one_line(
-    arguments: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], expected: str, tmp_path: Path, refused: Any
 ) -> None:
-    assert main([*arguments, "--output", str(tmp_path / "x.json")]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and expected in error and error.count("\n") == 1
-    assert not list(tmp_path.iterdir())
+    refused(main, [*arguments, "--output", str(tmp_path / "x.json")], expected)
 
 
 def test_everybody_takes_turns_and_begins_once() -> None:
@@ -273,38 +258,25 @@ def test_who_was_chosen_and_cannot_run_is_left_out(
     assert said == [f"not compared: {GRAPHS}: the device is no GPU"]
 
 
-def test_an_update_of_several_forwards_is_the_same_update() -> None:
-    """Where padded activations of one do not fit; the words of a part are its weight."""
+def test_other_ways_to_the_same_update() -> None:
+    """Several forwards, where padded activations of one do not fit and the words of a part are its
+    weight; eager attention and recomputed activations: slower, not other numbers."""
     task = length_task(known_lengths()["conll2003"], sentences=8, vocabulary=64, seed=1)
     config = Config(
         unmask=("causal",), model="shape:toy", batch_size=8, lora_dropout=0.0, head_dropout=0.0
     )
     work = Work(config=config, task=task, classes=9)
     found = []
-    for micro in (None, 3, 1):
-        peer = build_peer(work.base(), config, classes=9, place=work.place)
-        steps = peer_updates(peer, task, config, optimizer=None, place=work.place, micro=micro)
-        found.append(next(steps))
+    for style, micro in ((PADDED, None), (PADDED, 3), (PADDED, 1), (RELEASED, None)):
+        peer = build_peer(work.base(), config, classes=9, place=work.place, style=style)
+        assert peer.get_base_model().base_model.is_gradient_checkpointing == style.checkpointing  # type: ignore[operator]
+        assert peer.config._attn_implementation == style.attention  # type: ignore[union-attr]
+        updates = peer_updates(
+            peer, task, config, optimizer=None, place=work.place, style=style, micro=micro
+        )
+        found.append(next(updates))
+    assert found[0].grad_norm > 0.01
     for other in found[1:]:
         assert other.loss == pytest.approx(found[0].loss, rel=1e-5)
         assert other.grad_norm == pytest.approx(found[0].grad_norm, rel=1e-4)
         assert other.tokens == found[0].tokens
-
-
-def test_the_released_recipe_is_the_same_function() -> None:
-    """Eager attention and recomputed activations: slower, not other numbers."""
-    task = length_task(known_lengths()["conll2003"], sentences=8, vocabulary=64, seed=1)
-    config = Config(
-        unmask=("causal",), model="shape:toy", batch_size=8, lora_dropout=0.0, head_dropout=0.0
-    )
-    work = Work(config=config, task=task, classes=9)
-    found = []
-    for style in (PADDED, RELEASED):
-        peer = build_peer(work.base(), config, classes=9, place=work.place, style=style)
-        assert peer.get_base_model().base_model.is_gradient_checkpointing == style.checkpointing  # type: ignore[operator]
-        assert peer.config._attn_implementation == style.attention  # type: ignore[union-attr]
-        steps = peer_updates(peer, task, config, optimizer=None, place=work.place, style=style)
-        found.append(next(steps))
-    assert found[0].loss == pytest.approx(found[1].loss, rel=1e-5)
-    assert found[0].grad_norm == pytest.approx(found[1].grad_norm, rel=1e-4)
-    assert found[0].grad_norm > 0.01

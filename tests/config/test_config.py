@@ -99,20 +99,21 @@ def test_where_a_run_went_is_not_written_down() -> None:
 def test_a_written_config_can_be_trained_from(written: Any) -> None:
     """It names its recipe, and used to fail with a TypeError for naming it."""
     for name in RECIPES:
-        config = replace(starting_point(name, None), unmask=("0011",), epochs=3)
-        assert starting_point(None, written(dump_config(config))) == config
+        config = Config(**{**starting_point(name, None), "unmask": ("0011",), "epochs": 3})
+        assert Config(**starting_point(None, written(dump_config(config)))) == config
 
 
 def test_recipe_under_file_under_command_line(written: Any) -> None:
     file = written("lora-rank: 8\nunmask: ['0011', full]\nlr: 1e-3\n")
-    config = starting_point("acl2024", file)
+    config = Config(**starting_point("acl2024", file))
     assert config.recipe == "acl2024" and config.lora_alpha == 16.0, "from the recipe"
     assert config.lora_rank == 8 and config.lr == 1e-3, "from the file"
     assert config.unmask == ("0011", "full")
-    assert starting_point(None, None) == Config()
-    assert starting_point(None, written("recipe: repetition-sl\n")).epochs == 10
+    assert Config(**starting_point(None, None)) == Config()
+    assert starting_point(None, written("recipe: repetition-sl\n"))["epochs"] == 10
     both = starting_point("acl2024", written("recipe: repetition-sl\n"))
-    assert both.recipe == "acl2024" and both.epochs == 5, "the command line names the recipe"
+    assert both["recipe"] == "acl2024" and both["epochs"] == 5, "the command line names the recipe"
+    assert starting_point(None, written("keep_every: 3\n"))["keep_every"] == 3, "not yet refused"
     with pytest.raises(InputError, match=r"--recipe: expected one of default, acl2024"):
         starting_point("acl", None)
 
@@ -234,6 +235,13 @@ def test_yaml_forms_that_mean_the_same(written: Any) -> None:
         ({"schedule": "cosin"}, "--schedule: expected one of cosine, linear, constant"),
         ({"epochs": 1.5}, "--epochs: expected a whole number, got 1.5"),
         ({"unmask": 11}, "--unmask: expected text in quotes"),
+        ({"unmask": ("0011", "0021")}, "unmask: expected only 0 and 1, or one of causal, full"),
+        ({"unmask": ""}, "unmask: expected bits such as '0011', got an empty string"),
+        *(
+            ({"unmask": asked}, "unmask: expected random:N or random:N:SEED with N from 1 to 16")
+            for asked in ("random:", "random:0", "random:17", "random:x", "random:3:-1")
+        ),
+        ({"unmask": "random:5", "groups": 2}, "unmask: expected random:N or random:N:SEED with"),
     ],
     ids=str,
 )

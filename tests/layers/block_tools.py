@@ -1,7 +1,7 @@
 """One training step by either forward over the same tiny random decoder, and their comparison."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -9,9 +9,10 @@ from torch import Tensor
 
 from lmsl.config.choices import LoRA
 from lmsl.layers.lora import RunParameters, stacked_layers, trainable_parameters
+from lmsl.mask.bits import layer_bits
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import Pack, pack
-from lmsl.tagger.assemble import Assembled, assemble
+from lmsl.tagger.assemble import Assembled, Operators, Storage, Trained, assemble
 from lmsl.tagger.base import Base
 from lmsl.training.eager_step import word_losses
 from tests.decoders import build
@@ -29,8 +30,8 @@ SETTINGS: dict[str, Any] = {
     "resident": "yes",
     "device": CPU,
     "dtype": torch.float32,
-    "attention": "auto",
 }
+PARTS: dict[str, Any] = {"trained": Trained, "storage": Storage, "operators": Operators}
 
 
 def assembled(
@@ -44,7 +45,15 @@ def assembled(
         revision=None,
         depth=4,
     )
-    found = assemble(base, block=block, **(SETTINGS | more))
+    given: dict[str, Any] = SETTINGS | {"block": block} | more
+    string = given.pop("string")
+    strings = [string] * len(given["seeds"]) if isinstance(string, str) else string
+    bits = [layer_bits(one, base.depth) for one in strings]
+    parts: dict[str, Any] = {
+        name: kind(**{f.name: given.pop(f.name) for f in fields(kind) if f.name in given})
+        for name, kind in PARTS.items()
+    }
+    found = assemble(base, bits=bits, **parts, **given)
     for layer in stacked_layers(found.tagger.decoder).values():
         for run, seed in enumerate(found.clock.seeds):
             generator = torch.Generator().manual_seed(seed + layer.site % 1000)

@@ -33,8 +33,9 @@ from tests.layers.block_tools import (
 from tests.tagger.tagger_tools import CLASSES
 
 
-@pytest.mark.parametrize("quantize", ["nf4", "none"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "quantize"), [*((family, "nf4") for family in FAMILIES), ("qwen2", "none")]
+)
 def test_families(family: str, quantize: str) -> None:
     """Mistral has a window shorter than a sentence, Qwen2 biases, Qwen3 norms over heads."""
     batch = packed(sentences([7, 1, 4], 1))
@@ -42,14 +43,16 @@ def test_families(family: str, quantize: str) -> None:
     compare(batch, family, quantize=quantize)
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
-@pytest.mark.parametrize("label_at", ["first", "last", "mean"])
-def test_every_place_where_words_are_read(family: str, label_at: LabelAt) -> None:
-    compare(packed(sentences([3, 9, 1, 2])), family, label_at=label_at, resident="no")
+@pytest.mark.parametrize("label_at", ["first", "mean"])
+def test_every_place_where_words_are_read(label_at: LabelAt) -> None:
+    """All others read the last sub-word."""
+    compare(packed(sentences([3, 9, 1, 2])), label_at=label_at, resident="no")
 
 
-@pytest.mark.parametrize("resident", ["yes", "no"])
-@pytest.mark.parametrize("targets", [QV, ("all-linear",), ("k_proj", "down_proj"), ("o_proj",)])
+@pytest.mark.parametrize(
+    ("targets", "resident"),
+    [(QV, "no"), (("all-linear",), "yes"), (("k_proj", "down_proj"), "no"), (("o_proj",), "yes")],
+)
 def test_three_runs_with_any_targets(targets: tuple[str, ...], resident: str) -> None:
     """Runs of other lengths, so that two of them hold filling, and of other seeds."""
     batch = packed(sentences([5, 3], 1), sentences([1], 2), sentences([2, 2, 6], 3))
@@ -57,7 +60,7 @@ def test_three_runs_with_any_targets(targets: tuple[str, ...], resident: str) ->
     compare(batch, seeds=(4, 5, 6), lora=lora, resident=resident)
 
 
-@pytest.mark.parametrize("targets", [QV, ("k_proj",), ("o_proj",), ("attention",)])
+@pytest.mark.parametrize("targets", [QV, ("o_proj",), ("attention",)])
 def test_a_long_stack_goes_through_a_layer_in_parts(
     targets: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,7 +90,7 @@ def test_strings_that_differ_within_a_pack() -> None:
     compare(batch, seeds=(4, 5))
 
 
-@pytest.mark.parametrize("counts", [[0], [0, 2, 0], [1]])
+@pytest.mark.parametrize("counts", [[0], [0, 2, 0]])
 def test_hardly_any_words(counts: list[int]) -> None:
     """A sequence without words still has a token, and a run may have no sequence at all."""
     batch = packed(sentences(counts), sentences([]))
@@ -150,8 +153,7 @@ def test_masks_are_those_of_the_plain_path() -> None:
     assert not torch.allclose(first.logits, step(own, batch).logits)
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("targets", [QV, ("all-linear",)])
+@pytest.mark.parametrize(("targets", "layers"), [(QV, 2), (("all-linear",), 1)])
 def test_recomputed_layers_change_no_bit(targets: tuple[str, ...], layers: int) -> None:
     batch = packed(sentences([6, 4, 2]))
     lora = replace(SETTINGS["lora"], targets=targets)

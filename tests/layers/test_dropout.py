@@ -84,7 +84,7 @@ def test_extreme_seeds_and_sites() -> None:
     assert torch.equal(huge[0], huge[1]) and not torch.equal(huge[0], huge[2])
 
 
-@pytest.mark.parametrize("p", [0.0, 0.05, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.9])
 def test_rate_and_scale(p: float) -> None:
     factors = masks((11,), 1000, features=1000, p=p)
     dropped = float((factors == 0).float().mean())

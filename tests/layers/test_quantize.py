@@ -184,14 +184,6 @@ def test_quantize_llama_reports_everything() -> None:
     assert again.quantised == [] and ("layers.0.mlp.up_proj", "already NF4") in again.left
 
 
-def test_skip_by_name_and_by_predicate() -> None:
-    report = quantize_linears(llama(), resident=True, skip=["v_proj", "layers.0.mlp.up_proj"])
-    assert len(report.quantised) == 11
-    assert ("layers.1.self_attn.v_proj", "skipped by request") in report.left
-    report = quantize_linears(llama(), resident=True, skip=lambda name: ".0." in name)
-    assert len(report.quantised) == 7
-
-
 def test_mixtral_experts_and_router_are_left_and_named() -> None:
     model = AutoModel.from_config(MixtralConfig(**SIZES, num_local_experts=2))
     report = quantize_linears(model, resident=False)

@@ -34,15 +34,16 @@ from tests.tagger.tagger_tools import CPU
 
 pytest.importorskip("triton")
 WHAT = "norms, rotation and SwiGLU"
+# Layers of four, of which the second sees to the right: interpreted programs are slow.
+TWO = {"num_hidden_layers": 2}
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is off")
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen3"])
-def test_a_step_is_that_of_torch(family: str) -> None:
-    """Also with norms over heads (Qwen3), and where the last layer computes read rows only."""
-    batch = packed(sentences([3, 1]), sentences([2, 2], seed=1))
+def test_a_step_is_that_of_torch() -> None:
+    """With norms over heads, too, and where the last layer computes read rows only."""
+    batch = packed(sentences([2, 1]), sentences([2], seed=1))
     steps = [
-        step(assembled(family, elementwise=choice, seeds=(1, 2)), batch)
+        step(assembled("qwen3", changes=TWO, elementwise=choice, seeds=(1, 2)), batch)
         for choice in ("triton", "plain")
     ]
     assert not torch.equal(steps[0].logits, steps[1].logits), "computed by one and the same"
@@ -51,9 +52,10 @@ def test_a_step_is_that_of_torch(family: str) -> None:
 
 def test_a_step_with_an_adapted_mlp() -> None:
     lora = replace(SETTINGS["lora"], targets=(*QV, "gate_proj", "down_proj"))
-    batch = packed(sentences([3, 1]))
+    batch = packed(sentences([2, 1]))
     steps = [
-        step(assembled(lora=lora, elementwise=choice), batch) for choice in ("triton", "plain")
+        step(assembled(lora=lora, changes=TWO, elementwise=choice), batch)
+        for choice in ("triton", "plain")
     ]
     assert_equal_results(*steps)
 
@@ -61,7 +63,7 @@ def test_a_step_with_an_adapted_mlp() -> None:
 def test_training_by_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, found = write_data(tmp_path / "data", {"train": 2, "dev": 1}), {}
     for choice in ("triton", "plain"):
-        flags = ("--elementwise", choice, "--max-steps", "2", "--exit-layer", "1")
+        flags = ("--elementwise", choice, "--max-steps", "1", "--exit-layer", "1")
         run = train(data, tmp_path / choice, *flags, "--attention", "sdpa")
         by = {"triton": "triton", "plain": "torch"}[choice]
         assert f"{WHAT} by {by} (--elementwise {choice})" in capsys.readouterr().err
@@ -117,7 +119,7 @@ def test_the_choice_is_said() -> None:
         "triton": f"{WHAT} by triton (--elementwise triton)",
         "plain": f"{WHAT} by torch (--elementwise plain)",
     }.items():
-        assert words in assembled(elementwise=choice).notes
+        assert words in assembled(changes=TWO, elementwise=choice).notes
     by_transformers = assembled(block="plain").notes
     assert not [note for note in by_transformers if note.startswith(WHAT)]
 

@@ -1,6 +1,5 @@
 """``probe`` must tell the truth about our models and about everybody else's."""
 
-import peft
 import pytest
 import torch
 from transformers import AutoConfig, AutoModel, BitsAndBytesConfig
@@ -14,30 +13,22 @@ pytestmark = pytest.mark.drift
 
 
 @pytest.mark.parametrize("string", ALL_STRINGS)
-@pytest.mark.parametrize("family", ["llama", "gemma2"])
-def test_every_string_is_seen(family, string):
+def test_every_string_is_seen(string):
     bits = [bit == "1" for bit in string]
-    model = unmask(build(family), string)
+    model = unmask(build("gemma2"), string)
     assert probe_forms(model) == dict.fromkeys(("single", "padded", "packed"), bits)
-    assert probe(model) == bits
-    verify(model, bits)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_stock_models_are_causal(family):
+def test_families_as_they_come_and_unmasked(family):
     model = build(family)
     assert probe(model) == [False] * 4
     model.set_attn_implementation("eager")
     assert probe(model) == [False] * 4
+    assert probe(unmask(model, "0101")) == [False, True, False, True]
 
 
-@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "llama"])
-def test_unmasked_families(family):
-    assert probe(unmask(build(family), "0101")) == [False, True, False, True]
-
-
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@pytest.mark.parametrize("family", ["llama", "qwen3"])
+@pytest.mark.parametrize(("family", "attention"), [("llama", "sdpa"), ("qwen3", "eager")])
 def test_a_global_flag_is_seen(family, attention):
     model = build(family, is_causal=False)
     model.set_attn_implementation(attention)
@@ -67,17 +58,9 @@ def test_a_window_of_one_token_sees_nothing():
     assert probe(unmask(build("mistral", sliding_window=1), "1111")) == [False] * 4
 
 
-def test_a_peft_wrapper():
-    lora = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
-    model = unmask(peft.get_peft_model(build("mistral"), lora), "1001")
-    assert probe(model) == [True, False, False, True]
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_other_dtypes(dtype):
-    model = build("llama").to(dtype)
-    assert probe(model) == [False] * 4
-    assert probe(unmask(model, "0110")) == [False, True, True, False]
+    assert probe(unmask(build("llama").to(dtype), "0110")) == [False, True, True, False]
 
 
 def test_nothing_stays_behind():
@@ -96,6 +79,7 @@ def test_nothing_stays_behind():
 
 def test_verify_names_the_layers():
     model = unmask(build("llama"), "0110")
+    verify(model, [False, True, True, False])
     with pytest.raises(InputError, match="1 is bidirectional, 3 is causal"):
         verify(model, [False, False, True, True])
     with pytest.raises(InputError, match="expected 4"):

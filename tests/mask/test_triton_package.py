@@ -28,10 +28,10 @@ def _states_and_gradients(model, real, **inputs):
     return {"states": states.detach(), **grads}
 
 
-@pytest.mark.parametrize("string", ["0000", "0011", "1010", "1111"])
-@pytest.mark.parametrize("family", ["llama", "gemma2"])
+@pytest.mark.parametrize(("family", "string"), [("llama", "0011"), ("gemma2", "1001")])
 def test_decoders_compute_the_same(family, string):
-    """Gemma-2 brings a softcap, a scale of its own and windows on every other layer."""
+    """Gemma-2 brings a softcap, a scale of its own and windows on every other layer, of which
+    each kind is here both ways."""
     data = batch([7, 1, 12], "left")
     padded = {name: x.to(DEVICE) for name, x in data.padded.items()}
     packed = {
@@ -89,8 +89,9 @@ def _losses(run: Path) -> list[float]:
 @pytest.mark.skipif(DEVICE != "cpu", reason="Triton's interpreter serves CPU tensors")
 def test_training_as_a_user_starts_it(data: Path, tmp_path: Path) -> None:
     """``TRITON_INTERPRET=1 python train.py --attention triton``, and its losses are sdpa's."""
-    flags = ("--max-steps", "2", "--batch-size", "2")
-    line = ["--unmask", "0011", "--data", str(data), "--output", str(tmp_path / "triton")]
+    # Of two layers the second sees to the right: interpreted programs are slow.
+    string, flags = "01000000", ("--max-steps", "1", "--batch-size", "2", "--exit-layer", "2")
+    line = ["--unmask", string, "--data", str(data), "--output", str(tmp_path / "triton")]
     done = subprocess.run(
         [sys.executable, str(ROOT / "train.py"), *line, *SHORT, *flags, "--attention", "triton"],
         env={**environment(), "TRITON_INTERPRET": "1"},
@@ -100,8 +101,9 @@ def test_training_as_a_user_starts_it(data: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     losses = _losses(tmp_path / "triton")
-    expected = _losses(train(data, tmp_path / "sdpa", *flags, "--attention", "sdpa"))
-    assert len(losses) == len(expected) == 4
+    by_sdpa = train(data, tmp_path / "sdpa", *flags, "--attention", "sdpa", unmask=[string])
+    expected = _losses(by_sdpa)
+    assert len(losses) == len(expected) == 2
     assert losses == pytest.approx(expected, rel=1e-4), (losses, expected)
     config = (tmp_path / "triton" / "config.yaml").read_text(encoding="utf-8")
     assert "attention: triton" in config and os.environ["TRITON_INTERPRET"] == "1"

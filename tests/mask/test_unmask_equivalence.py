@@ -28,8 +28,17 @@ def _assert_close(got, expected, what):
     assert error <= tolerance, f"{what}: error {error:.2e} above {tolerance:.2e}"
 
 
-@pytest.mark.parametrize("string", ALL_STRINGS)
-@pytest.mark.parametrize("family", FAMILIES)
+# Each layer both ways, beside the same and beside the other; every string where layers are alike
+# and where their windows alternate.
+FEW = ("0000", "0011", "1010", "1111")
+CASES = [
+    (family, string)
+    for family in FAMILIES
+    for string in (ALL_STRINGS if family in ("llama", "gemma2") else FEW)
+]
+
+
+@pytest.mark.parametrize(("family", "string"), CASES)
 def test_states_and_gradients_match_explicit_masks(family, string):
     bits = tuple(bit == "1" for bit in string)
     ours, oracle = unmask(build(family), string), build(family)
@@ -47,9 +56,8 @@ def test_states_and_gradients_match_explicit_masks(family, string):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("string", ["0011", "1010"])
-def test_packed_equals_padded_equals_one_by_one(family, string):
-    model = unmask(build(family), string)
+def test_packed_equals_padded_equals_one_by_one(family):
+    model = unmask(build(family), "0110")
     data = batch([7, 1, 12, 3], "left")
     positions = torch.cat([torch.arange(n) for n in data.lengths])[None]
     packed = _states_and_gradients(

@@ -19,6 +19,7 @@ from tokenizers import AddedToken, Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from lmsl.packs.alignment import Aligner, AlignmentNotes, Encoding
+from tests.packs.test_alignment import check
 from tests.shared import DATA, TOKENIZERS, needs_shared
 
 pytestmark = needs_shared
@@ -101,15 +102,6 @@ def expected_pieces(name: str, words: list[str]) -> list[bytes]:
     return [(b" " if order else first) + word.encode() for order, word in enumerate(composed)]
 
 
-def check(encoding: Encoding, words: list[str], bos: list[int]) -> None:
-    """What holds for every encoding: nothing lost, nothing shared, no word without a sub-word."""
-    starts, ends = encoding.starts.tolist(), encoding.ends.tolist()
-    assert len(starts) == len(ends) == len(words)
-    assert encoding.ids[: len(bos)].tolist() == bos
-    assert [len(bos), *ends] == [*starts, len(encoding.ids)]
-    assert all(start < end for start, end in zip(starts, ends, strict=True))
-
-
 def spelt(name: str, encoding: Encoding) -> list[bytes]:
     table = byte_table(name)
     ranges = zip(encoding.starts, encoding.ends, strict=True)
@@ -127,8 +119,8 @@ def check_real(name: str, sentences: tuple[list[str], ...]) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_word_of_a_tenth_of_the_shared_data_gets_exactly_its_bytes(name: str) -> None:
-    check_real(name, shared_sentences()[NAMES.index(name) :: 10])
+def test_every_word_of_some_shared_data_gets_exactly_its_bytes(name: str) -> None:
+    check_real(name, shared_sentences()[NAMES.index(name) :: 50])
 
 
 @pytest.mark.slow
@@ -139,7 +131,7 @@ def test_every_word_of_all_shared_data_gets_exactly_its_bytes(name: str) -> None
 
 @pytest.mark.parametrize("name", NAMES)
 def test_decoding_gives_the_sentences_back_and_the_ids_are_the_tokenizers_own(name: str) -> None:
-    sentences = shared_sentences()[::97]
+    sentences = shared_sentences()[::397]
     tokenizer, aligner = real(name), real_aligner(name)
     for words, encoding in zip(sentences, aligner.encode(sentences), strict=True):
         text = " ".join(words)
@@ -172,7 +164,7 @@ def test_hostile_words_alone_and_between_others(name: str) -> None:
             assert not special & set(encoding.ids[len(aligner.bos) :].tolist()), words
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(
     name=st.sampled_from(NAMES),
     words=st.lists(st.sampled_from(HOSTILE) | st.text(max_size=6), min_size=1, max_size=8),
@@ -193,18 +185,18 @@ def unspaced(text: bytes) -> bytes:
 
 def test_order_and_results_do_not_depend_on_the_company() -> None:
     aligner = real_aligner("gpt2")
-    sentences = [[], ["Ada", "met", "Babbage"], ["", ""], [], ["🤗"]] * 500
+    sentences = [[], ["Ada", "met", "Babbage"], ["", ""], [], ["🤗"]] * 250
     together = aligner.encode(sentences)
-    for index in (0, 1, 2, 4, 1023, 1024, 1026, 2499):
+    for index in (0, 1, 2, 4, 1023, 1024, 1026, 1249):
         alone = aligner.encode([sentences[index]])[0]
         assert alone.ids.tolist() == together[index].ids.tolist()
         assert alone.starts.tolist() == together[index].starts.tolist()
     assert AlignmentNotes.of(together).lines() == [
-        "500 words have no sub-word and are read at a placeholder"
+        "250 words have no sub-word and are read at a placeholder"
     ]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["gpt2", "phi-3-mini", "roberta-base"])
 def test_a_saved_tokenizer_encodes_alike(name: str, tmp_path: Path) -> None:
     aligner = real_aligner(name)
     aligner.save(tmp_path)

@@ -93,12 +93,7 @@ def test_windows_read_each_word_where_its_poorer_side_sees_most() -> None:
     assert found.notes.lines() == ["1 sentences were split into overlapping windows"]
 
 
-def test_the_last_window_is_full() -> None:
-    found = build(["a b c d e f g"], max_length=7)
-    assert [text(each.ids) for each in found.examples] == ["^abcdef", "^bcdefg"]
-
-
-def test_the_earlier_window_reads_a_word_that_sees_as_much_in_both() -> None:
+def test_the_last_window_is_full_and_the_earlier_one_reads_where_both_see_as_much() -> None:
     found = build(["a b c d e"], max_length=5)
     assert [text(each.ids) for each in found.examples] == ["^abcd", "^bcde"]
     assert [each.first_word for each in found.examples] == [0, 3]
@@ -202,7 +197,7 @@ def test_repetition_repeats_the_context_too() -> None:
     assert found.examples[1].starts.tolist() == [6]
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(
     sizes=st.lists(st.lists(st.integers(1, 6), max_size=12), max_size=6),
     documents=st.lists(st.sampled_from(["1", "2", None]), min_size=6, max_size=6),
@@ -266,8 +261,7 @@ def test_bad_arguments_get_one_line(options: dict[str, object], message: str) ->
 
 
 @needs_shared
-@pytest.mark.parametrize("name", ["gpt2", "mistral-7b-v0.1"])
-def test_novels_as_ten_thousand_word_sentences(name: str) -> None:
+def test_novels_as_ten_thousand_word_sentences() -> None:
     """Whole documents in one sentence: read once each, and equal to the sub-words of the whole."""
     folder = DATA / "litbank_events" / "tsv"
     words = [
@@ -277,7 +271,7 @@ def test_novels_as_ten_thousand_word_sentences(name: str) -> None:
         if row.strip()
     ]
     assert len(words) > 10_000
-    aligner = Aligner(AutoTokenizer.from_pretrained(TOKENIZERS / name))
+    aligner = Aligner(AutoTokenizer.from_pretrained(TOKENIZERS / "mistral-7b-v0.1"))
     whole = aligner.encode([words])[0]
     data = [Sentence(words=tuple(words), tags=None)]
     found = build_examples(data, aligner, max_length=256, overflow="window", repeat=1)

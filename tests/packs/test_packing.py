@@ -21,8 +21,6 @@ from lmsl.tagger.tagger import read_words
 from tests.decoders import Explicit, build, use_oracle
 from tests.tagger.tagger_tools import CLASSES, CPU, Built, build_tagger, example
 
-STRINGS = ("00", "01", "10", "11")
-
 
 def some_examples(sizes: list[list[int]], seed: int = 0) -> list[Example]:
     return [example(words, sentence=i, seed=seed) for i, words in enumerate(sizes)]
@@ -66,7 +64,7 @@ def test_runs_are_filled_to_the_same_size() -> None:
     assert batch.ids[0, 9:11].tolist() == runs[1][0].ids.tolist()
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.lists(st.lists(st.integers(1, 9), max_size=4), min_size=1, max_size=3))
 def test_filling_for_any_stack(sizes: list[list[int]]) -> None:
     if not any(sizes):
@@ -82,7 +80,7 @@ def test_filling_for_any_stack(sizes: list[list[int]]) -> None:
     assert {run * capacity for run in range(len(sizes) + 1)} <= edges
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.lists(st.integers(1, 9), max_size=12), st.integers(1, 25))
 def test_budget(sizes: list[int], budget: int) -> None:
     own = some_examples([[size] for size in sizes])
@@ -94,11 +92,6 @@ def test_budget(sizes: list[int], budget: int) -> None:
         assert total <= budget or len(group) == 1
     for group, total, after in zip(groups, totals, groups[1:], strict=False):
         assert total + len(after[0].ids) > budget, f"{group} has room for one more"
-
-
-def test_an_example_over_budget_goes_alone() -> None:
-    own = some_examples([[1], [30], [1], [1]])
-    assert [len(group) for group in under_budget(own, 5)] == [1, 1, 2]
 
 
 def oracle_words(built: Built, run: int, own: Example, string: str, at: LabelAt) -> torch.Tensor:
@@ -123,8 +116,10 @@ def oracle_words(built: Built, run: int, own: Example, string: str, at: LabelAt)
     return logits.log_softmax(-1)
 
 
-@pytest.mark.parametrize("string", STRINGS)
-@pytest.mark.parametrize("at", ["first", "last", "mean"])
+@pytest.mark.parametrize(
+    ("at", "string"),
+    [("first", "00"), ("last", "01"), ("mean", "10"), ("last", "11"), ("mean", "11")],
+)
 def test_words_as_an_eager_model_reads_them(string: str, at: LabelAt) -> None:
     built = build_tagger((3, 4), string=string, label_at=at)
     runs = [some_examples([[2, 1, 3], [1]]), some_examples([[1], [4, 2], [1, 1]], seed=1)]
@@ -136,17 +131,6 @@ def test_words_as_an_eager_model_reads_them(string: str, at: LabelAt) -> None:
         expected = torch.cat([oracle_words(built, run, e, string, at) for e in own])
         found = logits[run, : len(expected)].log_softmax(-1)
         torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)
-
-
-def test_the_choice_of_the_word_read_matters() -> None:
-    own = [some_examples([[3, 2]])]
-    seen = []
-    for at in ("first", "last", "mean"):
-        tagger = build_tagger(label_at=at).tagger.eval()
-        with torch.no_grad():
-            seen.append(tagger(pack(own, None, CPU)))
-    for one, other in ((0, 1), (1, 2), (0, 2)):
-        assert (seen[one] - seen[other]).abs().max() > 1e-2
 
 
 def test_a_stack_equals_its_runs_alone() -> None:
@@ -165,7 +149,8 @@ def test_long_packs_lose_nothing_in_the_mean() -> None:
     own = [example([2] * 10, sentence=i) for i in range(1500)]
     batch = pack([own], None, CPU)
     states = 3 + torch.randn(1, batch.ids.shape[1], 2, generator=torch.Generator().manual_seed(0))
-    expected = torch.stack([states[0, s : s + 2].mean(0) for s in batch.starts[0]])
+    firsts = batch.starts[0]
+    expected = (states[0, firsts] + states[0, firsts + 1]) / 2
     torch.testing.assert_close(read_words(states, batch, "mean")[0], expected, rtol=0, atol=1e-6)
 
 
@@ -178,7 +163,7 @@ def test_scores_that_are_no_numbers_are_refused() -> None:
         emissions(built.tagger, own, [1, 1], tokens_per_batch=9, device=CPU)
 
 
-@pytest.mark.parametrize("budget", [1, 9, 10_000])
+@pytest.mark.parametrize("budget", [1, 9])
 def test_emissions_whatever_the_packs(budget: int) -> None:
     """Windows of one sentence, a sentence read nowhere, one read in part."""
     built = build_tagger(string="11")

@@ -10,7 +10,7 @@ from lmsl.packs.windows import cut_long_words, windows
 word_lists = st.lists(st.integers(1, 9), min_size=1, max_size=60)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(sizes=word_lists, limit=st.integers(1, 40))
 def test_windows_cover_every_word_once_whatever_the_lengths(sizes: list[int], limit: int) -> None:
     sizes = [min(size, limit) for size in sizes]

@@ -14,11 +14,10 @@ from typing import Any
 
 import pytest
 
-from lmsl.report.examples import find_examples
-from lmsl.report.write import page
+from lmsl.report.sentences import find_sentences
 from lmsl.run_directory.influence import Influence, write_influence
-from lmsl.statistics.verdict import analyse
-from tests.search.sweep_tools import write_oneshot, write_sweep
+from lmsl.statistics.analysis import analyse
+from tests.search.sweep_tools import html_of, write_oneshot, write_sweep
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
@@ -113,8 +112,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[str]]:
     for number, run in enumerate(sorted(folder.glob("*/seed*"))):
         layers = tuple(0.1 * number * layer for layer in range(8))
         write_influence(run, Influence(layers=layers, positions=9, sentences=3))
-    analysis = analyse(folder)
-    return page(analysis), [example.keys for example in find_examples(analysis).shown]
+    return html_of(folder), [example.keys for example in find_sentences(analyse(folder)).shown]
 
 
 def with_error(keys: list[str], model: str = r"\d", kind: str = r"\d", type_: str = r"\d") -> list:

@@ -7,15 +7,15 @@ from hypothesis import strategies as st
 from lmsl.data.tags.metrics import score
 from lmsl.data.tags.schemes import IGNORED
 from lmsl.data.tags.sentence import Sentence
-from lmsl.report.errors import compare, pieces
-from lmsl.report.examples import MOST_CHARACTERS, visible
+from lmsl.report.errors import findings_of, pieces
+from lmsl.report.sentences import MOST_CHARACTERS, visible
 
 TAGS = ("O", "B-X", "I-X", "B-Y", "I-Y", IGNORED)
 Pairs = list[tuple[str, str]]
 
 
 def kinds(gold: str, predicted: str) -> list[str]:
-    found = compare(gold.split(), predicted.split(), plain=False)
+    found = findings_of(gold.split(), predicted.split(), plain=False)
     return [each.kind for each in found]
 
 
@@ -41,12 +41,12 @@ def test_kinds_of_errors(gold: str, predicted: str, expected: list[str]) -> None
 
 
 def test_nothing_is_said_of_words_without_a_label() -> None:
-    assert compare((IGNORED, "O"), ("B-X", "O"), plain=False) == []
-    assert compare((IGNORED, "NOUN"), ("VERB", "NOUN"), plain=True) == []
+    assert findings_of((IGNORED, "O"), ("B-X", "O"), plain=False) == []
+    assert findings_of((IGNORED, "NOUN"), ("VERB", "NOUN"), plain=True) == []
 
 
 def test_plain_tags_err_word_by_word() -> None:
-    (found,) = compare(("NOUN", "B-x", "O"), ("NOUN", "O", "O"), plain=True)
+    (found,) = findings_of(("NOUN", "B-x", "O"), ("NOUN", "O", "O"), plain=True)
     assert (found.kind, found.start, found.end) == ("type", 1, 2)
     assert "".join(found.label) == "O, should be B-x"
 
@@ -55,7 +55,7 @@ def test_plain_tags_err_word_by_word() -> None:
 @given(st.lists(st.tuples(st.sampled_from(TAGS), st.sampled_from(TAGS[:-1])), max_size=8))
 def test_findings_add_up_to_the_metrics(pairs: Pairs) -> None:
     gold, predicted = tuple(g for g, _ in pairs), tuple(p for _, p in pairs)
-    found = compare(gold, predicted, plain=False)
+    found = findings_of(gold, predicted, plain=False)
     words = tuple(map(str, range(len(pairs))))
     scored = score([Sentence(words=words, tags=gold)], [predicted])
     assert sum(each.kind == "right" for each in found) == scored["correct"]
@@ -70,7 +70,8 @@ def test_findings_add_up_to_the_metrics(pairs: Pairs) -> None:
 
 def test_labels_say_what_is_wrong() -> None:
     labels = [
-        "".join(f.label) for f in compare(("B-X", "O", "B-X"), ("B-Y", "B-Y", "O"), plain=False)
+        "".join(f.label)
+        for f in findings_of(("B-X", "O", "B-X"), ("B-Y", "B-Y", "O"), plain=False)
     ]
     assert labels == ["Y, should be X", "Y spurious", "X missed"]
 

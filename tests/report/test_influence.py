@@ -9,10 +9,9 @@ import pytest
 from lmsl.report.charts import charts
 from lmsl.report.figures import PlaneChart
 from lmsl.report.svg import svg
-from lmsl.report.write import page
 from lmsl.run_directory.influence import INFLUENCE, Influence, write_influence
-from lmsl.statistics.verdict import analyse
-from tests.search.sweep_tools import write_sweep
+from lmsl.statistics.analysis import analyse
+from tests.search.sweep_tools import html_of, write_sweep
 from tests.small_runs import refused
 
 SHARES = {"0000": 0.7, "0011": 0.15, "0101": 0.5, "1111": 0.4}
@@ -53,21 +52,17 @@ def test_lines_are_means_over_seeds_by_layer(sweep: Path) -> None:
     assert [lines[s].tone for s in SHARES] == ["ink", "accent", "muted", "ink"]
     assert [lines[s].dash for s in SHARES] == ["dashed", "solid", "solid", "dotted"]
     assert [line.named for line in chart.lines] == [False, True, True, True]
-    text = page(analyse(sweep))
+    text = html_of(sweep)
     assert 'id="influence"' in text and "did not record it" not in text
 
 
-def test_the_axis_begins_at_0_where_all_lie_high(sweep: Path) -> None:
-    record(sweep, "1111", 1, (0.8, 0.9))
+@pytest.mark.parametrize("layers", [(0.8, 0.9), (0.4,)], ids=["high", "one layer"])
+def test_the_axis_begins_at_0(layers: tuple[float, ...], sweep: Path) -> None:
+    record(sweep, "1111", 1, layers)
     chart, _ = drawn(sweep)
     assert chart is not None
-    assert ">0</text>" in str(svg(chart)) and ">0.75</text>" not in str(svg(chart))
-
-
-def test_one_layer_is_a_figure_too(sweep: Path) -> None:
-    record(sweep, "1111", 1, (0.4,))
-    chart, _ = drawn(sweep)
-    assert chart is not None and "nan" not in str(svg(chart))
+    text = str(svg(chart))
+    assert ">0</text>" in text and ">0.75</text>" not in text and "nan" not in text
 
 
 def test_runs_that_did_not_record_it_are_counted(sweep: Path) -> None:
@@ -78,7 +73,7 @@ def test_runs_that_did_not_record_it_are_counted(sweep: Path) -> None:
     chart, said = drawn(sweep)
     assert chart is not None and [line.label for line in chart.lines] == ["0011"]
     assert chart.lines[0].points[1] == (2.0, 0.5) and "7 of the runs" in said
-    assert "7 of the runs did not record it" in page(analyse(sweep))
+    assert "7 of the runs did not record it" in html_of(sweep)
 
 
 def test_a_broken_file_is_named(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:

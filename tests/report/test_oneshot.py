@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lmsl.report.oneshot import Foretold, foretold
+from lmsl.report.oneshot import OneShotSection, oneshot_section
 from lmsl.report.svg import svg
-from lmsl.report.write import page
-from lmsl.statistics.foretold import verdict
-from lmsl.statistics.verdict import Analysis, analyse
-from tests.search.sweep_tools import write_oneshot, write_sweep
+from lmsl.statistics.analysis import Analysis, analyse
+from lmsl.statistics.foretold import judge
+from tests.search.sweep_tools import html_of, write_oneshot, write_sweep
 from tests.small_runs import refused
 
 SHARES = {"0000": 0.8, "0001": 0.6, "0011": 0.1, "0110": 0.3, "1111": 0.45}
@@ -27,8 +26,8 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
     return analyse(folder)
 
 
-def found(sweep: Analysis) -> Foretold:
-    section, why = foretold(sweep)
+def found(sweep: Analysis) -> OneShotSection:
+    section, why = oneshot_section(sweep)
     assert section is not None and why == ""
     return section
 
@@ -45,18 +44,18 @@ def top(folder: Path, strings: int, dev: Mapping[str, float] = DEV, **more: Any)
 def test_predictors_are_judged_against_the_reported_split(sweep: Analysis) -> None:
     rows = {row[0]: row[1:] for row in found(sweep).rows}
     own = "own dev score"
-    assert list(rows) == ["one-shot", "short grid", "right context", own]
+    assert list(rows) == ["one-shot", "short grid", own]
     truth = sweep.results["test"].means
-    expected = verdict(np.array(list(DEV.values())), truth, np.random.default_rng(0))
+    expected = judge(np.array(list(DEV.values())), truth, np.random.default_rng(0))
     rank, loses, top_loses, cost = rows["one-shot"]
     assert rank.startswith(f"{expected.spearman.value:.3f} [") and cost == "6.2 %"
     assert loses == f"{100 * expected.regret:.2f}" != "0.00"
     assert top_loses == "0.00" == f"{100 * expected.regret_of_top:.2f}"
     assert rows["short grid"][0].startswith("1.000") and rows["short grid"][3] == "10.0 %"
-    assert rows["right context"][3] == "6.2 %" and rows[own][3] == "200.0 %"
+    assert rows[own][3] == "200.0 %"
 
 
-def test_the_scatter_has_a_dot_for_every_trained_string(sweep: Analysis) -> None:
+def test_the_page_has_a_dot_for_every_trained_string(sweep: Analysis) -> None:
     section, test = found(sweep), sweep.results["test"].means
     dots = {line.label: line for line in section.chart.lines}
     for name, true in zip(SHARES, test, strict=True):
@@ -65,13 +64,9 @@ def test_the_scatter_has_a_dot_for_every_trained_string(sweep: Analysis) -> None
     assert str(svg(section.chart)).count("<circle") == 5
     assert any("perfect predictor" in note for note in section.notes)
     assert not any("were trained. The figures" in note for note in section.notes)
-
-
-def test_the_page_has_a_section_that_can_be_scrolled(sweep: Analysis) -> None:
-    text = page(sweep)
-    assert "Did one run foretell it?" in text and 'id="oneshot"' in text
+    text = html_of(sweep.sweep.folder)
+    assert "Did one run foretell it?" in text and "the best of its first 3 loses" in text
     assert 'tabindex="0" role="region" aria-label="Predictors of strings"' in text
-    assert "the best of its first 3 loses" in text
 
 
 def test_where_only_the_first_were_trained_that_is_said(tmp_path: Path) -> None:
@@ -79,59 +74,29 @@ def test_where_only_the_first_were_trained_that_is_said(tmp_path: Path) -> None:
     assert three.notes[0].startswith("Of 5 strings 3 were trained.")
     rank, _, top_loses, _ = three.rows[0][1:]
     assert top_loses == "\u2013" and rank != "\u2013" and "[" not in rank
-    assert [row[0] for row in three.rows][:2] == ["one-shot", "right context"]
-    analysis = analyse(top(tmp_path / "two", 2))
-    two = found(analysis)
+    folder = top(tmp_path / "two", 2)
+    two = found(analyse(folder))
     assert two.rows[0][1] == "\u2013" and two.rows[-1][4] == "40.0 %"
-    assert "Of 5 strings 2 were trained." in page(analysis)
+    assert "Of 5 strings 2 were trained." in html_of(folder)
 
 
-def test_without_test_data_dev_is_the_truth(tmp_path: Path) -> None:
-    section = found(analyse(top(tmp_path / "s", 3, test=False)))
-    assert [row[0] for row in section.rows] == ["one-shot", "right context"]
+def test_sweeps_that_lack_something(tmp_path: Path) -> None:
+    section = found(analyse(top(tmp_path / "no test", 3, test=False)))
+    assert [row[0] for row in section.rows] == ["one-shot"]
     assert section.chart.y_axis == "dev F1 when trained, %"
-
-
-def test_one_trained_string_is_nothing_to_compare(tmp_path: Path) -> None:
-    folder = top(tmp_path / "s", 1)
-    section, why = foretold(analyse(folder))
-    assert section is None and "fewer than two" in why
-    text = page(analyse(folder))
+    folder = top(tmp_path / "one string", 1)
+    nothing, why = oneshot_section(analyse(folder))
+    assert nothing is None and "fewer than two" in why
+    text = html_of(folder)
     assert why in text and "Did one run foretell it?" not in text
+    (folder / "oneshot" / "oneshot.json").unlink()
+    assert oneshot_section(analyse(folder)) == (None, "")
+    assert "One-shot" not in html_of(folder)
 
 
-def test_a_sweep_without_one_says_nothing_of_it(tmp_path: Path) -> None:
-    folder = write_sweep(tmp_path / "s", {"0000": 0.6, "1111": 0.2}, seeds=(1,), size=10)
-    assert foretold(analyse(folder)) == (None, "")
-    assert "One-shot" not in page(analyse(folder))
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        ({"metric": "accuracy"}, "expected scores in f1, as its runs have, got 'accuracy'"),
-        ({"ranking": ["0000"]}, "ranking and candidates name different strings"),
-        ({"share_of_grid": {}}, "expected the result of a one-shot: KeyError('updates')"),
-        ({"candidates": [{"unmask": "0000"}]}, "expected the result of a one-shot"),
-        (None, "expected the result of a one-shot"),
-    ],
-    ids=["metric", "ranking", "costs", "scores", "json"],
-)
-def test_a_broken_file_is_named(
-    change: dict[str, Any] | None,
-    expected: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+def test_what_the_file_says_is_shown_or_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = top(tmp_path / "s", 2)
-    path = folder / "oneshot" / "oneshot.json"
-    document = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text("{" if change is None else json.dumps(document | change), encoding="utf-8")
-    # What is wrong comes right behind the file, however long its path is.
-    refused(capsys, ["report", str(folder)], f"oneshot.json: {expected}")
-
-
-def test_an_order_that_may_be_chance_is_called_so(tmp_path: Path) -> None:
     folder = top(tmp_path / "s", 3)
     path = folder / "oneshot" / "oneshot.json"
     document = json.loads(path.read_text(encoding="utf-8"))
@@ -140,3 +105,14 @@ def test_an_order_that_may_be_chance_is_called_so(tmp_path: Path) -> None:
             row["below_best"] = row["unmask"] in below
         path.write_text(json.dumps(document), encoding="utf-8")
         assert any(expected in note for note in found(analyse(folder)).notes)
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"metric": "accuracy"}, "expected scores in f1, as its runs have, got 'accuracy'"),
+        ({"ranking": ["0000"]}, "ranking and candidates name different strings"),
+        ({"share_of_grid": {}}, "expected the result of a one-shot: KeyError('updates')"),
+        ({"candidates": [{"unmask": "0000"}]}, "expected the result of a one-shot"),
+    ]
+    texts = [(json.dumps(document | change), expected) for change, expected in changes]
+    for text, expected in (*texts, ("{", "expected the result of a one-shot")):
+        path.write_text(text, encoding="utf-8")
+        # What is wrong comes right behind the file, however long its path is.
+        refused(capsys, ["report", str(folder)], f"oneshot.json: {expected}")

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -14,14 +15,21 @@ from lmsl.cli import main
 from lmsl.data.tags.sentence import Sentence
 from lmsl.data.tags.vocabulary import LabelSet
 from lmsl.report.charts import charts
-from lmsl.report.examples import MOST_SENTENCES, MOST_WORDS, find_examples
 from lmsl.report.figures import PlaneChart
+from lmsl.report.png import write_pngs
+from lmsl.report.sentences import MOST_SENTENCES, MOST_WORDS, find_sentences
 from lmsl.report.svg import svg, ticks
 from lmsl.report.tables import string_table
-from lmsl.report.write import page
 from lmsl.run_directory.influence import Influence, write_influence
-from lmsl.statistics.verdict import analyse
-from tests.search.sweep_tools import noisy, sentences, write_oneshot, write_run, write_sweep
+from lmsl.statistics.analysis import analyse
+from tests.search.sweep_tools import (
+    html_of,
+    noisy,
+    sentences,
+    write_oneshot,
+    write_run,
+    write_sweep,
+)
 from tests.small_runs import refused
 
 SHARES = {"0000": 0.7, "0011": 0.15, "1111": 0.4}
@@ -76,23 +84,19 @@ def test_the_command_writes_a_page_and_prints_the_verdict(
     assert (sweep / "report.html").read_bytes() == target.read_bytes()
 
 
-def test_the_page_needs_nothing_else(sweep: Path) -> None:
-    text = page(analyse(sweep))
+def test_the_page_needs_nothing_else_and_has_the_figures_of_the_runs(sweep: Path) -> None:
+    text = html_of(sweep)
     found = Page(text)
     assert found.elements["script"] == found.elements["style"] == 1
     assert not found.elements.keys() & {"link", "img", "iframe", "object", "base"}
     assert [value for name, value in found.attributes if name == "href"] == ["#sentences"]
     assert not [name for name, _ in found.attributes if name.startswith("on") or name == "src"]
     assert "default-src 'none'" in text and "@import" not in text and "url(" not in text
-
-
-def test_figures_of_the_table_are_those_of_the_runs(sweep: Path) -> None:
-    text = Page(page(analyse(sweep))).text
     for string in SHARES:
         for split in ("dev", "test"):
             runs = [json.loads(p.read_text()) for p in sweep.glob(f"{string}/*/metrics.json")]
             mean = sum(run[split]["f1"] for run in runs) / len(runs)
-            assert f"{100 * mean:.2f}" in text
+            assert f"{100 * mean:.2f}" in found.text
 
 
 def test_all_figures_are_there(sweep: Path) -> None:
@@ -117,7 +121,7 @@ def test_hostile_words_types_and_names_are_text(tmp_path: Path) -> None:
     for string, share in (("0000", 1.0), ("1111", 0.0)):
         splits = {"dev": (gold, noisy(gold, share, (5,)))}
         write_run(folder / string / "seed1", string, 1, splits)
-    text = page(analyse(folder))
+    text = html_of(folder)
     found = Page(text)
     assert found.elements["script"] == 1 and found.elements["main"] == 1
     assert not found.elements.keys() & {"img", "b"} and "onfocus" not in dict(found.attributes)
@@ -128,22 +132,20 @@ def test_hostile_words_types_and_names_are_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("strings", "seeds", "test", "expected"),
+    ("strings", "expected"),
     [
-        (("0011", "1111"), (1,), True, "Sentences where 0011 and 1111 differ"),
-        (("0011", "0001"), (1, 2), True, "Sentences where 0011 and 0001 differ"),
-        (("0011",), (1,), True, "Sentences where 0011 errs"),
-        (("0011", "0000"), (1,), False, "Dev against test: the sweep has no test data"),
-        (("0000", "1111"), (1,), True, "Sentences where 0000 and 1111 differ"),
+        ("0011 1111", "Sentences where 0011 and 1111 differ"),
+        ("0011 0001", "Sentences where 0011 and 0001 differ"),
+        ("0011", "Sentences where 0011 errs"),
+        ("0011 0000", "Dev against test: the sweep has no test data"),
+        ("0000 1111", "Sentences where 0000 and 1111 differ"),
     ],
     ids=["no causal", "no full", "one string", "no test", "causal wins"],
 )
-def test_sweeps_that_lack_something(
-    strings: tuple[str, ...], seeds: tuple[int, ...], test: bool, expected: str, tmp_path: Path
-) -> None:
-    shares = {string: 0.1 + 0.3 * index for index, string in enumerate(strings)}
-    text = Page(page(analyse(write_sweep(tmp_path / "s", shares, seeds, test=test)))).text
-    assert expected in " ".join(text.split())
+def test_sweeps_that_lack_something(strings: str, expected: str, tmp_path: Path) -> None:
+    shares = {string: 0.1 + 0.3 * index for index, string in enumerate(strings.split())}
+    folder = write_sweep(tmp_path / "s", shares, (1,), test="no test data" not in expected)
+    assert expected in " ".join(Page(html_of(folder)).text.split())
 
 
 def test_a_causal_string_that_wins_is_compared_with_once(tmp_path: Path) -> None:
@@ -159,19 +161,14 @@ def test_plain_tags(tmp_path: Path) -> None:
     for string, tags in (("0000", ("NOUN", "NOUN")), ("1111", ("VERB", "NOUN"))):
         splits = {split: (gold, [tags] * 5) for split in ("dev", "test")}
         write_run(tmp_path / string / "seed1", string, 1, splits, plain=True, labels=labels)
-    text = " ".join(Page(page(analyse(tmp_path))).text.split())
+    text = " ".join(Page(html_of(tmp_path)).text.split())
     assert "dev accuracy" in text and "accuracy by string" in text
     assert "run NOUN, should be VERB dog" in text and "5 of 5 sentences" in text
 
 
-def test_runs_without_a_log_have_no_curves_and_that_is_said(tmp_path: Path) -> None:
-    folder = write_sweep(tmp_path / "s", SHARES, (1,), size=10)
-    for path in folder.rglob("log.jsonl"):
-        path.unlink()
-    assert "the runs kept no log" in page(analyse(folder))
-
-
-def test_runs_scored_once_on_dev_show_their_loss(tmp_path: Path) -> None:
+def test_curves_are_dev_scores_or_losses_by_the_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = write_sweep(tmp_path / "s", SHARES, (1, 2), size=10)
     for number, path in enumerate(folder.rglob("log.jsonl")):
         last = path.read_text(encoding="utf-8").splitlines()[-1]
@@ -181,27 +178,23 @@ def test_runs_scored_once_on_dev_show_their_loss(tmp_path: Path) -> None:
     assert isinstance(curves, PlaneChart) and curves.y_axis == "training loss"
     assert [len(line.points) for line in curves.lines] == [30, 30, 30]
     assert curves.lines[0].points[0][0] == 2.0
-
-
-def test_a_broken_log_is_refused_with_its_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = write_sweep(tmp_path / "s", SHARES, (1,), size=10)
     (folder / "0011" / "seed1" / "log.jsonl").write_text('{"step": 1}\n{"st', encoding="utf-8")
     refused(capsys, ["report", str(folder)], "log.jsonl:2: not a line of a log")
+    for path in folder.rglob("log.jsonl"):
+        path.unlink()
+    assert "the runs kept no log" in html_of(folder)
 
 
-def test_ten_thousand_sentences_make_no_giant(tmp_path: Path) -> None:
-    gold = sentences(100) * 100
+def test_many_sentences_make_no_giant(tmp_path: Path) -> None:
+    gold = sentences(100) * 20
     for string, share in (("0000", 0.6), ("1111", 0.1)):
-        tags = [*noisy(gold[:100], share, (1,))] * 100
+        tags = [*noisy(gold[:100], share, (1,))] * 20
         write_run(tmp_path / string / "seed1", string, 1, {"dev": (gold, tags)})
-    analysis = analyse(tmp_path)
-    shown = find_examples(analysis)
-    assert len(shown.shown) == MOST_SENTENCES < shown.differing <= 10_000
+    shown = find_sentences(analyse(tmp_path))
+    assert len(shown.shown) == MOST_SENTENCES < shown.differing <= 2000
     numbers = [example.number for example in shown.shown]
-    assert numbers == sorted(set(numbers)) and numbers[0] < 100 and numbers[-1] > 9900
-    text = page(analysis)
+    assert numbers == sorted(set(numbers)) and numbers[0] < 100 and numbers[-1] > 1900
+    text = html_of(tmp_path)
     assert len(text.encode()) < 1_500_000
     assert f"{MOST_SENTENCES} of them are on this page" in text
 
@@ -211,29 +204,35 @@ def test_a_very_long_sentence_is_cut_around_its_first_error(tmp_path: Path) -> N
     gold = [Sentence(words=words, tags=("O",) * 2500 + ("B-X",) + ("O",) * 499)]
     for string, tags in (("0000", ("O",) * 3000), ("1111", gold[0].tags or ())):
         write_run(tmp_path / string / "seed1", string, 1, {"dev": (gold, [tags])})
-    (example,) = find_examples(analyse(tmp_path)).shown
+    (example,) = find_sentences(analyse(tmp_path)).shown
     for reading in example.readings:
         seen = [word for piece in reading.pieces for word in piece.words]
         assert len(seen) == MOST_WORDS and seen[0] == "w2460" and "w2500" in seen
     assert example.cut == 2800 and [reading.right for reading in example.readings] == [True, False]
 
 
-def test_pngs_are_written_with_matplotlib_and_refused_without(
+def test_pngs_are_the_figures_of_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("matplotlib")
-    shares = {"0000": 0.5, "1111": 0.2}
-    sweep = write_sweep(tmp_path / "$s$", shares, (1,), size=10, types=("$a_b$", "X"))
+    pytest.importorskip("resvg_py", reason="the optional extra `plots` is not installed")
+    image = pytest.importorskip("matplotlib.image")
+    sweep = write_sweep(tmp_path / "$s$", {"0000": 0.5, "1111": 0.2}, (1,), size=10)
     write_oneshot(sweep, {"0000": 0.2, "1111": 0.3})
     write_influence(sweep / "1111" / "seed1", Influence(layers=(0.1,), positions=1, sentences=1))
     png = tmp_path / "png"
     assert main(["report", str(sweep), "--png", str(png)]) == 0
-    names = sorted(path.name for path in png.iterdir())
-    more = ["influence.png", "oneshot.png"]
-    assert names == ["cost.png", "curves.png", *more, "scatter.png", "scores.png", "types.png"]
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in png.iterdir())
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    refused(capsys, ["report", str(sweep), "--png", str(png)], "--png: expected matplotlib")
+    keys = ["cost", "curves", "influence", "oneshot", "scatter", "scores", "types"]
+    assert sorted(path.name for path in png.iterdir()) == [f"{key}.png" for key in keys]
+    pixels = (255 * image.imread(png / "scores.png")[..., :3]).round().astype(int)
+    assert pixels.shape[1] == 3 * 440 and pixels[0, 0].tolist() == [0xFD, 0xFD, 0xFC]
+    for name, colour in (("accent", [0x0B, 0x5C, 0xAD]), ("ink", [0x1C, 0x1C, 0x1C])):
+        assert (pixels == colour).all(axis=-1).sum() > 100, name
+    # A figure that differs by a word differs: text is drawn.
+    (chart, *_), _ = charts(analyse(sweep))
+    write_pngs([replace(chart, title="Another")], tmp_path / "other")
+    assert (tmp_path / "other" / "scores.png").read_bytes() != (png / "scores.png").read_bytes()
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    refused(capsys, ["report", str(sweep), "--png", str(png)], "resvg_py", "'lmsl[plots]'")
 
 
 def test_runs_that_found_nothing(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from lmsl.data.tags.schemes import tag_spans
 from lmsl.data.tags.sentence import Sentence
 from lmsl.data.tags.vocabulary import LabelSet
 from lmsl.data.write import write_columns
+from lmsl.report.write import figures, page
+from lmsl.statistics.analysis import analyse
 from tests.run_directory.test_folder import INFO_OF_A_RUN
 
 Tags = Sequence[Sequence[str]]
@@ -119,9 +121,7 @@ def write_oneshot(
     folder: Path, dev: Mapping[str, float], short_grid: Mapping[str, float] | None = None
 ) -> Path:
     """The result of a one-shot in the folder of a sweep, with these scores of its candidates."""
-    rows: list[dict[str, Any]] = [
-        {"unmask": name, "dev": score, "right_context": score / 2} for name, score in dev.items()
-    ]
+    rows: list[dict[str, Any]] = [{"unmask": name, "dev": score} for name, score in dev.items()]
     document: dict[str, Any] = {
         "metric": "f1",
         "ranking": sorted(dev, key=dev.__getitem__, reverse=True),
@@ -136,3 +136,9 @@ def write_oneshot(
     path.parent.mkdir()
     path.write_text(json.dumps(document), encoding="utf-8")
     return path
+
+
+def html_of(folder: Path) -> str:
+    """The page of a sweep."""
+    analysis = analyse(folder)
+    return page(analysis, figures(analysis))

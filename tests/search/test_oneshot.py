@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,27 +12,17 @@ import torch
 
 from lmsl.config.choices import LoRA
 from lmsl.layers.lora import RunParameters, trainable_parameters
-from lmsl.packs.alignment import AlignmentNotes
-from lmsl.packs.examples import ExampleNotes, Examples
 from lmsl.packs.packing import Pack, pack
-from lmsl.search.right_context import layer_groups, probe_bits, right_context
+from lmsl.tagger.emissions import run_emissions
+from lmsl.tagger.inference import EagerForward
 from lmsl.tagger.mixture import Mixture
-from lmsl.training.evaluate import run_emissions
 from lmsl.training.loop import Task
-from lmsl.training.stack import Place
 from tests.layers.block_tools import QV, assembled, sentences
 from tests.tagger.tagger_tools import CPU, Built, build_task
 from tests.training.training_tools import CONFIG, assert_near, assert_same, train
 
 FOUR = ("0000", "0011", "1101", "1111")
 LONG = replace(CONFIG, epochs=10, max_steps=20, batch_size=3)
-NOTES = ExampleNotes(
-    alignment=AlignmentNotes(),
-    windowed=0,
-    cut_words=0,
-    truncated_sentences=0,
-    truncated_words=0,
-)
 
 
 def built(
@@ -167,14 +158,12 @@ class TestSentences:
         task = build_task(5)
         listed = [own[0] for own in task.examples]
         words = [len(own.starts) for own in listed]
-        place = Place(device=CPU, dtype=torch.float32)
-        config = replace(CONFIG, tokens_per_batch=90)
-        data = Examples(examples=listed, truncated=[0] * 5, notes=NOTES)
         bits = [ordinary_bits(string) for string in FOUR]
-        found = run_emissions(built(FOUR).tagger, data, words, config, place, bits)
+        read = partial(run_emissions, examples=listed, words=words, tokens_per_batch=90)
+        found = read(EagerForward(built(FOUR).tagger, CPU), bits=bits)
         assert len(found) == 4
         for string, own in zip(FOUR, found, strict=True):
-            (alone,) = run_emissions(ordinary(string).tagger, data, words, config, place)
+            (alone,) = read(EagerForward(ordinary(string).tagger, CPU))
             for mine, its in zip(own, alone, strict=True):
                 np.testing.assert_allclose(mine, its, rtol=0, atol=2e-5)
 
@@ -186,7 +175,7 @@ def ordinary_bits(string: str) -> tuple[bool, ...]:
 
 class TestTraining:
     @pytest.mark.parametrize("block", ["own", "plain"])
-    def test_one_candidate_is_an_ordinary_run(self, block: str) -> None:
+    def test_one_candidate_is_an_ordinary_run_and_two_are_not(self, block: str) -> None:
         task = build_task(6)
         one, other = built(["0011"], block=block), ordinary("0011", block)
         start = one.weights()
@@ -196,44 +185,16 @@ class TestTraining:
         assert mine[-1].loss == pytest.approx(its[-1].loss, rel=1e-5)
         moved = [float((one.weights()[n] - weight).abs().max()) for n, weight in start.items()]
         assert min(moved) > 1e-3, "all weights move further than the tolerance"
-
-    def test_two_candidates_are_not(self) -> None:
-        task = build_task(6)
-        one, other = built(["0011", "0000"]), ordinary("0011")
-        for run in (one, other):
-            train(run, task, LONG, lr=1e-3)
-        largest = max(
-            float((w - other.weights()[n]).abs().max()) for n, w in one.weights().items()
-        )
-        assert largest > 1e-3
+        two = built(["0011", "0000"], block=block)
+        train(two, task, LONG, lr=1e-3)
+        apart = [float((two.weights()[n] - w).abs().max()) for n, w in other.weights().items()]
+        assert max(apart) > 1e-3, "two candidates are no ordinary run"
 
     def test_the_seed_decides_everything(self) -> None:
         task, weights = build_task(6), []
         for seed in (1, 1, 2):
             run = built(FOUR, seed, dropout=0.2)
-            train(run, task, LONG, lr=1e-3)
+            train(run, task, replace(LONG, max_steps=4), lr=1e-3)
             weights.append(run.weights())
         assert_same(weights[0], weights[1])
         assert any(not torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
-
-
-SIX_LAYERS = [ordinary_bits(string) for string in ("000000", "000011", "110011", "110000")]
-
-
-class TestRightContext:
-    def test_groups_are_layers_that_no_candidate_tells_apart(self) -> None:
-        assert layer_groups(SIX_LAYERS) == ((0, 1), (4, 5))
-        hidden = ["110011", "000000", "000011", "110000"]
-        assert probe_bits(SIX_LAYERS) == [list(ordinary_bits(s)) for s in hidden]
-
-    def test_a_layer_that_all_unmask_stays_open(self) -> None:
-        bits = [ordinary_bits("011"), ordinary_bits("010")]
-        hidden = [False, True, False]
-        assert probe_bits(bits) == [[False, True, True], hidden, hidden]
-
-    def test_scores_add_up(self) -> None:
-        found = right_context(SIX_LAYERS, [0.9, 0.3, 0.5, 0.8])
-        assert found.dependency == pytest.approx(0.6)
-        assert found.drops == pytest.approx((0.4, 0.1))
-        scores = [found.predicted(bits) for bits in SIX_LAYERS]
-        assert scores == pytest.approx([0.4, 0.5, 0.9, 0.8])

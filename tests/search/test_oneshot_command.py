@@ -10,9 +10,11 @@ import torch
 
 from lmsl.cli import main
 from lmsl.config.config import Config
+from lmsl.mask.bits import layer_bits
 from lmsl.run_directory.oneshot import below_line
 from lmsl.search.oneshot import oneshot_run
 from lmsl.training import stack
+from tests.search.sweep_tools import html_of
 from tests.small_runs import SHORT, metrics_of, refused, write_data
 
 THREE = ("0000", "0011", "1111")
@@ -31,9 +33,9 @@ def line(data: Path, output: Path, *flags: str, unmask: Sequence[str] = THREE) -
 
 @pytest.fixture(scope="module")
 def predicted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three strings, a short grid, and the best two for two seeds."""
+    """Three strings, a short grid, and the best two trained."""
     output = tmp_path_factory.mktemp("sweeps") / "sweep"
-    assert main(line(data, output, "--top", "2", "--seed", "1", "2", "--short-grid")) == 0
+    assert main(line(data, output, "--top", "2", "--short-grid")) == 0
     return output
 
 
@@ -61,28 +63,23 @@ class TestCommand:
         scores = [rows[string]["dev"] for string in document["ranking"]]
         assert scores == sorted(scores, reverse=True)
         assert document["updates"] == 6 and document["share_of_grid"] == pytest.approx(1 / 3)
-        assert document["right_context"]["groups"] == [[0, 1, 2, 3], [4, 5, 6, 7]]
         assert all(0 <= row["short_grid"] <= 1 for row in rows.values())
         best = document["ranking"][:2]
         sweep = json.loads((predicted / "sweep.json").read_text())
-        expected = [
-            f"{string}/seed{seed}" for string in THREE if string in best for seed in (1, 2)
+        assert [row["run"] for row in sweep["runs"]] == [
+            f"{string}/seed1" for string in THREE if string in best
         ]
-        assert [row["run"] for row in sweep["runs"]] == expected
         assert metrics_of(predicted / best[0] / "seed1")["dev"]["gold"] > 0
         assert not list(predicted.rglob("checkpoint"))
 
-    def test_its_folder_can_be_reported(self, predicted: Path, tmp_path: Path) -> None:
-        target = tmp_path / "report.html"
-        assert main(["report", str(predicted), "--output", str(target)]) == 0
-        text = target.read_text(encoding="utf-8")
+        text = html_of(predicted)
         assert "Of 3 strings 2 were trained." in text and ">short grid</th>" in text
         assert 'id="influence"' in text and "did not record it" not in text
 
     def test_it_is_not_done_twice(
         self, predicted: Path, data: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        flags = ("--top", "2", "--seed", "1", "2")
+        flags = ("--top", "2")
         refused(capsys, line(data, predicted, *flags), "holds a run already")
         assert main(line(data, predicted, *flags, "--resume", "--short-grid")) == 0
         said = capsys.readouterr().err
@@ -108,7 +105,7 @@ class TestCommand:
                 raise KeyboardInterrupt
 
         monkeypatch.setattr(stack, "save_checkpoint", save)
-        flags = ("--top", "0", "--seed", "1", "2", "--short-grid")
+        flags = ("--top", "0", "--short-grid")
         assert main(line(data, output, *flags)) == 130
         assert (output / "oneshot" / "checkpoint").is_dir()
         refused(capsys, line(data, output, *flags), "holds a one-shot already")
@@ -128,11 +125,12 @@ class TestCommand:
         assert not (output / "sweep.json").exists(), "nothing was trained for real"
 
     def test_overwritten_it_begins_anew(self, data: Path, tmp_path: Path) -> None:
-        output = tmp_path / "sweep"
-        strings, flags = ("0011", "1111"), ("--top", "0", "--max-steps", "1")
-        assert main(line(data, output, *flags, unmask=strings)) == 0
-        assert main(line(data, output, *flags, "--overwrite", "--seed", "3", unmask=strings)) == 0
-        assert result(output)["seed"] == 3
+        old = tmp_path / "sweep" / "oneshot"
+        (old / "short" / "0000").mkdir(parents=True)
+        (old / "oneshot.json").write_text("{}")
+        flags = ("--top", "0", "--max-steps", "1", "--overwrite")
+        assert main(line(data, old.parent, *flags, "--seed", "3", unmask=("0011", "1111"))) == 0
+        assert result(old.parent)["seed"] == 3 and not (old / "short").exists()
 
     @pytest.mark.parametrize(
         ("flags", "unmask", "expected"),
@@ -171,6 +169,8 @@ class TestCommand:
 
 
 def test_one_seed_predicts_for_all() -> None:
-    run = oneshot_run(Config(unmask=("grid",), seed=(5, 6)), THREE, Path("out"))
+    strings = {string: [layer_bits(string, 8)] for string in THREE}
+    run = oneshot_run(Config(unmask=("grid",), seed=(5, 6)), strings, Path("out"))
+    assert run.bits == [bits for (bits,) in strings.values()]
     assert run.seed == 5 and run.config.unmask == THREE and run.folder == Path("out/oneshot")
     assert run.name == "one-shot over 3 strings, seed 5"

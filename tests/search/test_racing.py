@@ -5,23 +5,31 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from lmsl.data.synthetic import generate
 from lmsl.data.tags.counts import Entities, rate, sentence_counts
 from lmsl.data.tags.metrics import score
 from lmsl.data.tags.schemes import IGNORED
 from lmsl.data.tags.sentence import Sentence
-from lmsl.search.racing import difference_interval, losers, mean_score, surely_below_best
+from lmsl.search.racing import below, losers, mean_scores, surely_below_best
 
 TAGS = ("O", "B-X", "I-X", "B-Y", "I-Y")
+Counted = NDArray[np.int64]
 
 
-def drawn(rate: float, seed: int, sentences: int = 200) -> Tensor:
+def drawn(rate: float, seed: int, sentences: int = 200) -> Counted:
     """Two entities a sentence, each found with this probability; as many found as there are."""
     correct = np.random.default_rng(seed).binomial(2, rate, sentences)
-    return torch.tensor([[2, 2, found] for found in correct])
+    return np.array([[2, 2, found] for found in correct])
+
+
+def interval(
+    one: Sequence[Counted], other: Sequence[Counted], comparisons: int = 1
+) -> tuple[float, float]:
+    """Of the score of ``one`` minus that of ``other``."""
+    counts = {"one": one, "other": other}
+    return below(counts, "one", seed=0, comparisons=comparisons)["other"]
 
 
 @pytest.mark.parametrize("plain", [False, True])
@@ -35,36 +43,35 @@ def test_counts_of_sentences_add_up_to_the_metrics(plain: bool) -> None:
         missed = ("X",) if number % 5 == 0 else ()
         sentences.append(Sentence(words=sentence.words, tags=tuple(tags), missed=missed))
         predicted.append([rng.choice([tag, rng.choice(TAGS)]) for tag in tags])
-    counts = torch.from_numpy(sentence_counts(sentences, predicted, Entities(plain=plain)))
+    counts = sentence_counts(sentences, predicted, Entities(plain=plain))
     metrics = score(sentences, predicted, plain=plain)
     assert counts.sum(0).tolist() == [metrics[key] for key in ("gold", "predicted", "correct")]
-    assert mean_score([counts]) == pytest.approx(metrics["f1"])
+    assert mean_scores({"a": [counts]}) == {"a": pytest.approx(metrics["f1"])}
 
 
 def test_no_sentences_no_entities() -> None:
     assert sentence_counts([], [], Entities(plain=False)).shape == (0, 3)
     assert rate(np.zeros(2), np.array([0, 3])).tolist() == [0.0, 0.0]
-    assert mean_score([torch.zeros(4, 3, dtype=torch.int64)]) == 0.0
+    assert mean_scores({"a": [np.zeros((4, 3), dtype=np.int64)]}) == {"a": 0.0}
 
 
 def test_the_interval_covers_a_known_difference() -> None:
-    low, high = difference_interval([drawn(0.8, 1)], [drawn(0.6, 2)], seed=0)
+    low, high = interval([drawn(0.8, 1)], [drawn(0.6, 2)])
     assert low < 0.2 < high and 0.1 < high - low < 0.2
-    wider = difference_interval([drawn(0.8, 1)], [drawn(0.6, 2)], seed=0, comparisons=15)
+    wider = interval([drawn(0.8, 1)], [drawn(0.6, 2)], comparisons=15)
     assert wider[0] < low and wider[1] > high
     same = drawn(0.7, 3)
-    assert difference_interval([same], [same], seed=0) == (0.0, 0.0)
+    assert interval([same], [same]) == (0.0, 0.0)
 
 
 def test_pairs_are_kept_together() -> None:
     """A run that is worse in a few sentences and equal elsewhere: paired, that is certain."""
     one = drawn(0.6, 1)
-    other = one.clone()
-    worse = torch.nonzero(one[:, 2])[:12, 0]
+    other = one.copy()
+    worse = np.flatnonzero(one[:, 2])[:12]
     other[worse, 2] -= 1
-    low, _ = difference_interval([one], [other], seed=0)
-    assert low > 0
-    assert difference_interval([one], [drawn(0.57, 9)], seed=0)[0] < 0, "unpaired it is not"
+    assert interval([one], [other])[0] > 0
+    assert interval([one], [drawn(0.57, 9)])[0] < 0, "unpaired it is not"
 
 
 def test_who_is_surely_below_the_best() -> None:
@@ -99,23 +106,11 @@ def test_equal_strings_are_rarely_dropped() -> None:
 
 
 def test_seeds_that_disagree_widen_the_interval() -> None:
-    def interval(rates: Sequence[float]) -> tuple[float, float]:
-        return difference_interval(
-            [drawn(0.8, n) for n in range(len(rates))],
+    steady, unsteady = (
+        interval(
+            [drawn(0.8, n) for n in range(4)],
             [drawn(rate, 50 + n) for n, rate in enumerate(rates)],
-            seed=0,
         )
-
-    steady, unsteady = interval([0.7, 0.7, 0.7, 0.7]), interval([0.9, 0.5, 0.9, 0.5])
+        for rates in ([0.7, 0.7, 0.7, 0.7], [0.9, 0.5, 0.9, 0.5])
+    )
     assert steady[0] > 0 > unsteady[0]
-
-
-@pytest.mark.parametrize(
-    ("tags", "correct"), [(("B-Y", "I-Y"), 0), (("B-X", "O"), 0), (("B-X", "I-X"), 1)], ids=str
-)
-def test_an_entity_is_found_with_its_type_and_both_ends(
-    tags: tuple[str, ...], correct: int
-) -> None:
-    sentence = Sentence(words=("a", "b"), tags=("B-X", "I-X"))
-    counts = sentence_counts([sentence], [tags], Entities(plain=False))
-    assert counts.tolist() == [[1, 1, correct]]

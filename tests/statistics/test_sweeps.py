@@ -14,11 +14,11 @@ from lmsl.data.tags.sentence import Sentence
 from lmsl.data.tags.vocabulary import LabelSet
 from lmsl.data.write import column_lines
 from lmsl.errors import InputError
+from lmsl.statistics.analysis import analyse
 from lmsl.statistics.bootstrap import run_scores
 from lmsl.statistics.predictions import read_predictions
 from lmsl.statistics.read import read_sweep
-from lmsl.statistics.verdict import analyse
-from lmsl.statistics.words import verdict
+from lmsl.statistics.words import verdict_lines
 from tests.search.sweep_tools import noisy, sentences, write_run, write_sweep
 
 SHARES = {"0000": 0.7, "0011": 0.15, "0110": 0.3, "1111": 0.2}
@@ -30,36 +30,32 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_sweep(tmp_path_factory.mktemp("sweeps") / "one", SHARES, seeds=(1, 2, 3))
 
 
+def verdict(folder: Path) -> list[str]:
+    return verdict_lines(analyse(folder))
+
+
 def copied(sweep: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(sweep, tmp_path / "copy"))
 
 
-def test_scores_are_those_of_the_runs(sweep: Path) -> None:
-    read = read_sweep(sweep)
+def test_scores_means_and_the_choice(sweep: Path) -> None:
+    analysis, read = analyse(sweep), read_sweep(sweep)
     assert read.names == tuple(SHARES) and read.seeds == (1, 2, 3) and read.notes == ()
     for split, made in read.splits.items():
-        scores = run_scores(made)
         assert made.hits.shape == (4, 3, 60) and made.unit == "sentences" and made.beyond == 0
-        for row, runs in enumerate(read.runs):
-            f1 = [run.metrics[split]["f1"] for run in runs]
-            assert scores[row] == pytest.approx(f1, abs=1e-12)
-
-
-def test_means_deviations_and_the_choice(sweep: Path) -> None:
-    analysis = analyse(sweep)
+        f1 = [[run.metrics[split]["f1"] for run in runs] for runs in read.runs]
+        assert run_scores(made) == pytest.approx(np.array(f1), abs=1e-12)
+        result = analysis.results[split]
+        assert result.means == pytest.approx(np.mean(f1, axis=1))
+        assert result.deviations == pytest.approx(np.std(f1, axis=1, ddof=1))
     assert analysis.sweep.names[analysis.best] == "0011" and analysis.exploratory
     assert (analysis.causal, analysis.middle, analysis.full) == (0, 2, 3)
-    dev = analysis.results["dev"]
-    assert dev.means == pytest.approx(dev.scores.mean(axis=1))
-    assert dev.deviations == pytest.approx(dev.scores.std(axis=1, ddof=1))
+    dev, test = analysis.results["dev"], analysis.results["test"].scores
     assert not dev.tied[0] and dev.tied[analysis.best]
     assert [gain.name for gain in analysis.gains] == ["1111", "0110"]
     # Each other pair of seeds picks on dev, the third reports on test.
-    test = analysis.results["test"].scores
-    fresh = []
-    for seed in range(3):
-        picked = np.delete(dev.scores, seed, axis=1).mean(axis=1).argmax()
-        fresh.append(test[picked, seed] - test[3, seed])
+    picked = [np.delete(dev.scores, seed, axis=1).mean(axis=1).argmax() for seed in range(3)]
+    fresh = [test[string, seed] - test[3, seed] for seed, string in enumerate(picked)]
     assert analysis.gains[0].fresh_seeds == pytest.approx(np.mean(fresh))
 
 
@@ -83,35 +79,44 @@ def test_the_verdict_is_the_same_every_time_and_says_everything(sweep: Path) -> 
         assert words in text, words
 
 
-def test_five_seeds_are_not_exploratory_and_a_clear_winner_stands_alone(tmp_path: Path) -> None:
-    folder = write_sweep(tmp_path / "s", {"0000": 0.8, "1111": 0.05, "0011": 0.5})
-    lines = verdict(folder)
-    assert not any("exploratory" in line for line in lines)
-    assert any("1111 is distinguishable from noise: on dev no other" in line for line in lines)
-    assert "The choice is 1111 itself, so it gains nothing" in "\n".join(lines)
+@pytest.mark.parametrize(
+    ("shares", "seeds", "said", "unsaid"),
+    [
+        (
+            {"0000": 0.8, "1111": 0.05, "0011": 0.5},
+            5,
+            (
+                "1111 is distinguishable from noise: on dev no other",
+                "The choice is 1111 itself, so it gains nothing",
+            ),
+            "exploratory",
+        ),
+        (
+            dict.fromkeys(("0001", "0011", "0111"), 0.3),
+            5,
+            ("is not distinguishable from noise: on dev",),
+            "causal",
+        ),
+        ({"0011": 0.2}, 1, ("exploratory: one seed", "0011: mean F1 on dev"), "Against"),
+    ],
+    ids=["clear winner", "equals", "one run"],
+)
+def test_what_is_said_and_what_is_not(
+    shares: dict[str, float], seeds: int, said: tuple[str, ...], unsaid: str, tmp_path: Path
+) -> None:
+    text = "\n".join(verdict(write_sweep(tmp_path / "s", shares, range(1, seeds + 1))))
+    assert all(words in text for words in said) and unsaid not in text, text
 
 
-def test_equal_strings_are_not_distinguishable(tmp_path: Path) -> None:
-    lines = verdict(write_sweep(tmp_path / "s", dict.fromkeys(("0001", "0011", "0111"), 0.3)))
-    assert any("is not distinguishable from noise: on dev" in line for line in lines)
-    assert not any("causal" in line for line in lines)
-
-
-def test_one_seed_one_string_and_no_test(tmp_path: Path) -> None:
-    lines = verdict(write_sweep(tmp_path / "s", {"0011": 0.2}, seeds=(7,), test=False))
-    assert len(lines) == 2 and "exploratory: one seed" in lines[0]
-    assert "0011: mean F1 on dev" in lines[1] and "no test data" in lines[1]
-
-
-def test_one_run_is_a_sweep_of_one(sweep: Path) -> None:
-    assert analyse(sweep / "0011" / "seed2").sweep.names == ("0011",)
-
-
-def test_one_seed_says_that_it_knows_nothing_of_seeds(tmp_path: Path) -> None:
-    analysis = analyse(write_sweep(tmp_path / "s", {"0000": 0.5, "1111": 0.2}, seeds=(1,)))
+def test_one_seed_knows_nothing_of_seeds_and_no_test_reports_none(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"0000": 0.5, "1111": 0.2}, seeds=(1,))
+    analysis = analyse(folder)
     assert analysis.results["test"].deviations is None and analysis.luck is None
     assert analysis.results["test"].half_widths is not None
     assert analysis.gains[0].fresh_seeds is None
+    assert analyse(folder / "1111" / "seed1").sweep.names == ("1111",), "one run is a sweep of one"
+    lines = verdict(write_sweep(tmp_path / "dev", {"0011": 0.2}, seeds=(7,), test=False))
+    assert len(lines) == 2 and "no test data" in lines[1]
 
 
 @pytest.mark.parametrize("size", [0, 1])
@@ -137,16 +142,15 @@ def test_zero_gold_entities(tmp_path: Path) -> None:
 
 def test_documents_are_resampled_where_they_are_known(tmp_path: Path) -> None:
     gold = [replace(s, document=str(i // 4)) for i, s in enumerate(sentences(24))]
-    folder = write_run(tmp_path / "run", "0011", 1, {"dev": (gold, noisy(gold, 0.3, (1,)))})
-    assert read_sweep(folder).splits["dev"].unit == "sentences"
     predicted = noisy(gold, 0.3, (1,))
+    folder = write_run(tmp_path / "run", "0011", 1, {"dev": (gold, predicted)})
+    assert read_sweep(folder).splits["dev"].unit == "sentences"
     lines, _ = column_lines(gold, [s.tags or () for s in gold], predicted, documents=True)
     (folder / "predictions.dev.conll").write_text("\n".join([*lines, ""]), encoding="utf-8")
-    split = read_sweep(folder).splits["dev"]
-    assert (split.unit, split.hits.shape[-1], split.sentences) == ("documents", 6, 24)
-    f1 = json.loads((folder / "metrics.json").read_text())["dev"]["f1"]
-    result = analyse(folder).results["dev"]
-    assert result.units == 6 and result.scores[0, 0] == pytest.approx(f1)
+    analysis = analyse(folder)
+    split, result = analysis.sweep.splits["dev"], analysis.results["dev"]
+    assert (split.unit, result.units, split.sentences) == ("documents", 6, 24)
+    assert result.scores[0, 0] == pytest.approx(analysis.sweep.runs[0][0].metrics["dev"]["f1"])
 
 
 def test_a_finished_run_keeps_its_documents(tmp_path: Path) -> None:
@@ -179,7 +183,8 @@ def test_words_without_a_label_and_hostile_words_come_back(tmp_path: Path) -> No
     run = write_run(tmp_path / "run", "0011", 1, {"dev": (gold, predicted)}, labels=LABELS)
     read = read_predictions(run / "predictions.dev.conll", LABELS)
     assert read.sentences[0].words == (*words[:3], "a\\tb", *words[4:])
-    assert read.sentences[0].tags == tags and not read.documents_known
+    assert read.sentences[0].tags == tags
+    assert {sentence.document for sentence in read.sentences} == {None}
     counts = sentence_counts(read.sentences, read.predicted, Entities(plain=False))
     assert counts.tolist() == [[2, 1, 1], [1, 0, 0]]
     assert read_sweep(run).splits["dev"].hits.tolist() == [[[2.0, 0.0]]]
@@ -210,14 +215,15 @@ def test_strings_that_lack_seeds_are_left_out_and_named(sweep: Path, tmp_path: P
     assert verdict(folder)[-1] == read.notes[0]
 
 
-def test_unfinished_runs_are_counted(sweep: Path, tmp_path: Path) -> None:
+def test_unfinished_and_pruned_runs_are_counted(sweep: Path, tmp_path: Path) -> None:
     folder = copied(sweep, tmp_path)
     (folder / "1011" / "seed1" / "checkpoint").mkdir(parents=True)
-    assert read_sweep(folder).notes == ("1 unfinished runs left out",)
     (folder / "1011" / "seed2").mkdir()
     (folder / "1011" / "seed2" / "pruned.json").write_text("{}")
-    note = "1 pruned runs left out: their strings had lost on dev"
-    assert read_sweep(folder).notes == ("1 unfinished runs left out", note)
+    assert read_sweep(folder).notes == (
+        "1 unfinished runs left out",
+        "1 pruned runs left out: their strings had lost on dev",
+    )
 
 
 def test_further_axes_are_part_of_the_name(tmp_path: Path) -> None:
@@ -230,49 +236,38 @@ def test_further_axes_are_part_of_the_name(tmp_path: Path) -> None:
     assert analyse(tmp_path).causal == 0
 
 
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        (lambda f: (f / "0011/seed1/metrics.json").write_text("{"), "scores of a run"),
-        (lambda f: (f / "0011/seed1/predictions.dev.conll").unlink(), "no such file"),
-        (lambda f: lines_of(f, lambda t: t.replace("w0.1\tO\tO", "w0.1\tO", 1)), "got 2 columns"),
-        (lambda f: lines_of(f, lambda t: t.replace("w0.1\t", "x\t", 1)), "one task at a time"),
-        (lambda f: lines_of(f, lambda t: t.split("\n\n", 1)[1]), "one task at a time"),
-        (lambda f: lines_of(f, lambda t: t.replace("\tO\n", "\tB-LOC\n")), "not of one run"),
-        (lambda f: shutil.copytree(f / "0011/seed1", f / "0011/seed01"), "has seed 1 already"),
-        (lambda f: scores_of(f, "dev"), "expected scores on dev"),
-        (lambda f: scores_of(f, "test"), "expected scores on test"),
-    ],
-    ids=["json", "gone", "columns", "words", "fewer", "counts", "twice", "no dev", "some test"],
-)
-def test_runs_that_contradict_are_refused(
-    change: object, expected: str, sweep: Path, tmp_path: Path
-) -> None:
-    assert callable(change)
-    folder = copied(sweep, tmp_path)
-    change(folder)
+def test_runs_that_contradict_are_refused(sweep: Path, tmp_path: Path) -> None:
+    run = copied(sweep, tmp_path) / "0011" / "seed1"
+    tags, scores = run / "predictions.dev.conll", run / "metrics.json"
+    metrics = json.loads(scores.read_text(encoding="utf-8"))
+    texts = {path: path.read_text(encoding="utf-8") for path in (tags, scores)}
+    changes = [
+        (scores, "{", "scores of a run"),
+        (tags, texts[tags].replace("w0.1\tO\tO", "w0.1\tO", 1), "got 2 columns"),
+        (tags, texts[tags].replace("w0.1\t", "x\t", 1), "one task at a time"),
+        (tags, texts[tags].split("\n\n", 1)[1], "one task at a time"),
+        (tags, texts[tags].replace("\tO\n", "\tB-LOC\n"), "not of one run"),
+        (scores, json.dumps({"test": metrics["test"]}), "expected scores on dev"),
+        (scores, json.dumps({"dev": metrics["dev"]}), "expected scores on test"),
+    ]
+    for path, text, expected in changes:
+        assert text != texts[path]
+        path.write_text(text, encoding="utf-8")
+        refused(run.parents[1], expected)
+        path.write_text(texts[path], encoding="utf-8")
+    tags.unlink()
+    refused(run.parents[1], "no such file")
+    tags.write_text(texts[tags], encoding="utf-8")
+    shutil.copytree(run, run.with_name("seed01"))
+    refused(run.parents[1], "has seed 1 already")
+
+
+def refused(folder: Path, expected: str) -> None:
     with pytest.raises(InputError, match=expected) as caught:
         read_sweep(folder)
     assert "\n" not in str(caught.value)
 
 
-def lines_of(folder: Path, change: object) -> None:
-    assert callable(change)
-    path = folder / "0011" / "seed1" / "predictions.dev.conll"
-    before = path.read_text(encoding="utf-8")
-    path.write_text(change(before), encoding="utf-8")
-    assert path.read_text(encoding="utf-8") != before
-
-
-def scores_of(folder: Path, split: str) -> None:
-    path = folder / "0011" / "seed1" / "metrics.json"
-    metrics = json.loads(path.read_text(encoding="utf-8"))
-    del metrics[split]
-    path.write_text(json.dumps(metrics), encoding="utf-8")
-
-
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="expected finished runs below it"):
-        read_sweep(tmp_path)
-    with pytest.raises(InputError, match="no such folder"):
-        read_sweep(tmp_path / "none")
+    refused(tmp_path, "expected finished runs below it")
+    refused(tmp_path / "none", "no such folder")

@@ -56,8 +56,9 @@ def by_definition(own: Tagger, one: Example, places: Sequence[int]) -> list[floa
     return torch.stack(changes).mean(0).tolist()
 
 
-@pytest.mark.parametrize("block", ["own", "plain"])
-@pytest.mark.parametrize("string", ["0000", "0001", "0101", "1000", "1111"])
+@pytest.mark.parametrize(
+    ("string", "block"), [("0000", "own"), ("0001", "plain"), ("0101", "own"), ("1000", "own")]
+)
 def test_it_is_0_below_the_first_unmasked_layer_and_not_from_there_on(
     string: str, block: str
 ) -> None:
@@ -68,8 +69,9 @@ def test_it_is_0_below_the_first_unmasked_layer_and_not_from_there_on(
     assert all(value > 1e-3 for value in found.layers[first:])
 
 
-@pytest.mark.parametrize("block", ["own", "plain"])
-@pytest.mark.parametrize("label_at", ["first", "last", "mean"])
+@pytest.mark.parametrize(
+    ("label_at", "block"), [("first", "own"), ("last", "plain"), ("mean", "own")]
+)
 def test_it_is_what_its_definition_says(label_at: str, block: str) -> None:
     one = example([2, 1, 3, 2, 1], sentence=0)
     read = one.starts if label_at == "first" else one.ends - 1
@@ -80,11 +82,9 @@ def test_it_is_what_its_definition_says(label_at: str, block: str) -> None:
     assert found.layers[:-1] == pytest.approx(expected, rel=1e-4, abs=ROUNDING)
 
 
-@pytest.mark.parametrize("label_at", ["first", "last", "mean"])
-@pytest.mark.parametrize("family", ["llama", "qwen3"])
-def test_both_forwards_agree(family: str, label_at: str) -> None:
+def test_both_forwards_agree() -> None:
     own, plain = (
-        measured(assembled(family, block, label_at=label_at).tagger, sentences([7, 2, 4]))
+        measured(assembled("qwen3", block).tagger, sentences([7, 2, 4]))
         for block in ("own", "plain")
     )
     assert own.layers == pytest.approx(plain.layers, rel=1e-4, abs=ROUNDING)
@@ -159,8 +159,6 @@ def test_what_is_not_finite_is_refused(block: str) -> None:
     [
         "{",
         "[]",
-        "{}",
-        '{"layers": [], "positions": 1, "sentences": 1}',
         '{"layers": ["x"], "positions": 1, "sentences": 1}',
         '{"layers": [NaN], "positions": 1, "sentences": 1}',
         '{"layers": [-1], "positions": 1, "sentences": 1}',

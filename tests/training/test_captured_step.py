@@ -17,17 +17,17 @@ from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.layers import lora
 from lmsl.layers.dropout import dropout_mask
 from lmsl.layers.lora import trainable_parameters
+from lmsl.packs import sizes
 from lmsl.packs.packing import Room, pack
 from lmsl.packs.sizes import room_for, rounded_up
-from lmsl.tagger import rooms
 from lmsl.tagger.graphs import Reruns
-from lmsl.training import captured_step as static_step
 from lmsl.training.captured_step import (
     Captured,
     Gradients,
     StaticStep,
     choose_step,
-    why_not_static,
+    why_not_captured_step,
+    will_capture,
 )
 from lmsl.training.eager_step import EagerStep, MicroBatch
 from lmsl.training.loop import Task, Update
@@ -37,6 +37,7 @@ from tests.tagger.tagger_tools import CPU, Built, build_tagger, build_task, exam
 from tests.training.training_tools import CONFIG, assert_near, train
 
 UNKNOWN_ID = 10**6
+CUDA = torch.device("cuda")
 
 
 def static(one: Built, config: Config = CONFIG, **more: Any) -> StaticStep:
@@ -170,7 +171,7 @@ def test_a_step_reads_nothing_on_the_host(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_first_capture_in_the_middle_of_an_update_keeps_what_was_added() -> None:
     one = built(dropout=0.0)
     step = static(one)
-    step._gradients.begin()
+    step.begin_update()
     for total in step._gradients._sums:
         total.fill_(1.5)
     calls = []
@@ -202,6 +203,7 @@ def test_rooms_that_are_too_many_are_given_up() -> None:
     losses, sums = [], []
     for step in (few, many):
         one.parameters.zero_gradients()
+        step.begin_update()
         batches = (small, middle, small, large, middle)
         losses.append([float(step(batch, weights)) for batch in batches])
         assert step.rooms.kept[-2:] == [large.room, middle.room]
@@ -244,8 +246,8 @@ def test_kernels_replay_with_other_lengths_in_the_same_buffers(
 ) -> None:
     """One capture, by Triton's interpreter; the plan follows its buffer within its capacity."""
     # Interpreted programs are slow: one for each sequence and head, empty ones too.
-    monkeypatch.setattr(rooms, "_LEAST_SEQUENCES", 4)
-    monkeypatch.setattr(rooms, "_LEAST_BOUND", 16)
+    monkeypatch.setattr(sizes, "_LEAST_SEQUENCES", 4)
+    monkeypatch.setattr(sizes, "_LEAST_BOUND", 16)
     one = build_tagger((1,), dropout=0.3)
     found = []
     for impl in ("triton", "sdpa"):
@@ -257,6 +259,7 @@ def test_kernels_replay_with_other_lengths_in_the_same_buffers(
             else EagerStep(one.tagger, one.clock, CONFIG, CPU, None)
         )
         one.parameters.zero_gradients()
+        step.begin_update()
         batches = [micro_batch([sentences(own)], [[1] * 9] * 3, one) for own in ([2, 1, 1], [6])]
         losses = [float(step(batch, torch.ones(1))) for batch in batches]
         gradients = trainable_parameters(one.tagger).values()
@@ -341,14 +344,15 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 def test_what_is_not_the_same_work_every_time_is_not_captured(name: str) -> None:
     of_model, of_config, reason = REFUSED[name]
     found = assembled(**of_model).tagger
-    assert reason in str(why_not_static(found, replace(CONFIG, **of_config)))
+    config = replace(CONFIG, **of_config)
+    assert reason in str(why_not_captured_step(found, config, CUDA))
 
 
 def test_steps_that_recompute_are_not_captured() -> None:
     found = assembled().tagger
-    assert why_not_static(found, CONFIG) is None
+    assert why_not_captured_step(found, CONFIG, CUDA) is None
     found.recompute(1)
-    assert "--checkpointing" in str(why_not_static(found, CONFIG))
+    assert "--checkpointing" in str(why_not_captured_step(found, CONFIG, CUDA))
 
 
 def test_without_a_gpu_it_is_said_and_done_eagerly() -> None:
@@ -359,12 +363,10 @@ def test_without_a_gpu_it_is_said_and_done_eagerly() -> None:
     assert isinstance(choose(CONFIG), EagerStep) and said == []
     assert isinstance(choose(replace(CONFIG, cuda_graphs="on")), EagerStep)
     assert said == ["  CUDA graphs: off, the device is cpu"]
-    assert why_not_static(one.tagger, CONFIG) is None
-    asked, cuda = replace(CONFIG, cuda_graphs="on"), torch.device("cuda")
-    assert static_step.why_not(one.tagger, CONFIG, cuda) is None
-    assert static_step.will_capture(one.tagger, asked, cuda)
-    assert not static_step.will_capture(one.tagger, CONFIG, cuda)
-    assert not static_step.will_capture(one.tagger, asked, CPU)
+    asked = replace(CONFIG, cuda_graphs="on")
+    assert will_capture(one.tagger, asked, CUDA)
+    assert not will_capture(one.tagger, CONFIG, CUDA)
+    assert not will_capture(one.tagger, asked, CPU)
 
 
 def test_the_command_says_it_once_and_trains(

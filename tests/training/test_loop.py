@@ -13,7 +13,7 @@ from lmsl.errors import TrainingError
 from lmsl.packs.packing import pack
 from lmsl.training.checkpoint import restore
 from lmsl.training.eager_step import word_losses as losses_of
-from lmsl.training.loop import draw_updates, total_updates
+from lmsl.training.schedule import draw_updates
 from tests.tagger.tagger_tools import CPU, build_tagger, build_task
 from tests.training.training_tools import (
     CONFIG,
@@ -168,7 +168,6 @@ def test_steps_and_epochs_are_counted() -> None:
     assert [u.tokens for u in updates] == [
         sum(lengths[index] for index in own) for own in islice(drawn, 5)
     ]
-    assert total_updates(9, CONFIG) == 6 and total_updates(8, CONFIG) == 4
 
 
 @pytest.mark.parametrize("place", ["lora_A", "head.bias"])
@@ -198,3 +197,32 @@ def test_focal_loss_by_hand() -> None:
     ce, focal = (losses_of(logits, batch, kind).tolist() for kind in ("ce", "focal"))
     assert ce == pytest.approx([0.1053605157 + 1.3862943611, 0.0], rel=1e-5)
     assert focal == pytest.approx([0.01 * 0.1053605157 + 0.5625 * 1.3862943611, 0.0], rel=1e-5)
+
+
+def test_keep_every_gives_the_rates_and_gradients_released_with_the_2024_paper() -> None:
+    """The schedule is laid out over micro-batches but advances with updates, and the loss is a
+    quarter of what it should be."""
+    task = build_task(21)
+    config = replace(CONFIG, batch_size=8, keep_every=4, max_grad_norm=1e9)
+    built = build_tagger((3,), dropout=0.0)
+    forwards = seen_sentences(built, task)
+    updates = train(built, task, config, optimizers=[])
+    seen = forwards.copy()
+    assert [len(micro) for micro in seen] == [2, 2, 1] * 2
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=11 * 2)
+    for update, micro in zip(updates, seen, strict=True):
+        assert update.lr == pytest.approx(schedule.get_last_lr()[0], rel=1e-9)
+        assert update.loss[0] == pytest.approx(hand_loss(built, task, micro), rel=1e-5)
+        optimizer.step()
+        schedule.step()
+    whole = replace(config, keep_every=1, batch_size=2)
+    alone = replace(
+        task,
+        examples=[task.examples[index] for index in seen[0]],
+        labels=[task.labels[index] for index in seen[0]],
+        names=task.names[:2],
+    )
+    renumbered = [[replace(own[0], sentence=i)] for i, own in enumerate(alone.examples)]
+    (update, _) = train(built, replace(alone, examples=renumbered), whole, optimizers=[])
+    assert updates[0].grad_norm[0] == pytest.approx(update.grad_norm[0] / 4, rel=1e-4)

@@ -22,25 +22,26 @@ from lmsl.training.eager_step import EagerStep, MicroBatch
 from lmsl.training.loop import Task, training_updates
 from lmsl.training.memory import (
     Memory,
-    Peak,
     _moments,
     expected_memory,
     kept_bytes,
+    largest_micro_batch,
     mib,
-    most_tokens,
 )
 from lmsl.training.optim import build_optimizer
+from lmsl.training.peak import Peak
+from lmsl.training.schedule import draw_updates
 from tests.layers.block_tools import SETTINGS, assembled
 from tests.tagger.tagger_tools import CPU, build_task, example
 
 CONFIG = Config(unmask=("0101",), batch_size=150, tokens_per_batch=10_000, epochs=1)
 
 
-def long_task() -> Task:
+def long_task(count: int = 150) -> Task:
     """Sentences of up to 40 words, more of them than are looked at for the estimate."""
-    examples = [[example([2, 1] * (1 + n % 20), sentence=n)] for n in range(150)]
+    examples = [[example([2, 1] * (1 + n % 20), sentence=n)] for n in range(count)]
     labels = [[n % 3] * len(own[0].starts) for n, own in enumerate(examples)]
-    return Task(examples=examples, labels=labels, names=[str(n) for n in range(150)])
+    return Task(examples=examples, labels=labels, names=[str(n) for n in range(count)])
 
 
 def step_bytes(found: Any, task: Task, config: Config) -> int:
@@ -92,7 +93,8 @@ def test_activations_of_a_real_step(settings: dict[str, Any]) -> None:
     runs = found.tagger.head.runs
     tokens = runs * sum(len(own[0].ids) for own in task.examples)
     assert expected.tokens == tokens > 5 * runs * 512
-    assert expected.activations == pytest.approx(real, rel=0.1)
+    kept = replace(expected, passing=0.0).activations
+    assert kept == pytest.approx(real, rel=0.1)
 
 
 def test_weights_adapters_and_optimizer_are_counted_once() -> None:
@@ -136,14 +138,23 @@ def test_eight_bit_moments() -> None:
     assert _moments(torch.zeros(4095), "adamw8bit") == 8 * 4095 == _moments(torch.zeros(4095), "")
 
 
-def test_the_most_tokens_of_a_micro_batch() -> None:
-    task = Task(
-        examples=[[example([n])] for n in (1, 2, 3, 9)] + [[]], labels=[[0]] * 5, names=[""] * 5
-    )
-    assert most_tokens(task, replace(CONFIG, batch_size=2)) == 10 + 4
-    assert most_tokens(task, replace(CONFIG, batch_size=2, tokens_per_batch=12)) == 12
-    assert most_tokens(task, replace(CONFIG, batch_size=2, tokens_per_batch=5)) == 10
-    assert most_tokens(task, replace(CONFIG, batch_size=4, keep_every=4)) == 10
+@pytest.mark.parametrize("budget", [1, 30, 10_000])
+def test_the_largest_micro_batch_is_that_of_all_updates(budget: int) -> None:
+    task, seeds = build_task(11), (1, 2, 3)
+    config = replace(CONFIG, batch_size=4, epochs=3, max_steps=7, tokens_per_batch=budget)
+    found = sum(len(example.ids) for example in largest_micro_batch(task, config, seeds))
+    sizes = [
+        sum(len(example.ids) for index in drawn for example in task.examples[index])
+        for seed in seeds
+        for drawn in draw_updates(11, config, seed)
+    ]
+    assert len(sizes) == 21
+    if budget == 10_000:
+        assert found == max(sizes) > sorted(sizes)[-2] - 9
+    elif budget == 30:
+        assert 0.5 * budget < found <= budget
+    else:
+        assert found == max(len(e.ids) for own in task.examples for e in own)
 
 
 def test_captured_steps_are_filled_and_have_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,11 +177,12 @@ def test_captured_steps_are_filled_and_have_rooms(monkeypatch: pytest.MonkeyPatc
     assert memory.total - plain.total == memory.graphs + memory.activations - plain.activations
     batch = pack(runs, [task.labels] * 2, CPU, found.tagger.bits, room=room)
     kept = kept_bytes(found.tagger, batch, found.clock)
-    assert memory.activations == pytest.approx(kept, rel=0.1)
+    assert replace(memory, passing=0.0).activations == pytest.approx(kept, rel=0.1)
     assert memory.per_token > plain.per_token, "the last layer reads filling too"
 
     nowhere = (0, 0)
     micro = MicroBatch(pack=batch, room=room, step=0, token_offset=nowhere, word_offset=nowhere)
+    step.begin_update()
     step(micro, torch.ones(2))
     found.tagger.eval()
     compute = StaticForward(EagerForward(found.tagger, CPU), Reruns(), print)
@@ -261,19 +273,38 @@ def test_what_people_read() -> None:
         tokens=512,
         layers=4,
         per_input=64,
+        passing=2,
     )
-    assert memory.total == 4 << 20 and mib(memory.total) == "4.0 MiB"
+    assert memory.activations == 3 << 19
+    assert memory.total == 9 << 19 and mib(memory.total) == "4.5 MiB"
     line = memory.line()
-    assert (
-        line.startswith("memory: 4.0 MiB expected") and "2.0 KiB for each of at most 512" in line
+    assert line.startswith("memory: 4.5 MiB expected") and "3.0 KiB for each of at most" in line
+
+
+@pytest.mark.parametrize("block", ["own", "plain"])
+def test_what_is_expected_is_what_a_training_takes(block: str) -> None:
+    """Once 1,071 MiB were expected and 1,408 measured, and in a sweep 2.9 of 377: memory that an
+    earlier training had given back hid what the later one took."""
+    config, task = replace(CONFIG, batch_size=300, tokens_per_batch=30_000), long_task(300)
+    pieces = [torch.ones(1 << 14) for _ in range(1000)]
+    last = pieces[-1:]
+    pieces.clear()
+    found = assembled("llama", block, changes={"num_hidden_layers": 4})
+    expected = expected_memory(found.tagger, task, config, clock=found.clock, device=CPU)
+    peak = Peak(CPU, expected.weights + expected.adapters)
+    updates = training_updates(
+        found.tagger,
+        task,
+        config,
+        clock=found.clock,
+        parameters=RunParameters(trainable_parameters(found.tagger), runs=1),
+        optimizers=[],
+        peak_lr=1e-3,
+        device=CPU,
     )
-
-
-def test_the_growth_of_a_process() -> None:
-    peak = Peak(CPU)
-    ballast = torch.ones(64 << 18)
-    line = peak.line()
-    assert line.startswith("memory: ") and len(ballast)
-    if "grew" in line:
-        grown = float(line.split("at most ")[1].split(" MiB")[0].replace(",", ""))
-        assert grown >= 60
+    next(updates)
+    used, line = peak.used(), peak.line(expected)
+    if used is None:
+        pytest.skip(line)
+    assert used == pytest.approx(expected.total, rel=0.15) and len(last) == 1
+    assert line.endswith(f"at most, {mib(expected.total)} were expected")

@@ -1,62 +1,12 @@
-"""Learning rates and what decays."""
+"""The default rate, and what decays."""
 
 import math
-from itertools import pairwise
 
 import pytest
 import torch
 
 from lmsl.errors import InputError
-from lmsl.training.optim import build_optimizer, default_lr, lr_factor, resolve_optimizer
-
-
-def factors(steps: int, schedule: str, warmup: float = 0.0, stretch: float = 1) -> list[float]:
-    return [
-        lr_factor(step, steps, schedule=schedule, warmup=warmup, stretch=stretch)
-        for step in range(steps + 1)
-    ]
-
-
-@pytest.mark.parametrize("schedule", ["cosine", "linear"])
-@pytest.mark.parametrize(("steps", "warmup"), [(1, 0.0), (7, 0.0), (40, 0.25), (100, 0.05)])
-def test_a_schedule_rises_to_the_peak_and_falls_to_zero(
-    schedule: str, steps: int, warmup: float
-) -> None:
-    found, rising = factors(steps, schedule, warmup), round(warmup * steps)
-    assert found[rising] == 1.0 and found[-1] == pytest.approx(0.0, abs=1e-15)
-    assert all(factor > 0 for factor in found[:-1])
-    steps_up = [(step + 1) / (rising + 1) for step in range(rising)]
-    assert found[:rising] == pytest.approx(steps_up)
-    falling = found[rising:]
-    assert all(after < before for before, after in pairwise(falling))
-
-
-def test_cosine_and_linear_are_torch_s() -> None:
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=20)
-    for expected in factors(20, "cosine"):
-        assert cosine.get_last_lr()[0] == pytest.approx(expected, abs=1e-12)
-        optimizer.step()
-        cosine.step()
-    assert factors(4, "linear") == [1.0, 0.75, 0.5, 0.25, 0.0]
-    assert factors(6, "linear", 1 / 3) == pytest.approx([1 / 3, 2 / 3, 1, 0.75, 0.5, 0.25, 0])
-
-
-def test_constant_stays_after_warm_up() -> None:
-    assert factors(4, "constant", 0.5) == pytest.approx([1 / 3, 2 / 3, 1, 1, 1])
-
-
-def test_the_released_schedule_ends_at_the_known_share() -> None:
-    """Measured on the released code: the rate never falls below 0.8536 of its peak."""
-    found = factors(500, "cosine", stretch=4)
-    assert found[-1] == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)), abs=1e-12)
-    assert round(found[-1], 4) == 0.8536
-
-
-@pytest.mark.parametrize("warmup", [0.9, 0.999])
-@pytest.mark.parametrize("steps", [1, 2, 5])
-def test_warm_up_that_takes_all_updates(warmup: float, steps: int) -> None:
-    assert all(0 < factor <= 1 for factor in factors(steps, "cosine", warmup)[:-1])
+from lmsl.training.optim import build_optimizer, default_lr, resolve_optimizer
 
 
 def test_the_default_rate_at_both_ends() -> None:

@@ -15,10 +15,9 @@ from lmsl_kernels.flash.tiles import (
     describe_group,
     dot_heads,
     fetch_from_group,
-    find_sequence,
+    fetch_tile,
     find_work,
     head_base,
-    load_tile,
     read_flag,
     soften,
     store_tile,
@@ -70,10 +69,8 @@ def walk_rows(
     q_source2,
     dout_source1,
     dout_source2,
-    q_token_stride,
-    q_head_stride,
-    dout_token_stride,
-    dout_head_stride,
+    q_strides,
+    dout_strides,
     total_base,
     delta_base,
     rows,
@@ -106,8 +103,8 @@ def walk_rows(
         token = row + place
         valid = token < length
         q1, q2 = fetch_from_group(
-            q_source1, q_source2, member, row, q_head_stride, q_token_stride, length, ROWS,
-            HEAD_DIM, FIRST, SECOND, DESCRIBED,
+            q_source1, q_source2, q_strides, member, row, length, ROWS, HEAD_DIM, FIRST, SECOND,
+            DESCRIBED,
         )  # fmt: skip
         statistics = tl.cast(member, tl.int64) * rows + row
         # No row behind the end takes part: its weights are exp2(score - inf) = 0.
@@ -119,8 +116,8 @@ def walk_rows(
             seen = visible(token[None, :], key[:, None], length, window, is_causal, MASK, WINDOWED)
             p = tl.where(seen, p, 0.0)
         dout1, dout2 = fetch_from_group(
-            dout_source1, dout_source2, member, row, dout_head_stride, dout_token_stride, length,
-            ROWS, HEAD_DIM, FIRST, SECOND, DESCRIBED,
+            dout_source1, dout_source2, dout_strides, member, row, length, ROWS, HEAD_DIM, FIRST,
+            SECOND, DESCRIBED,
         )  # fmt: skip
         dv1, dv2 = add_dot(p, dout1, dout2, dv1, dv2, SECOND, PRECISION)
         row_delta = tl.load(delta_base + statistics + place, mask=valid, other=0.0)
@@ -153,18 +150,10 @@ def backward_keys(
     rows,
     work_items,
     kv_heads,
-    q_batch_stride,
-    q_token_stride,
-    q_head_stride,
-    k_batch_stride,
-    k_token_stride,
-    k_head_stride,
-    v_batch_stride,
-    v_token_stride,
-    v_head_stride,
-    dout_batch_stride,
-    dout_token_stride,
-    dout_head_stride,
+    q_strides,
+    k_strides,
+    v_strides,
+    dout_strides,
     MASK: tl.constexpr,
     WINDOWED: tl.constexpr,
     SOFTCAPPED: tl.constexpr,
@@ -179,49 +168,34 @@ def backward_keys(
     DESCRIBED: tl.constexpr,
 ):
     """``dk`` and ``dv`` of one tile of keys of one kv head, summed over its query heads."""
-    item = tl.program_id(0) // kv_heads
-    kv_head = tl.program_id(0) % kv_heads
-    if item >= work_items:
-        spare = work_items * kv_heads
-        programs = tl.num_programs(0) - spare
-        program = tl.program_id(0) - spare
-        zero_tail(dk, cu_seqlens, sequences, rows, kv_heads * HEAD_DIM, program, programs)
-        zero_tail(dv, cu_seqlens, sequences, rows, kv_heads * HEAD_DIM, program, programs)
+    spare = tl.program_id(0) - work_items * kv_heads
+    if spare >= 0:
+        width = kv_heads * HEAD_DIM
+        zero_tail(dk, cu_seqlens, sequences, rows, width, spare, work_items, kv_heads)
+        zero_tail(dv, cu_seqlens, sequences, rows, width, spare, work_items, kv_heads)
         return
-    sequence, tile = find_work(work, item, work_items, sequences, False, DENSE)
-    if sequence < 0:
+    kv_head, sequence, tile, first, length = find_work(
+        cu_seqlens, work, seqlen, sequences, work_items, kv_heads, DENSE, True, False
+    )
+    if length == 0:
         return
-    first, length = find_sequence(cu_seqlens, sequence, seqlen, DENSE)
     is_causal = read_flag(flags, sequence, MASK)
-    k_base = head_base(
-        k, sequence, first, kv_head, k_batch_stride, k_token_stride, k_head_stride, DENSE
-    )
-    v_base = head_base(
-        v, sequence, first, kv_head, v_batch_stride, v_token_stride, v_head_stride, DENSE
-    )
+    k_base = head_base(k, k_strides, sequence, first, kv_head, DENSE)
+    v_base = head_base(v, v_strides, sequence, first, kv_head, DENSE)
     group_head = kv_head * GROUP
-    q_base = head_base(
-        q, sequence, first, group_head, q_batch_stride, q_token_stride, q_head_stride, DENSE
-    )
-    dout_base = head_base(
-        dout,
-        sequence,
-        first,
-        group_head,
-        dout_batch_stride,
-        dout_token_stride,
-        dout_head_stride,
-        DENSE,
-    )
+    q_base = head_base(q, q_strides, sequence, first, group_head, DENSE)
+    dout_base = head_base(dout, dout_strides, sequence, first, group_head, DENSE)
     statistics = group_head.to(tl.int64) * rows + first
     start = tile * KEYS
     place = tl.arange(0, KEYS)
     key = start + place
     is_key = key < length
-    k_tile = k_base + start.to(tl.int64) * k_token_stride
-    v_tile = v_base + start.to(tl.int64) * v_token_stride
-    k1, k2 = load_tile(k_tile, place * k_token_stride, is_key, True, HEAD_DIM, FIRST, SECOND)
-    v1, v2 = load_tile(v_tile, place * v_token_stride, is_key, True, HEAD_DIM, FIRST, SECOND)
+    k1, k2 = fetch_tile(
+        k_base, k_base, start, k_strides.token, length, True, KEYS, HEAD_DIM, FIRST, SECOND, False
+    )
+    v1, v2 = fetch_tile(
+        v_base, v_base, start, v_strides.token, length, True, KEYS, HEAD_DIM, FIRST, SECOND, False
+    )
     LAST: tl.constexpr = SECOND if SECOND > 0 else FIRST
     dk1 = tl.zeros([KEYS, FIRST], tl.float32)
     dk2 = tl.zeros([KEYS, LAST], tl.float32)
@@ -229,26 +203,24 @@ def backward_keys(
     dv2 = tl.zeros([KEYS, LAST], tl.float32)
 
     q1, q2 = describe_group(
-        q_base, length, q_head_stride, q_token_stride, GROUP, ROWS, HEAD_DIM, FIRST, SECOND,
-        DESCRIBED,
-    )  # fmt: skip
+        q_base, q_strides, length, GROUP, ROWS, HEAD_DIM, FIRST, SECOND, DESCRIBED
+    )
     dout1, dout2 = describe_group(
-        dout_base, length, dout_head_stride, dout_token_stride, GROUP, ROWS, HEAD_DIM, FIRST,
-        SECOND, DESCRIBED,
-    )  # fmt: skip
+        dout_base, dout_strides, length, GROUP, ROWS, HEAD_DIM, FIRST, SECOND, DESCRIBED
+    )
     begin, middle, end = row_tiles(start, length, window, is_causal, ROWS, KEYS, MASK, WINDOWED)
     if MASK > 0 or WINDOWED:
         dk1, dk2, dv1, dv2 = walk_rows(
-            k1, k2, v1, v2, dk1, dk2, dv1, dv2, q1, q2, dout1, dout2, q_token_stride,
-            q_head_stride, dout_token_stride, dout_head_stride, log_total + statistics,
+            k1, k2, v1, v2, dk1, dk2, dv1, dv2, q1, q2, dout1, dout2, q_strides,
+            dout_strides, log_total + statistics,
             delta + statistics, rows, begin, middle, key, length, window, is_causal, scale,
             softcap, True, MASK, WINDOWED, SOFTCAPPED, PRECISION, GROUP, ROWS,
             HEAD_DIM, FIRST, SECOND, DESCRIBED,
         )  # fmt: skip
     if not WINDOWED:
         dk1, dk2, dv1, dv2 = walk_rows(
-            k1, k2, v1, v2, dk1, dk2, dv1, dv2, q1, q2, dout1, dout2, q_token_stride,
-            q_head_stride, dout_token_stride, dout_head_stride, log_total + statistics,
+            k1, k2, v1, v2, dk1, dk2, dv1, dv2, q1, q2, dout1, dout2, q_strides,
+            dout_strides, log_total + statistics,
             delta + statistics, rows, middle, end, key, length, window, is_causal, scale,
             softcap, False, MASK, WINDOWED, SOFTCAPPED, PRECISION, GROUP, ROWS,
             HEAD_DIM, FIRST, SECOND, DESCRIBED,

@@ -17,7 +17,6 @@ from lmsl_kernels.flash.tiles import (
     describe_tiles,
     dot_heads,
     fetch_tile,
-    find_sequence,
     find_work,
     head_base,
     load_tile,
@@ -113,18 +112,10 @@ def backward_rows(
     rows,
     work_items,
     kv_heads,
-    q_batch_stride,
-    q_token_stride,
-    q_head_stride,
-    k_batch_stride,
-    k_token_stride,
-    k_head_stride,
-    v_batch_stride,
-    v_token_stride,
-    v_head_stride,
-    dout_batch_stride,
-    dout_token_stride,
-    dout_head_stride,
+    q_strides,
+    k_strides,
+    v_strides,
+    dout_strides,
     MASK: tl.constexpr,
     WINDOWED: tl.constexpr,
     SOFTCAPPED: tl.constexpr,
@@ -140,62 +131,33 @@ def backward_rows(
 ):
     """``dq`` and ``delta`` [heads, rows] of one tile of rows of one query head."""
     heads = kv_heads * GROUP
-    item = tl.program_id(0) // heads
-    head = tl.program_id(0) % heads
-    if item >= work_items:
-        spare = work_items * heads
-        programs = tl.num_programs(0) - spare
-        program = tl.program_id(0) - spare
-        zero_tail(dq, cu_seqlens, sequences, rows, heads * HEAD_DIM, program, programs)
+    spare = tl.program_id(0) - work_items * heads
+    if spare >= 0:
+        width = heads * HEAD_DIM
+        zero_tail(dq, cu_seqlens, sequences, rows, width, spare, work_items, heads)
         return
-    sequence, tile = find_work(work, item, work_items, sequences, True, DENSE)
-    if sequence < 0:
+    head, sequence, tile, first, length = find_work(
+        cu_seqlens, work, seqlen, sequences, work_items, heads, DENSE, True, True
+    )
+    if length == 0:
         return
-    first, length = find_sequence(cu_seqlens, sequence, seqlen, DENSE)
     is_causal = read_flag(flags, sequence, MASK)
     kv_head = head // GROUP
-    q_base = head_base(
-        q, sequence, first, head, q_batch_stride, q_token_stride, q_head_stride, DENSE
-    )
-    k_base = head_base(
-        k, sequence, first, kv_head, k_batch_stride, k_token_stride, k_head_stride, DENSE
-    )
-    v_base = head_base(
-        v, sequence, first, kv_head, v_batch_stride, v_token_stride, v_head_stride, DENSE
-    )
-    dout_base = head_base(
-        dout,
-        sequence,
-        first,
-        head,
-        dout_batch_stride,
-        dout_token_stride,
-        dout_head_stride,
-        DENSE,
-    )
+    q_base = head_base(q, q_strides, sequence, first, head, DENSE)
+    k_base = head_base(k, k_strides, sequence, first, kv_head, DENSE)
+    v_base = head_base(v, v_strides, sequence, first, kv_head, DENSE)
+    dout_base = head_base(dout, dout_strides, sequence, first, head, DENSE)
     row = tile * ROWS
     place = tl.arange(0, ROWS)
     token = row + place
     valid = token < length
-    start = row.to(tl.int64)
-    q1, q2 = load_tile(
-        q_base + start * q_token_stride,
-        place * q_token_stride,
-        valid,
-        True,
-        HEAD_DIM,
-        FIRST,
-        SECOND,
+    q1, q2 = fetch_tile(
+        q_base, q_base, row, q_strides.token, length, True, ROWS, HEAD_DIM, FIRST, SECOND, False
     )
-    dout1, dout2 = load_tile(
-        dout_base + start * dout_token_stride,
-        place * dout_token_stride,
-        valid,
-        True,
-        HEAD_DIM,
-        FIRST,
-        SECOND,
-    )
+    dout1, dout2 = fetch_tile(
+        dout_base, dout_base, row, dout_strides.token, length, True, ROWS, HEAD_DIM, FIRST,
+        SECOND, False,
+    )  # fmt: skip
     own = ((first + row) * heads + head) * HEAD_DIM
     own_offset = place * (heads * HEAD_DIM)
     out1, out2 = load_tile(out + own, own_offset, valid, True, HEAD_DIM, FIRST, SECOND)
@@ -209,10 +171,10 @@ def backward_rows(
     dq1 = tl.zeros([ROWS, FIRST], tl.float32)
     dq2 = tl.zeros([ROWS, SECOND if SECOND > 0 else FIRST], tl.float32)
     k1, k2 = describe_tiles(
-        k_base, length, k_token_stride, KEYS, HEAD_DIM, FIRST, SECOND, DESCRIBED
+        k_base, length, k_strides.token, KEYS, HEAD_DIM, FIRST, SECOND, DESCRIBED
     )
     v1, v2 = describe_tiles(
-        v_base, length, v_token_stride, KEYS, HEAD_DIM, FIRST, SECOND, DESCRIBED
+        v_base, length, v_strides.token, KEYS, HEAD_DIM, FIRST, SECOND, DESCRIBED
     )
     begin, middle, edge, end = key_range(
         row, length, window, is_causal, ROWS, KEYS, MASK, WINDOWED
@@ -220,19 +182,19 @@ def backward_rows(
     if WINDOWED:
         dq1, dq2 = walk_keys_back(
             q1, q2, dout1, dout2, dq1, dq2, row_total, row_delta, k1, k2, v1, v2,
-            k_token_stride, v_token_stride, begin, middle, token, length, window, is_causal,
+            k_strides.token, v_strides.token, begin, middle, token, length, window, is_causal,
             scale, softcap, True, MASK, WINDOWED, SOFTCAPPED, PRECISION, KEYS,
             HEAD_DIM, FIRST, SECOND, DESCRIBED,
         )  # fmt: skip
     dq1, dq2 = walk_keys_back(
         q1, q2, dout1, dout2, dq1, dq2, row_total, row_delta, k1, k2, v1, v2,
-        k_token_stride, v_token_stride, middle, edge, token, length, window, is_causal,
+        k_strides.token, v_strides.token, middle, edge, token, length, window, is_causal,
         scale, softcap, False, MASK, WINDOWED, SOFTCAPPED, PRECISION, KEYS,
         HEAD_DIM, FIRST, SECOND, DESCRIBED,
     )  # fmt: skip
     dq1, dq2 = walk_keys_back(
         q1, q2, dout1, dout2, dq1, dq2, row_total, row_delta, k1, k2, v1, v2,
-        k_token_stride, v_token_stride, edge, end, token, length, window, is_causal,
+        k_strides.token, v_strides.token, edge, end, token, length, window, is_causal,
         scale, softcap, True, MASK, WINDOWED, SOFTCAPPED, PRECISION, KEYS,
         HEAD_DIM, FIRST, SECOND, DESCRIBED,
     )  # fmt: skip

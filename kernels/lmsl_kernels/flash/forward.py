@@ -17,10 +17,8 @@ from lmsl_kernels.flash.tiles import (
     describe_tiles,
     dot_heads,
     fetch_tile,
-    find_sequence,
     find_work,
     head_base,
-    load_tile,
     read_flag,
     soften,
     store_tile,
@@ -158,15 +156,9 @@ def tiled_forward(
     rows,
     work_items,
     kv_heads,
-    q_batch_stride,
-    q_token_stride,
-    q_head_stride,
-    k_batch_stride,
-    k_token_stride,
-    k_head_stride,
-    v_batch_stride,
-    v_token_stride,
-    v_head_stride,
+    q_strides,
+    k_strides,
+    v_strides,
     MASK: tl.constexpr,
     WINDOWED: tl.constexpr,
     SOFTCAPPED: tl.constexpr,
@@ -182,41 +174,34 @@ def tiled_forward(
 ):
     """``out`` and ``log_total`` [heads, rows] (log2 of the softmax's denominator) of one tile."""
     heads = kv_heads * GROUP
-    item = tl.program_id(0) // heads
-    head = tl.program_id(0) % heads
-    if item >= work_items:
-        spare = work_items * heads
-        programs = tl.num_programs(0) - spare
-        program = tl.program_id(0) - spare
-        zero_tail(out, cu_seqlens, sequences, rows, heads * HEAD_DIM, program, programs)
+    spare = tl.program_id(0) - work_items * heads
+    if spare >= 0:
+        width = heads * HEAD_DIM
+        zero_tail(out, cu_seqlens, sequences, rows, width, spare, work_items, heads)
         return
-    sequence, tile = find_work(work, item, work_items, sequences, True, DENSE)
-    if sequence < 0:
+    head, sequence, tile, first, length = find_work(
+        cu_seqlens, work, seqlen, sequences, work_items, heads, DENSE, True, True
+    )
+    if length == 0:
         return
-    first, length = find_sequence(cu_seqlens, sequence, seqlen, DENSE)
     is_causal = read_flag(flags, sequence, MASK)
     kv_head = head // GROUP
-    q_base = head_base(
-        q, sequence, first, head, q_batch_stride, q_token_stride, q_head_stride, DENSE
-    )
-    k_base = head_base(
-        k, sequence, first, kv_head, k_batch_stride, k_token_stride, k_head_stride, DENSE
-    )
-    v_base = head_base(
-        v, sequence, first, kv_head, v_batch_stride, v_token_stride, v_head_stride, DENSE
-    )
+    q_base = head_base(q, q_strides, sequence, first, head, DENSE)
+    k_base = head_base(k, k_strides, sequence, first, kv_head, DENSE)
+    v_base = head_base(v, v_strides, sequence, first, kv_head, DENSE)
     k1, k2 = describe_tiles(
-        k_base, length, k_token_stride, KEYS, HEAD_DIM, FIRST, SECOND, DESCRIBED
+        k_base, length, k_strides.token, KEYS, HEAD_DIM, FIRST, SECOND, DESCRIBED
     )
     v1, v2 = describe_tiles(
-        v_base, length, v_token_stride, KEYS, HEAD_DIM, FIRST, SECOND, DESCRIBED
+        v_base, length, v_strides.token, KEYS, HEAD_DIM, FIRST, SECOND, DESCRIBED
     )
     row = tile * ROWS
     place = tl.arange(0, ROWS)
     token = row + place
     valid = token < length
-    q_tile = q_base + row.to(tl.int64) * q_token_stride
-    q1, q2 = load_tile(q_tile, place * q_token_stride, valid, True, HEAD_DIM, FIRST, SECOND)
+    q1, q2 = fetch_tile(
+        q_base, q_base, row, q_strides.token, length, True, ROWS, HEAD_DIM, FIRST, SECOND, False
+    )
     sum1 = tl.zeros([ROWS, FIRST], tl.float32)
     sum2 = tl.zeros([ROWS, SECOND if SECOND > 0 else FIRST], tl.float32)
     highest = tl.full([ROWS], float("-inf"), tl.float32)
@@ -227,17 +212,17 @@ def tiled_forward(
     )
     if WINDOWED:
         sum1, sum2, highest, total = walk_keys(
-            q1, q2, sum1, sum2, highest, total, k1, k2, v1, v2, k_token_stride, v_token_stride,
+            q1, q2, sum1, sum2, highest, total, k1, k2, v1, v2, k_strides.token, v_strides.token,
             begin, middle, token, length, window, is_causal, scale, softcap,
             True, MASK, WINDOWED, SOFTCAPPED, PRECISION, KEYS, HEAD_DIM, FIRST, SECOND, DESCRIBED,
         )  # fmt: skip
     sum1, sum2, highest, total = walk_keys(
-        q1, q2, sum1, sum2, highest, total, k1, k2, v1, v2, k_token_stride, v_token_stride,
+        q1, q2, sum1, sum2, highest, total, k1, k2, v1, v2, k_strides.token, v_strides.token,
         middle, edge, token, length, window, is_causal, scale, softcap,
         False, MASK, WINDOWED, SOFTCAPPED, PRECISION, KEYS, HEAD_DIM, FIRST, SECOND, DESCRIBED,
     )  # fmt: skip
     sum1, sum2, highest, total = walk_keys(
-        q1, q2, sum1, sum2, highest, total, k1, k2, v1, v2, k_token_stride, v_token_stride,
+        q1, q2, sum1, sum2, highest, total, k1, k2, v1, v2, k_strides.token, v_strides.token,
         edge, end, token, length, window, is_causal, scale, softcap,
         True, MASK, WINDOWED, SOFTCAPPED, PRECISION, KEYS, HEAD_DIM, FIRST, SECOND, DESCRIBED,
     )  # fmt: skip

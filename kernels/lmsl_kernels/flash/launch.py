@@ -17,7 +17,8 @@ from lmsl_kernels.flash.backward_rows import backward_rows
 from lmsl_kernels.flash.call import Call, describable
 from lmsl_kernels.flash.forward import tiled_forward
 from lmsl_kernels.flash.single import single_backward, single_forward
-from lmsl_kernels.flash.tuning import HEAD_DIMS, Tiles, head_dims_of, split_head_dim, table_of
+from lmsl_kernels.flash.tiles import Strides
+from lmsl_kernels.flash.tuning import HEAD_DIMS, Kernel, Tiles, split_head_dim
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 # Decided when the kernels were defined, by TRITON_INTERPRET.
@@ -67,16 +68,7 @@ def unsupported(q: Tensor, scale: float) -> str | None:
         return f"head_dim must be from 1 to {HEAD_DIMS[-1]}, got {q.shape[-1]}"
     if not scale > 0:
         return f"the scale must be positive, got {scale}"
-    return _untuned(q.device, q.dtype, split_head_dim(q.shape[-1])[0])
-
-
-# A compiler takes the answer as it is: tables are nothing to trace.
-@torch.compiler.assume_constant_result
-def _untuned(device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
-    table = table_of(device, dtype)
-    if head_dim in head_dims_of(table):
-        return None
-    return f"this version's table for {table} has no tiles for head dim {head_dim}"
+    return None
 
 
 def _descriptor_memory(size: int, alignment: int, stream: int | None) -> Tensor:
@@ -88,45 +80,11 @@ def forward_launches(
     call: Call, q: Tensor, k: Tensor, v: Tensor, out: Tensor, log_total: Tensor | None
 ) -> list[Launch]:
     """The forward: one launch. ``log_total`` float32 [heads, rows], unused in regime S."""
+    inputs = {"q": q, "k": k, "v": v}
     if call.regime == "single":
-        tiles = call.tiles("single_forward")
-        return [
-            Launch(
-                kernel=single_forward,
-                programs=call.sequences * call.kv_heads + call.tail_programs,
-                arguments={
-                    "q": q,
-                    "k": k,
-                    "v": v,
-                    "out": out,
-                    **_runtime(call),
-                    **_strides(q=q, k=k, v=v),
-                },
-                constants={**_constants(call, q), "ROWS": tiles.rows, "TILE": tiles.longest},
-                tiles=tiles,
-            )
-        ]
-    tiles = call.tiles("tiled_forward")
-    work, items = _work(call, tiles.rows, last_first=True)
-    return [
-        Launch(
-            kernel=tiled_forward,
-            programs=items * call.heads + call.tail_programs,
-            arguments={
-                "q": q,
-                "k": k,
-                "v": v,
-                "out": out,
-                "log_total": log_total,
-                "work": work,
-                "work_items": items,
-                **_runtime(call),
-                **_strides(q=q, k=k, v=v),
-            },
-            constants={**_constants(call, q), **_tile_constants(tiles)},
-            tiles=tiles,
-        )
-    ]
+        return [_single_launch(call, single_forward, "single_forward", inputs, {"out": out})]
+    results = {"out": out, "log_total": log_total}
+    return [_tiled_launch(call, tiled_forward, "tiled_forward", inputs, results)]
 
 
 def backward_launches(
@@ -143,75 +101,62 @@ def backward_launches(
     if not describable(dout):
         call = replace(call, described=False)
     dq, dk, dv = gradients
-    strides = _strides(q=q, k=k, v=v, dout=dout)
+    inputs = {"q": q, "k": k, "v": v, "dout": dout}
     if call.regime == "single":
-        tiles = call.tiles("single_backward")
-        return [
-            Launch(
-                kernel=single_backward,
-                programs=call.sequences * call.kv_heads + call.tail_programs,
-                arguments={
-                    "q": q,
-                    "k": k,
-                    "v": v,
-                    "dout": dout,
-                    "dq": dq,
-                    "dk": dk,
-                    "dv": dv,
-                    **_runtime(call),
-                    **strides,
-                },
-                constants={
-                    **_constants(call, q),
-                    "ROWS": tiles.rows,
-                    "TILE": tiles.longest,
-                    "SWAPPED": tiles.swapped,
-                },
-                tiles=tiles,
-            )
-        ]
+        results = {"dq": dq, "dk": dk, "dv": dv}
+        return [_single_launch(call, single_backward, "single_backward", inputs, results)]
     assert out is not None and log_total is not None
-    common = {
-        "q": q,
-        "k": k,
-        "v": v,
-        "dout": dout,
-        "log_total": log_total,
-        "delta": torch.empty_like(log_total),
-        **_runtime(call),
-        **strides,
-    }
-    by_rows, by_keys = call.tiles("backward_rows"), call.tiles("backward_keys")
-    row_work, row_items = _work(call, by_rows.rows, last_first=True)
-    key_work, key_items = _work(call, by_keys.keys, last_first=False)
+    statistics = {"log_total": log_total, "delta": torch.empty_like(log_total)}
+    by_rows, by_keys = {"out": out, "dq": dq}, {"dk": dk, "dv": dv}
     return [
-        Launch(
-            kernel=backward_rows,
-            programs=row_items * call.heads + call.tail_programs,
-            arguments={
-                **common,
-                "out": out,
-                "dq": dq,
-                "work": row_work,
-                "work_items": row_items,
-            },
-            constants={**_constants(call, q), **_tile_constants(by_rows)},
-            tiles=by_rows,
-        ),
-        Launch(
-            kernel=backward_keys,
-            programs=key_items * call.kv_heads + call.tail_programs,
-            arguments={
-                **common,
-                "dk": dk,
-                "dv": dv,
-                "work": key_work,
-                "work_items": key_items,
-            },
-            constants={**_constants(call, q), **_tile_constants(by_keys)},
-            tiles=by_keys,
-        ),
+        _tiled_launch(call, backward_rows, "backward_rows", inputs, statistics | by_rows),
+        _tiled_launch(call, backward_keys, "backward_keys", inputs, statistics | by_keys),
     ]
+
+
+def _single_launch(
+    call: Call, kernel: Any, name: Kernel, inputs: dict[str, Tensor], others: dict[str, Any]
+) -> Launch:
+    """A program for each sequence and kv head; ``inputs`` are those that have strides."""
+    tiles = call.tiles(name)
+    constants = {**_constants(call, inputs["q"]), "ROWS": tiles.rows, "TILE": tiles.longest}
+    if name == "single_backward":
+        constants["SWAPPED"] = tiles.swapped
+    return Launch(
+        kernel=kernel,
+        programs=call.sequences * call.kv_heads + call.tail_programs,
+        arguments={**inputs, **others, **_runtime(call), **_strides(inputs)},
+        constants=constants,
+        tiles=tiles,
+    )
+
+
+def _tiled_launch(
+    call: Call, kernel: Any, name: Kernel, inputs: dict[str, Tensor], others: dict[str, Any]
+) -> Launch:
+    """A program for each tile and head: of rows, or, for ``backward_keys``, of keys."""
+    tiles = call.tiles(name)
+    by_keys = name == "backward_keys"
+    work, items = _work(call, tiles.keys if by_keys else tiles.rows, last_first=not by_keys)
+    return Launch(
+        kernel=kernel,
+        programs=items * (call.kv_heads if by_keys else call.heads) + call.tail_programs,
+        arguments={
+            **inputs,
+            **others,
+            "work": work,
+            "work_items": items,
+            **_runtime(call),
+            **_strides(inputs),
+        },
+        constants={
+            **_constants(call, inputs["q"]),
+            "ROWS": tiles.rows,
+            "KEYS": tiles.keys,
+            "DESCRIBED": tiles.described,
+        },
+        tiles=tiles,
+    )
 
 
 def _work(call: Call, block: int, *, last_first: bool) -> tuple[Tensor | None, int]:
@@ -236,17 +181,11 @@ def _runtime(call: Call) -> dict[str, Any]:
     }
 
 
-def _strides(**tensors: Tensor) -> dict[str, int]:
-    strides = {}
-    for name, x in tensors.items():
-        strides[f"{name}_batch_stride"] = x.stride(0) if x.dim() == 4 else 0
-        strides[f"{name}_token_stride"] = x.stride(-3)
-        strides[f"{name}_head_stride"] = x.stride(-2)
-    return strides
-
-
-def _tile_constants(tiles: Tiles) -> dict[str, Any]:
-    return {"ROWS": tiles.rows, "KEYS": tiles.keys, "DESCRIBED": tiles.described}
+def _strides(tensors: dict[str, Tensor]) -> dict[str, Strides]:
+    return {
+        f"{name}_strides": Strides(x.stride(0) if x.dim() == 4 else 0, x.stride(-3), x.stride(-2))
+        for name, x in tensors.items()
+    }
 
 
 def _constants(call: Call, q: Tensor) -> dict[str, Any]:

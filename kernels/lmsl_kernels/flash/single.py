@@ -16,7 +16,7 @@ import triton.language as tl
 from lmsl_kernels.flash.tiles import (
     add_dot,
     dot_heads,
-    find_sequence,
+    find_work,
     head_base,
     load_tile,
     read_flag,
@@ -66,15 +66,9 @@ def single_forward(
     sequences,
     rows,
     kv_heads,
-    q_batch_stride,
-    q_token_stride,
-    q_head_stride,
-    k_batch_stride,
-    k_token_stride,
-    k_head_stride,
-    v_batch_stride,
-    v_token_stride,
-    v_head_stride,
+    q_strides,
+    k_strides,
+    v_strides,
     MASK: tl.constexpr,
     WINDOWED: tl.constexpr,
     SOFTCAPPED: tl.constexpr,
@@ -88,40 +82,32 @@ def single_forward(
     SECOND: tl.constexpr,
 ):
     """``out`` of one sequence and kv head; programs past the last sequence zero the tail."""
-    program = tl.program_id(0)
-    sequence = program // kv_heads
-    kv_head = program % kv_heads
-    if sequence >= sequences:
-        spare = sequences * kv_heads
-        width = kv_heads * GROUP * HEAD_DIM
-        programs = tl.num_programs(0) - spare
-        zero_tail(out, cu_seqlens, sequences, rows, width, program - spare, programs)
+    heads = kv_heads * GROUP
+    spare = tl.program_id(0) - sequences * kv_heads
+    if spare >= 0:
+        width = heads * HEAD_DIM
+        zero_tail(out, cu_seqlens, sequences, rows, width, spare, sequences, kv_heads)
         return
-    first, length = find_sequence(cu_seqlens, sequence, seqlen, DENSE)
+    kv_head, sequence, _tile, first, length = find_work(
+        cu_seqlens, None, seqlen, sequences, sequences, kv_heads, DENSE, False, False
+    )
     if length == 0:
         return
     is_causal = read_flag(flags, sequence, MASK)
     key = tl.arange(0, TILE)
     is_key = key < length
-    k_base = head_base(
-        k, sequence, first, kv_head, k_batch_stride, k_token_stride, k_head_stride, DENSE
-    )
-    v_base = head_base(
-        v, sequence, first, kv_head, v_batch_stride, v_token_stride, v_head_stride, DENSE
-    )
-    k1, k2 = load_tile(k_base, key * k_token_stride, is_key, True, HEAD_DIM, FIRST, SECOND)
-    v1, v2 = load_tile(v_base, key * v_token_stride, is_key, True, HEAD_DIM, FIRST, SECOND)
+    k_base = head_base(k, k_strides, sequence, first, kv_head, DENSE)
+    v_base = head_base(v, v_strides, sequence, first, kv_head, DENSE)
+    k1, k2 = load_tile(k_base, key * k_strides.token, is_key, True, HEAD_DIM, FIRST, SECOND)
+    v1, v2 = load_tile(v_base, key * v_strides.token, is_key, True, HEAD_DIM, FIRST, SECOND)
 
     group_head = kv_head * GROUP
-    q_base = head_base(
-        q, sequence, first, group_head, q_batch_stride, q_token_stride, q_head_stride, DENSE
-    )
-    heads = kv_heads * GROUP
+    q_base = head_base(q, q_strides, sequence, first, group_head, DENSE)
     out_base = out + (first * heads + group_head) * HEAD_DIM
     for turn in tl.range(0, GROUP * TILE, ROWS, num_stages=1):
         member, token = stacked_rows(turn, ROWS, TILE)
         valid = (token < length) & (member < GROUP)
-        q_offset = token * q_token_stride + member * q_head_stride
+        q_offset = token * q_strides.token + member * q_strides.head
         q1, q2 = load_tile(q_base, q_offset, valid, True, HEAD_DIM, FIRST, SECOND)
         scores = dot_heads(q1, q2, k1, k2, SECOND, PRECISION)
         softened, _ = soften(scores, scale, softcap, SOFTCAPPED)
@@ -194,18 +180,10 @@ def single_backward(
     sequences,
     rows,
     kv_heads,
-    q_batch_stride,
-    q_token_stride,
-    q_head_stride,
-    k_batch_stride,
-    k_token_stride,
-    k_head_stride,
-    v_batch_stride,
-    v_token_stride,
-    v_head_stride,
-    dout_batch_stride,
-    dout_token_stride,
-    dout_head_stride,
+    q_strides,
+    k_strides,
+    v_strides,
+    dout_strides,
     MASK: tl.constexpr,
     WINDOWED: tl.constexpr,
     SOFTCAPPED: tl.constexpr,
@@ -220,56 +198,39 @@ def single_backward(
     SECOND: tl.constexpr,
 ):
     """``dq``, ``dk`` and ``dv`` of one sequence and kv head; spare programs zero the tails."""
-    program = tl.program_id(0)
-    sequence = program // kv_heads
-    kv_head = program % kv_heads
     heads = kv_heads * GROUP
-    if sequence >= sequences:
-        spare = sequences * kv_heads
-        programs = tl.num_programs(0) - spare
+    spare = tl.program_id(0) - sequences * kv_heads
+    if spare >= 0:
         width = kv_heads * HEAD_DIM
-        zero_tail(dq, cu_seqlens, sequences, rows, width * GROUP, program - spare, programs)
-        zero_tail(dk, cu_seqlens, sequences, rows, width, program - spare, programs)
-        zero_tail(dv, cu_seqlens, sequences, rows, width, program - spare, programs)
+        zero_tail(dq, cu_seqlens, sequences, rows, width * GROUP, spare, sequences, kv_heads)
+        zero_tail(dk, cu_seqlens, sequences, rows, width, spare, sequences, kv_heads)
+        zero_tail(dv, cu_seqlens, sequences, rows, width, spare, sequences, kv_heads)
         return
-    first, length = find_sequence(cu_seqlens, sequence, seqlen, DENSE)
+    kv_head, sequence, _tile, first, length = find_work(
+        cu_seqlens, None, seqlen, sequences, sequences, kv_heads, DENSE, False, False
+    )
     if length == 0:
         return
     is_causal = read_flag(flags, sequence, MASK)
     key = tl.arange(0, TILE)
     is_key = key < length
-    k_base = head_base(
-        k, sequence, first, kv_head, k_batch_stride, k_token_stride, k_head_stride, DENSE
-    )
-    v_base = head_base(
-        v, sequence, first, kv_head, v_batch_stride, v_token_stride, v_head_stride, DENSE
-    )
-    k1, k2 = load_tile(k_base, key * k_token_stride, is_key, True, HEAD_DIM, FIRST, SECOND)
-    v1, v2 = load_tile(v_base, key * v_token_stride, is_key, True, HEAD_DIM, FIRST, SECOND)
+    k_base = head_base(k, k_strides, sequence, first, kv_head, DENSE)
+    v_base = head_base(v, v_strides, sequence, first, kv_head, DENSE)
+    k1, k2 = load_tile(k_base, key * k_strides.token, is_key, True, HEAD_DIM, FIRST, SECOND)
+    v1, v2 = load_tile(v_base, key * v_strides.token, is_key, True, HEAD_DIM, FIRST, SECOND)
     dk1, dk2 = key_sums(TILE, FIRST, SECOND, SWAPPED)
     dv1, dv2 = key_sums(TILE, FIRST, SECOND, SWAPPED)
 
     group_head = kv_head * GROUP
-    q_base = head_base(
-        q, sequence, first, group_head, q_batch_stride, q_token_stride, q_head_stride, DENSE
-    )
-    dout_base = head_base(
-        dout,
-        sequence,
-        first,
-        group_head,
-        dout_batch_stride,
-        dout_token_stride,
-        dout_head_stride,
-        DENSE,
-    )
+    q_base = head_base(q, q_strides, sequence, first, group_head, DENSE)
+    dout_base = head_base(dout, dout_strides, sequence, first, group_head, DENSE)
     dq_base = dq + (first * heads + group_head) * HEAD_DIM
     for turn in tl.range(0, GROUP * TILE, ROWS, num_stages=1):
         member, token = stacked_rows(turn, ROWS, TILE)
         valid = (token < length) & (member < GROUP)
-        q_offset = token * q_token_stride + member * q_head_stride
+        q_offset = token * q_strides.token + member * q_strides.head
         q1, q2 = load_tile(q_base, q_offset, valid, True, HEAD_DIM, FIRST, SECOND)
-        dout_offset = token * dout_token_stride + member * dout_head_stride
+        dout_offset = token * dout_strides.token + member * dout_strides.head
         dout1, dout2 = load_tile(dout_base, dout_offset, valid, True, HEAD_DIM, FIRST, SECOND)
         scores = dot_heads(q1, q2, k1, k2, SECOND, PRECISION)
         softened, tanh = soften(scores, scale, softcap, SOFTCAPPED)

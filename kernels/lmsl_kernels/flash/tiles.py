@@ -10,6 +10,8 @@ Positions inside a tile are int32; what they are added to is an int64 scalar, so
 have more than 2**31 elements.
 """
 
+from typing import NamedTuple
+
 import triton
 import triton.language as tl
 
@@ -22,35 +24,62 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 ZERO_BLOCK = tl.constexpr(1024)
 
 
+class Strides(NamedTuple):
+    """How far apart the sequences (of dense tensors), tokens and heads of a tensor lie.
+
+    A launch takes them as one argument for each tensor. They are numbers of the run: as constants
+    they would be compiled anew for every shape.
+    """
+
+    batch: int
+    token: int
+    head: int
+
+
 @triton.jit
-def find_sequence(cu_seqlens, sequence, seqlen, DENSE: tl.constexpr):
-    """The first token row of a sequence among all rows, int64, and its length."""
+def find_work(
+    cu_seqlens,
+    work,
+    seqlen,
+    sequences,
+    work_items,
+    heads,
+    DENSE: tl.constexpr,
+    LISTED: tl.constexpr,
+    LAST_FIRST: tl.constexpr,
+):
+    """What a program is for: its head, sequence and tile, and where the sequence lies.
+
+    Heads are the fastest axis of the grid, so that a group shares its keys and values in the
+    cache. Items are sequences or, ``LISTED``, (sequence, tile) pairs. Packs have a list of these;
+    the tiles of dense calls are counted off, the last and, where causal, the most expensive ones
+    first.
+
+    Returns the head, the sequence, the tile, the sequence's first row among all (int64) and its
+    length. Nothing is to be done where that is 0, as it is for items without a sequence.
+    """
+    item = tl.program_id(0) // heads
+    head = tl.program_id(0) % heads
+    sequence = item
+    tile = 0
+    if LISTED:
+        if DENSE:
+            sequence = item % sequences
+            tile = item // sequences
+            if LAST_FIRST:
+                tile = work_items // sequences - 1 - tile
+        else:
+            sequence = tl.load(work + 2 * item)
+            tile = tl.load(work + 2 * item + 1)
     if DENSE:
         first = sequence.to(tl.int64) * seqlen
         length = seqlen
     else:
-        start = tl.load(cu_seqlens + sequence)
-        length = tl.load(cu_seqlens + sequence + 1) - start
+        exists = sequence >= 0
+        start = tl.load(cu_seqlens + sequence, mask=exists, other=0)
+        length = tl.load(cu_seqlens + sequence + 1, mask=exists, other=0) - start
         first = start.to(tl.int64)
-    return first, length
-
-
-@triton.jit
-def find_work(work, item, work_items, sequences, LAST_FIRST: tl.constexpr, DENSE: tl.constexpr):
-    """The sequence and tile of a work item; an item to leave alone has sequence -1.
-
-    Packs have a list. The tiles of dense calls are counted off, the last and, where causal, the
-    most expensive ones first.
-    """
-    if DENSE:
-        sequence = item % sequences
-        tile = item // sequences
-        if LAST_FIRST:
-            tile = work_items // sequences - 1 - tile
-    else:
-        sequence = tl.load(work + 2 * item)
-        tile = tl.load(work + 2 * item + 1)
-    return sequence, tile
+    return head, sequence, tile, first, length
 
 
 @triton.jit
@@ -60,12 +89,10 @@ def read_flag(flags, sequence, MASK: tl.constexpr):
 
 
 @triton.jit
-def head_base(
-    tensor, sequence, first, head, batch_stride, token_stride, head_stride, DENSE: tl.constexpr
-):
+def head_base(tensor, strides, sequence, first, head, DENSE: tl.constexpr):
     """A pointer to the first token of one sequence and head."""
-    start = sequence.to(tl.int64) * batch_stride if DENSE else first * token_stride
-    return tensor + start + head.to(tl.int64) * head_stride
+    start = sequence.to(tl.int64) * strides.batch if DENSE else first * strides.token
+    return tensor + start + head.to(tl.int64) * strides.head
 
 
 @triton.jit
@@ -175,9 +202,8 @@ def fetch_tile(
 @triton.jit
 def describe_group(
     base,
+    strides,
     length,
-    head_stride,
-    token_stride,
     GROUP: tl.constexpr,
     TOKENS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
@@ -190,7 +216,7 @@ def describe_group(
         first = tl.make_tensor_descriptor(
             base,
             shape=[GROUP, length, HEAD_DIM],
-            strides=[head_stride, token_stride, 1],
+            strides=[strides.head, strides.token, 1],
             block_shape=[1, TOKENS, FIRST],
         )
         second = first
@@ -198,7 +224,7 @@ def describe_group(
             second = tl.make_tensor_descriptor(
                 base + FIRST,
                 shape=[GROUP, length, HEAD_DIM - FIRST],
-                strides=[head_stride, token_stride, 1],
+                strides=[strides.head, strides.token, 1],
                 block_shape=[1, TOKENS, SECOND],
             )
         return first, second
@@ -210,10 +236,9 @@ def describe_group(
 def fetch_from_group(
     source1,
     source2,
+    strides,
     member,
     start,
-    head_stride,
-    token_stride,
     length,
     TOKENS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
@@ -228,11 +253,9 @@ def fetch_from_group(
         if SECOND > 0:
             second = tl.reshape(source2.load([member, start, 0]), [TOKENS, SECOND])
     else:
-        place = tl.arange(0, TOKENS)
-        base = source1 + tl.cast(member, tl.int64) * head_stride
-        base = base + tl.cast(start, tl.int64) * token_stride
-        first, second = load_tile(
-            base, place * token_stride, start + place < length, True, HEAD_DIM, FIRST, SECOND
+        base = source1 + tl.cast(member, tl.int64) * strides.head
+        first, second = fetch_tile(
+            base, base, start, strides.token, length, True, TOKENS, HEAD_DIM, FIRST, SECOND, False
         )
     return first, second
 
@@ -314,14 +337,14 @@ def soften(scores, scale, softcap, SOFTCAPPED: tl.constexpr):
 
 
 @triton.jit
-def zero_tail(tensor, cu_seqlens, sequences, rows, row_size, program, programs):
-    """One of ``programs`` programs that write 0 to all rows behind the last sequence."""
+def zero_tail(tensor, cu_seqlens, sequences, rows, row_size, spare, work_items, heads):
+    """Program ``spare`` of those behind the last item, who write 0 to rows of no sequence."""
     # Dense tensors have no such rows, and no bounds to read.
     if cu_seqlens is not None:
         end = tl.load(cu_seqlens + sequences).to(tl.int64) * row_size
         stop = rows.to(tl.int64) * row_size
-        step = programs.to(tl.int64) * ZERO_BLOCK
-        for start in tl.range(end + program.to(tl.int64) * ZERO_BLOCK, stop, step):
+        step = (tl.num_programs(0) - work_items * heads).to(tl.int64) * ZERO_BLOCK
+        for start in tl.range(end + spare.to(tl.int64) * ZERO_BLOCK, stop, step):
             place = start + tl.arange(0, ZERO_BLOCK)
             zeros = tl.zeros([ZERO_BLOCK], tensor.dtype.element_ty)
             tl.store(tensor + place, zeros, mask=place < stop)

@@ -1,13 +1,15 @@
 """Which tile sizes a kernel runs with: tables by architecture, made offline, read once.
 
-Nothing is tuned on the user's time. ``python -m benchmarks.tune`` writes the tables beside this
-file; every entry is compiled for its architecture by ``python -m benchmarks.compile_report``,
-which refuses spilled registers and too much shared memory.
+Nothing is tuned on the user's time. ``python -m benchmarks.tune`` writes the tables in
+``lmsl_kernels/tables``; those of architectures with less shared memory follow from the one of
+sm_80 by a rule, and that of float32 from nothing but the head dims. Every entry is compiled for
+its architecture by ``python -m benchmarks.compile_report``, which refuses spilled registers and
+too much shared memory.
 """
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -19,7 +21,11 @@ Kernel = Literal[
     "single_forward", "single_backward", "tiled_forward", "backward_rows", "backward_keys"
 ]
 KERNELS: tuple[Kernel, ...] = get_args(Kernel)
-ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+# Those with a table, and those that have what is left of one in 99 KB of shared memory.
+TUNED = ("sm_80", "sm_90", "sm_100")
+DERIVED = ("sm_86", "sm_89", "sm_120")
+FLOAT32 = "float32"
+ARCHITECTURES = (*TUNED, *DERIVED)
 HEAD_DIMS = (32, 64, 80, 96, 128, 256)
 SINGLE_TILES = (16, 32, 64, 128)
 GROUPS = (1, 2, 4, 8)
@@ -29,23 +35,26 @@ MEDIUM = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Tiles:
-    """One entry of a table. A field that a kernel does not have is 0."""
+    """One entry of a table. A field that a kernel does not have is 0.
+
+    Who looks for entries begins with one that has no tiles yet.
+    """
 
     kernel: Kernel
     head_dim: int
     """Of the class, one of ``HEAD_DIMS``; other head dims are padded to the next."""
     longest: int
     """Longest sequence: the tile of regime S, ``MEDIUM``, or 0 for any length (regime L)."""
-    group: int
+    group: int = 0
     """Regime S: most query heads per kv head that it is for, one of ``GROUPS``, else 0. A group
     that has no entry takes the next, one of more than 8 the last, in several turns. A group above
     all entries of a length has no regime S there."""
-    rows: int
+    rows: int = 0
     """Rows of a tile; in regime S those of a turn, a multiple or a part of ``longest``."""
-    keys: int
+    keys: int = 0
     """Keys of a tile."""
-    warps: int
-    stages: int
+    warps: int = 0
+    stages: int = 0
     plain: bool = False
     """Only for calls without window and softcap, which then prefer it; there is always an entry
     for all calls too, or regime S ends earlier for the others."""
@@ -70,17 +79,9 @@ def split_head_dim(head_dim: int) -> tuple[int, int, int]:
 
 def no_table(device: torch.device) -> str | None:
     """Why a device has no table, or ``None``."""
-    if device.type != "cuda":
-        return None
-    if (found := _capability(device.index or 0)) < (8, 0):
+    if device.type == "cuda" and (found := _capability(device.index or 0)) < (8, 0):
         return f"it needs compute capability 8.0 or later, got {found[0]}.{found[1]}"
-    name = architecture(device)
-    return None if has_table(name) else f"this version has no table for {name}"
-
-
-def has_table(name: str) -> bool:
-    """Whether there is a table for an architecture."""
-    return _table_file(name).is_file()
+    return None
 
 
 def architecture(device: torch.device) -> str:
@@ -101,7 +102,7 @@ def table_of(device: torch.device, dtype: torch.dtype) -> str:
     one table for all architectures.
     """
     if dtype == torch.float32 and device.type == "cuda":
-        return "float32"
+        return FLOAT32
     return architecture(device)
 
 
@@ -117,15 +118,81 @@ Table = str | tuple[Tiles, ...]
 @cache
 def read_table(table: Table) -> tuple[Tiles, ...]:
     """All entries of a table."""
-    if isinstance(table, str):
-        return parse_table(_table_file(table).read_text())
-    return table
+    if not isinstance(table, str):
+        return table
+    if table == FLOAT32:
+        return tuple(_float32_entries())
+    file = _table_file(table)
+    entries = parse_table(file.read_text()) if file.is_file() else ()
+    if table in DERIVED:
+        measured = {entry.head_dim for entry in entries}
+        derived = derived_entries(read_table("sm_80"))
+        entries += tuple(entry for entry in derived if entry.head_dim not in measured)
+    return entries
 
 
-@cache
-def head_dims_of(table: Table) -> tuple[int, ...]:
-    """The head dims that a table has entries for: all, or those that were tuned."""
-    return tuple(sorted({entry.head_dim for entry in read_table(table)}))
+# The longest sentence in one tile of a derived table whose query heads may be stacked.
+LONGEST_STACK = {32: 64, 64: 64, 80: 0, 96: 0, 128: 64, 256: 16}
+
+
+def derived_entries(entries: Iterable[Tiles]) -> Iterator[Tiles]:
+    """What of the entries of sm_80 is left where shared memory is 99 KB, the registers the same.
+
+    Beside the operands that then lie in registers there is room for less of everything: stacks of
+    query heads are lower and end sooner, above all where a head dim is held in two parts, more
+    warps share a tile, and there are no larger tiles for long sequences. Coarser than a search
+    for each of these architectures; ``kernels/README.md`` says what of it was compiled.
+    """
+    found: dict[tuple[Any, ...], Tiles] = {}
+    for entry in entries:
+        tiled = not entry.kernel.startswith("single")
+        if tiled and entry.longest == 0:
+            continue
+        smaller = _smaller_tiled(entry) if tiled else _smaller_single(entry)
+        if smaller is not None:
+            found.setdefault((smaller.kernel, smaller.head_dim, *_nearest(smaller)), smaller)
+    yield from found.values()
+
+
+def _smaller_tiled(entry: Tiles) -> Tiles:
+    """The tiles of regime M, for any length."""
+    if entry.rows * entry.head_dim > 64 * 128:
+        return replace(entry, longest=0, rows=32, keys=32, warps=4, stages=1)
+    rows, keys = entry.rows, entry.keys
+    if entry.kernel == "backward_keys" and entry.head_dim > 64:
+        rows = 32
+    if split_head_dim(entry.head_dim)[2] and entry.kernel != "tiled_forward":
+        keys = 32
+    many = rows * keys > 32 * 32 and (entry.head_dim > 32 or entry.kernel == "backward_keys")
+    warps = 8 if many else entry.warps
+    return replace(entry, longest=0, rows=rows, keys=keys, warps=warps)
+
+
+def _smaller_single(entry: Tiles) -> Tiles | None:
+    group, rows = entry.group, min(entry.rows, 64 * 256 // entry.head_dim)
+    if entry.longest > LONGEST_STACK[entry.head_dim]:
+        if entry.stack > 1:
+            return None
+        group = 1
+    elif entry.kernel == "single_backward" and entry.longest == 64 and group > 1:
+        rows = min(rows, 32)
+    warps = 8 if entry.longest >= 64 else entry.warps
+    return replace(entry, group=group, rows=rows, warps=warps)
+
+
+def _float32_entries() -> Iterator[Tiles]:
+    """Products of float32 are sums in registers, which spill with any larger tile."""
+    for kernel in KERNELS:
+        for head_dim in HEAD_DIMS if not kernel.startswith("single") else ():
+            yield Tiles(
+                kernel=kernel,
+                head_dim=head_dim,
+                longest=0,
+                rows=16,
+                keys=16,
+                warps=4,
+                stages=1,
+            )
 
 
 def _table_file(name: str) -> Traversable:

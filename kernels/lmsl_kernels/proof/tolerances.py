@@ -23,11 +23,12 @@ from torch import Tensor
 
 from lmsl_kernels.api import attention
 from lmsl_kernels.plan import PackPlan, plan_pack
-from lmsl_kernels.proof.cases import LEVELS, Case, all_cases, pairwise_cases
+from lmsl_kernels.proof.cases import LEVELS, QUICK_LEVELS, Case, all_cases, pairwise_cases
 from lmsl_kernels.reference import reference_attention
 
 __all__ = [
     "LEVELS",
+    "QUICK_LEVELS",
     "Case",
     "Error",
     "all_cases",

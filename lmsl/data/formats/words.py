@@ -15,19 +15,22 @@ default segmentation, UAX #29); scripts that need a dictionary (Thai, Khmer) sta
 they carry zero-width spaces, so prefer ``char`` there.
 """
 
-import re
-import sys
-import unicodedata
 from functools import cache
+
+import regex
 
 from lmsl.data.formats.options import WordMode
 from lmsl.errors import InputError
 
-_ZERO_WIDTH_SPACES = "\u200b\ufeff"
-_JOINER = "\u200d"
-_SKIN_TONES = "\U0001f3fb-\U0001f3ff"
-_REGIONAL = "[\U0001f1e6-\U0001f1ff]"
-_IDEOGRAPHS = "\u3041-\u309f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fffd"
+_SPACE = r"\s\x1c-\x1f"
+_LETTER = r"\p{L}\p{N}_"
+_ZERO_WIDTH_SPACES = r"\u200b\ufeff"
+_JOINER = r"\u200d"
+_FLAG = r"[\U0001f1e6-\U0001f1ff]{2}"
+_IDEOGRAPHS = r"\u3041-\u309f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fffd"
+# Marks, format characters and skin tones belong to what they follow. Without them Devanagari words
+# would be cut at every vowel sign.
+_EXTENDER = rf"[\p{{M}}\p{{Cf}}\U0001f3fb-\U0001f3ff--[{_ZERO_WIDTH_SPACES}]]"
 
 
 def split_words(text: str, mode: WordMode = "unicode") -> tuple[tuple[int, int], ...]:
@@ -40,43 +43,22 @@ def split_words(text: str, mode: WordMode = "unicode") -> tuple[tuple[int, int],
 
 
 @cache
-def _pattern(mode: str) -> re.Pattern[str]:
+def _pattern(mode: str) -> regex.Pattern[str]:
     if mode == "whitespace":
-        return re.compile(r"\S+")
-    flag = f"{_REGIONAL}{{2}}"
+        return regex.compile(rf"[^{_SPACE}]+")
     if mode == "char":
-        visible = _cluster(r"[^\s]")
-        return re.compile(f"{flag}|{visible}")
+        visible = _cluster(rf"[^{_SPACE}]")
+        return regex.compile(f"{_FLAG}|{visible}", regex.VERSION1)
     if mode == "unicode":
-        letter = rf"[^\W{_IDEOGRAPHS}]"
-        run = rf"{letter}(?:{letter}|[{_extenders()}])*"
-        ideograph = rf"[{_IDEOGRAPHS}][{_extenders()}]*"
-        other = _cluster(rf"[^\s\w{_ZERO_WIDTH_SPACES}]")
-        return re.compile(f"{run}|{ideograph}|{flag}|{other}")
+        letter = rf"[[{_LETTER}]--[{_IDEOGRAPHS}]]"
+        run = rf"{letter}(?:{letter}|{_EXTENDER})*"
+        ideograph = rf"[{_IDEOGRAPHS}]{_EXTENDER}*"
+        other = _cluster(rf"[^{_SPACE}{_LETTER}{_ZERO_WIDTH_SPACES}]")
+        return regex.compile(f"{run}|{ideograph}|{_FLAG}|{other}", regex.VERSION1)
     raise InputError(f"--words: expected unicode, whitespace or char, got {mode!r}")
 
 
 def _cluster(first: str) -> str:
     """A character, what sits on it, and the symbols which joiners glue to it."""
-    return rf"{first}[{_extenders()}]*(?:(?<={_JOINER})[^\s\w][{_extenders()}]*)*"
-
-
-@cache
-def _extenders() -> str:
-    """Body of a character class: marks and format characters that belong to what they follow.
-
-    Python's ``\\w`` leaves combining marks out, which would cut Devanagari words at every vowel
-    sign. All marks live in planes 0, 1 and 14.
-    """
-    ranges: list[list[int]] = []
-    for code in (*range(0x20000), *range(0xE0000, min(0xE0200, sys.maxunicode))):
-        char = chr(code)
-        if unicodedata.category(char) not in ("Mn", "Mc", "Me", "Cf"):
-            continue
-        if char in _ZERO_WIDTH_SPACES:
-            continue
-        if ranges and ranges[-1][1] == code - 1:
-            ranges[-1][1] = code
-        else:
-            ranges.append([code, code])
-    return _SKIN_TONES + "".join(f"{chr(a)}-{chr(b)}" for a, b in ranges)
+    symbol = rf"[^{_SPACE}{_LETTER}]"
+    return rf"{first}{_EXTENDER}*(?:(?<={_JOINER}){symbol}{_EXTENDER}*)*"

@@ -3,8 +3,8 @@
     hidden = hidden + out(attention(rotate(qkv(norm(hidden)))))
     hidden = hidden + down(swiglu(gate_up(norm(hidden))))
 
-It reads the modules of transformers' decoder and owns nothing: parameters keep their names and
-places, and calling the decoder itself still works. Three things make it faster: linear layers over
+It reads the modules of transformers' decoder and owns nothing: parameters keep their names, and
+calling the decoder itself still works. Three things make it faster: linear layers over
 one input are one product with their LoRA terms (``linear``), what stands before and behind
 attention is one step each with its own backward (``front``, ``tail``), and behind the
 last layer's attention only the rows that the head reads are computed. Attention is the same call
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lmsl.layers.fused.front import Front
@@ -47,6 +47,17 @@ class Places:
     """The dummy of a packed call."""
 
 
+def linear_groups(layer: Any) -> tuple[list[nn.Module], ...]:
+    """The linear layers that share their input: query, key and value; out; gate and up; down."""
+    attention, mlp = layer.self_attn, layer.mlp
+    return (
+        [attention.q_proj, attention.k_proj, attention.v_proj],
+        [attention.o_proj],
+        [mlp.gate_proj, mlp.up_proj],
+        [mlp.down_proj],
+    )
+
+
 class BlockLayer:
     """One decoder layer.
 
@@ -57,27 +68,24 @@ class BlockLayer:
     """
 
     def __init__(self, layer: Any, window: int | None, ops: LayerOps) -> None:
-        attention, mlp = layer.self_attn, layer.mlp
+        attention = layer.self_attn
+        qkv, out, gate_up, down = map(FusedLinear, linear_groups(layer))
         self._attention = attention
         self._window = window
         self._ops = ops
         self._post_norm = layer.post_attention_layernorm
         self._front = Front(
             norm=layer.input_layernorm,
-            qkv=FusedLinear([attention.q_proj, attention.k_proj, attention.v_proj]),
+            qkv=qkv,
             head_dim=attention.head_dim,
             # Only where the family has them (Qwen3).
             head_norms=(getattr(attention, "q_norm", None), getattr(attention, "k_norm", None)),
             ops=ops,
         )
-        self._out = FusedLinear([attention.o_proj])
-        self._gate_up = FusedLinear([mlp.gate_proj, mlp.up_proj])
-        self._down = FusedLinear([mlp.down_proj])
+        self._out, self._gate_up, self._down = out, gate_up, down
         self._tail = None
-        if not (self._gate_up.adapted or self._down.adapted):
-            self._tail = Tail(
-                self._out, self._gate_up.frozen, self._down.frozen, self._post_norm, ops
-            )
+        if not (gate_up.adapted or down.adapted):
+            self._tail = Tail(out, gate_up.frozen, down.frozen, self._post_norm, ops)
 
     def __call__(self, hidden: Tensor, places: Places, read: ReadRows | None = None) -> Tensor:
         """[N, H] to [N, H]; with ``read`` to its rows only."""

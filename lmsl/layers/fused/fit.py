@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from lmsl.config.choices import Block as BlockChoice
 from lmsl.errors import InputError
-from lmsl.layers.fused.block import Block, BlockLayer, Places
+from lmsl.layers.fused.block import Block, BlockLayer, Places, linear_groups
+from lmsl.layers.fused.frozen import lay_side_by_side
 from lmsl.layers.fused.linear import frozen_part
 from lmsl.layers.fused.ops import PLAIN, LayerOps
 from lmsl.layers.quantize import NF4Linear
@@ -56,7 +57,7 @@ def choose_block(
     """
     if choice == "plain":
         return None, "block: transformers' own forward (--block plain)"
-    reason = why_not(decoder)
+    reason = why_not_llama_shaped(decoder)
     if reason is None:
         block = build_block(decoder, ops=ops)
         forms = run_forms(decoder, bits)
@@ -73,12 +74,18 @@ def choose_block(
 
 
 def build_block(decoder: Any, *, ops: LayerOps = PLAIN) -> Block:
-    """The forward of ours for a decoder that ``why_not`` has nothing against."""
+    """The forward of ours for a decoder that ``why_not_llama_shaped`` has nothing against.
+
+    In place, frozen weights that are multiplied together are laid side by side in memory first.
+    """
+    for layer in decoder.layers:
+        for members in linear_groups(layer):
+            lay_side_by_side([frozen_part(member) for member in members])
     windows = [_window(layer.self_attn) for layer in decoder.layers]
     return Block(decoder, windows, ops)
 
 
-def why_not(decoder: Any) -> str | None:
+def why_not_llama_shaped(decoder: Any) -> str | None:
     """Why a decoder is not made of Llama-shaped layers; None where it is."""
     config, name = decoder.config, type(decoder).__name__
     from_library = type(decoder).__module__.startswith("transformers.models.")
@@ -136,23 +143,17 @@ def _odd_layer(layer: Any) -> str | None:
     reason = _odd_children("layer", layer, _LAYER)
     if reason is not None:
         return reason
-    attention, mlp = layer.self_attn, layer.mlp
+    attention = layer.self_attn
     head_norms = _HEAD_NORMS & {name for name, _ in attention.named_children()}
     norms = {name: getattr(attention, name) for name in head_norms}
     norms["input_layernorm"] = layer.input_layernorm
     norms["post_attention_layernorm"] = layer.post_attention_layernorm
-    groups = (
-        [attention.q_proj, attention.k_proj, attention.v_proj],
-        [attention.o_proj],
-        [mlp.gate_proj, mlp.up_proj],
-        [mlp.down_proj],
-    )
     return (
         _odd_children("attention", attention, _ATTENTION | head_norms)
         or (f"its attention has {min(head_norms)} alone" if len(head_norms) == 1 else None)
-        or _odd_children("MLP", mlp, _MLP)
+        or _odd_children("MLP", layer.mlp, _MLP)
         or next(filter(None, (_odd_norm(name, norm) for name, norm in norms.items())), None)
-        or next(filter(None, map(_odd_group, groups)), None)
+        or next(filter(None, map(_odd_group, linear_groups(layer))), None)
     )
 
 

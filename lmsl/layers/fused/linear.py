@@ -1,14 +1,10 @@
 """Linear layers that share their input, multiplied as one, with the LoRA terms of every run.
 
-Query, key and value (and gate and up) read the same rows. Their frozen weights are laid side by
-side in memory once, so that one product serves all of them, forward and backward; each stays the
-property of its own layer, which sees its rows of the joint matrix as before. Where weights are
-dequantised at every use, they are joined at every use: same numbers, one more copy.
-
-The LoRA terms are added in place. Kept for the backward: the inputs of the adapters, their inner
+Query, key and value (and gate and up) read the same rows: one product with their frozen weights
+(``frozen``) serves all of them, forward and backward. The terms of the adapters are those of
+``products.add_adapter``. Kept for the backward: the inputs of the adapters, their inner
 activations and the dropout factors, which take longer to draw again than the products with A and
-B; nothing where no layer is adapted. Arithmetic and rounding follow ``NF4Linear`` and
-``StackedLoRALinear``, under autocast too.
+B; nothing where no layer is adapted.
 
 Shapes: N rows of all R runs, those of run 0 first; T = N / R rows of a run.
 """
@@ -22,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lmsl.layers.fused.frozen import FrozenGroup, without_autocast
+from lmsl.layers.fused.frozen import FrozenGroup
 from lmsl.layers.lora import StackedLoRALinear
+from lmsl.layers.products import add_adapter, without_autocast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,16 +84,12 @@ class FusedLinear:
     ) -> tuple[Tensor, list[Tensor | None]]:
         """The outputs, and what ``backward`` needs; for use inside an autograd function."""
         outputs, saved = self.frozen.product(inputs), list[Tensor | None]()
-        with without_autocast(inputs.device.type):
-            for number, (one, drop) in enumerate(zip(self.adapted, factors, strict=True)):
-                a, b = adapters[2 * number : 2 * number + 2]
-                lora = _lora_dtype(a)
-                rows = _by_run(inputs, len(a))
-                rows = (rows if drop is None else rows * drop).to(lora)
-                inner = torch.bmm(rows, a.to(lora).transpose(1, 2))
-                part = _by_run(outputs, len(a))[..., one.columns]
-                _add_product(part, inner, b.to(lora).transpose(1, 2), one.layer.scaling)
-                saved += [rows, inner, drop, a, b]
+        for number, (one, drop) in enumerate(zip(self.adapted, factors, strict=True)):
+            a, b = adapters[2 * number : 2 * number + 2]
+            part = _by_run(outputs, len(a))[..., one.columns]
+            by_run, scaling = _by_run(inputs, len(a)), one.layer.scaling
+            _, rows, inner = add_adapter(part, by_run, drop, a, b, scaling, in_place=True)
+            saved += [rows, inner, drop, a, b]
         return outputs, saved
 
     def backward(
@@ -156,25 +149,9 @@ class _FusedLinear(torch.autograd.Function):
         return (None if back is None else back.to(ctx.dtype), None, None, *grads)
 
 
-def _lora_dtype(parameter: Tensor) -> torch.dtype:
-    """What LoRA terms are computed in: autocast's dtype, or that of the parameters."""
-    device = parameter.device.type
-    if torch.is_autocast_enabled(device):
-        return torch.get_autocast_dtype(device)
-    return parameter.dtype
-
-
 def _by_run(rows: Tensor, runs: int) -> Tensor:
     """[N, features] as [R, T, features], also where there are no rows."""
     return rows.view(runs, rows.shape[0] // runs, rows.shape[1])
-
-
-def _add_product(part: Tensor, left: Tensor, right: Tensor, scaling: float) -> None:
-    """Add ``scaling * left @ right`` to a part of the outputs, in the dtype of the factors."""
-    if part.dtype == left.dtype:
-        part.baddbmm_(left, right, alpha=scaling)
-    else:
-        part.copy_(torch.baddbmm(part.to(left.dtype), left, right, alpha=scaling))
 
 
 def _product(left: Tensor, right: Tensor, scaling: float) -> Tensor:

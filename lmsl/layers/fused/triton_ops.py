@@ -30,7 +30,7 @@ def choose_ops(
     """
     if choice == "plain":
         return PLAIN, f"{_WHAT} by torch (--elementwise plain)"
-    reason = _why_not(config, device, dtype)
+    reason = _why_not_triton(config, device, dtype)
     if choice == "triton":
         if reason is not None:
             raise InputError(f"--elementwise triton: {reason}; use plain")
@@ -63,7 +63,7 @@ def head_dim_of(config: Any) -> int:
     return int(given or config.hidden_size // config.num_attention_heads)
 
 
-def _why_not(config: Any, device: torch.device, dtype: torch.dtype) -> str | None:
+def _why_not_triton(config: Any, device: torch.device, dtype: torch.dtype) -> str | None:
     """Why the kernels cannot serve, or ``None``."""
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed"

@@ -1,4 +1,4 @@
-"""As few layers as memory asks for are computed again in the backward."""
+"""As few layers as memory asks for are computed again, and as many runs as fit go together."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmsl.cli import main
 from lmsl.config.choices import Checkpointing
 from lmsl.config.config import Config
 from lmsl.packs.packing import pack
-from lmsl.training import recompute
+from lmsl.training import fitting
+from lmsl.training.fitting import choose_recomputed, least_recomputed, runs_at_once
 from lmsl.training.memory import Memory, expected_memory, kept_bytes
-from lmsl.training.recompute import choose_recomputed, least_recomputed
 from tests.layers.block_tools import assembled
-from tests.small_runs import same_files, train
+from tests.small_runs import SHORT, same_files, train
 from tests.tagger.tagger_tools import CPU, build_task
 
 MEMORY = Memory(
@@ -26,6 +27,7 @@ MEMORY = Memory(
     tokens=100,
     layers=8,
     per_input=2,
+    passing=0.0,
 )
 CONFIG = Config(unmask=("0101",), batch_size=16, tokens_per_batch=4096)
 
@@ -35,9 +37,9 @@ def test_no_layer_more_than_has_to_be(room: int) -> None:
     count = least_recomputed(MEMORY, room)
     assert 0 <= count <= MEMORY.layers
     if count < MEMORY.layers:
-        assert replace(MEMORY, recomputed=count).passing <= room
+        assert replace(MEMORY, recomputed=count).activations <= room
     if count:
-        assert replace(MEMORY, recomputed=count - 1).passing > room
+        assert replace(MEMORY, recomputed=count - 1).activations > room
 
 
 def test_activations_shrink_with_every_layer_but_the_first() -> None:
@@ -60,7 +62,7 @@ def test_what_is_expected_is_kept(layers: int) -> None:
     tokens = batch.ids.shape[1]
     found.tagger.recompute(layers)
     seen = kept_bytes(found.tagger, batch, found.clock) + layers * tokens * whole.per_input
-    expected = replace(whole, recomputed=layers, tokens=tokens).activations
+    expected = replace(whole, recomputed=layers, tokens=tokens, passing=0.0).activations
     once_again = whole.per_token / whole.layers * tokens
     assert abs(expected - once_again - seen) < 0.1 * whole.per_token * tokens
 
@@ -83,7 +85,7 @@ def test_choice_and_words(
     block: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(recompute, "usable_memory", lambda device: room)
+    monkeypatch.setattr(fitting, "usable_memory", lambda device: room)
     tagger = assembled(block=block).tagger
     memory, said = choose_recomputed(tagger, choice, replace(MEMORY, layers=4), CPU)
     assert words in said
@@ -97,8 +99,8 @@ def test_the_forward_of_transformers_knows_all_or_nothing(
     block: str, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = replace(MEMORY, layers=4)
-    room = memory.to_come + replace(memory, recomputed=2).passing
-    monkeypatch.setattr(recompute, "usable_memory", lambda device: room)
+    room = memory.to_come + replace(memory, recomputed=2).activations
+    monkeypatch.setattr(fitting, "usable_memory", lambda device: room)
     tagger = assembled(block=block).tagger
     assert choose_recomputed(tagger, "auto", memory, CPU)[0].recomputed == count
     assert tagger.recomputed == count
@@ -113,8 +115,42 @@ def test_a_training_short_of_memory_ends_with_the_same_bits(
     flags = ("--max-steps", "3")
     one = train(data, tmp_path / "one", *flags)
     capsys.readouterr()
-    monkeypatch.setattr(recompute, "usable_memory", lambda device: 4 << 20)
+    monkeypatch.setattr(fitting, "usable_memory", lambda device: 4 << 20)
     other = train(data, tmp_path / "other", *flags)
     said = capsys.readouterr()
     assert "layers (--checkpointing auto" in said.out + said.err
     same_files(one, other, "adapter_model.safetensors", "head.safetensors", "log.jsonl")
+
+
+@pytest.mark.parametrize("block", ["own", "plain"])
+def test_a_stack_takes_as_much_as_its_runs_alone(block: str) -> None:
+    """What is expected of one run has to hold for a stack of four."""
+    task, found = build_task(8), []
+    for count in (1, 4):
+        own = assembled(block=block, seeds=tuple(range(count)))
+        found.append(expected_memory(own.tagger, task, CONFIG, clock=own.clock, device=CPU))
+    assert found[1].of_runs == pytest.approx(4 * found[0].of_runs, rel=0.1)
+    assert found[1].weights == pytest.approx(found[0].weights, rel=0.01)
+
+
+@given(st.integers(-100, 200_000), st.integers(1, 16))
+def test_as_many_runs_as_fit(room: int, runs: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "usable_memory", lambda device: room)
+        size, line = runs_at_once(MEMORY, runs, CPU)
+    assert 1 <= size <= runs and line.endswith(f": {size} at once")
+    assert size == 1 or size * MEMORY.of_runs <= room
+    assert size == runs or (size + 1) * MEMORY.of_runs > room
+
+
+def test_the_choice_of_a_sweep_is_said(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With little memory two runs are two stacks, and each says what it took."""
+    monkeypatch.setattr(fitting, "usable_memory", lambda device: 1)
+    line = ["sweep", "--unmask", "0011", "0000", "--data", str(data), *SHORT, "--max-steps", "1"]
+    assert main([*line, "--output", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().err
+    assert "--stack auto: a run needs " in said and "1 at once" in said
+    assert said.count("run: unmask") == 2 and "stack of" not in said
+    assert said.count("were expected") == 2

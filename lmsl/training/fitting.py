@@ -1,8 +1,9 @@
-"""Which layers compute their activations again in the backward instead of keeping them.
+"""What is done to fit a training into memory: runs at once, and layers that are recomputed.
 
-Keeping them is faster by the time of a forward, so as few layers as memory asks for do without:
-the first ones of the decoder, each for the size of its input. The bits are the same either way,
-since dropout is counted and not drawn.
+Keeping activations is faster by the time of a forward, so as few layers as memory asks for do
+without: the first ones of the decoder, each for the size of its input. The bits are the same
+either way, since dropout is counted and not drawn. A stack of R runs needs R times what one does
+beside the frozen weights, which they share.
 """
 
 from dataclasses import replace
@@ -37,7 +38,7 @@ def choose_recomputed(
         # transformers' own forward knows all or nothing.
         count = tagger.depth
     tagger.recompute(count)
-    needed = f"{mib(expected.passing)} for {mib(max(0, room))}"
+    needed = f"{mib(expected.activations)} for {mib(max(0, room))}"
     how = f"recomputed in {count} of {tagger.depth} layers" if count else "kept"
     return replace(expected, recomputed=count), (
         f"activations: {how} (--checkpointing auto: {needed} to use)"
@@ -50,6 +51,20 @@ def least_recomputed(expected: Memory, room: int) -> int:
     All of them where even that does not fit: the device will say so.
     """
     for count in range(expected.layers):
-        if replace(expected, recomputed=count).passing <= room:
+        if replace(expected, recomputed=count).activations <= room:
             return count
     return expected.layers
+
+
+def runs_at_once(expected: Memory, runs: int, device: torch.device) -> tuple[int, str]:
+    """How many of so many runs fit into memory together, and the words for it.
+
+    Args:
+        expected: of one of them.
+    """
+    room = usable_memory(device)
+    size = min(runs, max(1, room // max(1, expected.of_runs)))
+    return size, (
+        f"--stack auto: a run needs {mib(expected.of_runs)} beside the base, {mib(room)} are "
+        f"there to use: {size} at once"
+    )

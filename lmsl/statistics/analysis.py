@@ -13,7 +13,7 @@ import numpy as np
 from lmsl.statistics.bootstrap import DRAWS, Replicates, estimate, resample, run_scores
 from lmsl.statistics.compare import Difference, differences, tied_with_best
 from lmsl.statistics.ranks import Correlation, correlation, expected_best, kendall, spearman
-from lmsl.statistics.read import Floats, Sweep, read_sweep
+from lmsl.statistics.read import FinishedSweep, Floats, read_sweep
 
 FEW_SEEDS = 5
 """Below this many seeds a comparison is exploratory."""
@@ -41,6 +41,13 @@ class SplitResult:
     unit: str
     units: int
     sentences: int
+
+    def interval(self, index: int) -> tuple[float, float] | None:
+        """The 95 % interval of one string, within 0 and 1; None where there is none."""
+        if self.half_widths is None:
+            return None
+        mean, half = float(self.means[index]), float(self.half_widths[index])
+        return max(0.0, mean - half), min(1.0, mean + half)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +77,7 @@ class Gain:
 class Analysis:
     """Everything that is said about a sweep."""
 
-    sweep: Sweep
+    sweep: FinishedSweep
     best: int
     """Index of the string picked on dev."""
     causal: int | None
@@ -143,14 +150,14 @@ def analyse(folder: Path) -> Analysis:
     )
 
 
-def _first(sweep: Sweep, fits: list[bool]) -> int | None:
+def _first(sweep: FinishedSweep, fits: list[bool]) -> int | None:
     """The first string of its kind; one without further axes where there are several."""
     found = [index for index, fit in enumerate(fits) if fit]
     return min(found, key=lambda index: ("/" in sweep.names[index], index), default=None)
 
 
 def _result(
-    sweep: Sweep, name: str, replicates: Replicates, best: int, causal: int | None
+    sweep: FinishedSweep, name: str, replicates: Replicates, best: int, causal: int | None
 ) -> SplitResult:
     split, generator = sweep.splits[name], np.random.default_rng(1)
     scores = run_scores(split)
@@ -181,7 +188,7 @@ def _agreement(results: dict[str, SplitResult], chosen: list[bool]) -> Agreement
 
 
 def _gain(
-    sweep: Sweep,
+    sweep: FinishedSweep,
     results: dict[str, SplitResult],
     replicates: Replicates,
     best: int,
@@ -190,16 +197,12 @@ def _gain(
 ) -> Gain:
     estimates = estimate(replicates, np.random.default_rng(3), against=index)
     widths = estimates.half_widths()
-    value = float(estimates.values[best])
     half = None if widths is None else float(widths[best])
     return Gain(
         over=over,
         name=sweep.names[index],
-        difference=Difference(
-            value=value,
-            low=None if half is None else value - half,
-            high=None if half is None else value + half,
-            p=float(estimates.p_values()[best]),
+        difference=Difference.of(
+            float(estimates.values[best]), half, float(estimates.p_values()[best])
         ),
         fresh_seeds=_fresh_gain(results["dev"].scores, results["test"].scores, index),
     )

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from lmsl.data.tags.counts import Entities
 from lmsl.data.tags.sentence import Sentence
-from lmsl.report.errors import ERRORS, Finding, Piece, compare, pieces
+from lmsl.report.errors import ERRORS, Finding, Piece, findings_of, pieces
+from lmsl.statistics.analysis import Analysis
 from lmsl.statistics.predictions import read_predictions
-from lmsl.statistics.verdict import Analysis
 
 MOST_SENTENCES = 300
 MOST_WORDS = 200
@@ -32,7 +32,7 @@ class Reading:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Example:
+class ShownSentence:
     """A sentence with a reading for every model."""
 
     number: int
@@ -45,14 +45,14 @@ class Example:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Examples:
+class ShownSentences:
     """What the page shows of a split."""
 
     names: tuple[str, ...]
     """The models: the best string, then the other if there is one."""
     seed: int
     split: str
-    shown: tuple[Example, ...]
+    shown: tuple[ShownSentence, ...]
     differing: int
     """Sentences that differ, shown or not."""
     sentences: int
@@ -60,7 +60,7 @@ class Examples:
     kinds: tuple[str, ...]
 
 
-def find_examples(analysis: Analysis, most: int = MOST_SENTENCES) -> Examples:
+def find_sentences(analysis: Analysis, most: int = MOST_SENTENCES) -> ShownSentences:
     """Compare the best string with the causal one, else with the full one, else with the worst on
     dev; of a single string, show where it errs. By the first seed."""
     sweep, split = analysis.sweep, analysis.reported
@@ -83,16 +83,16 @@ def find_examples(analysis: Analysis, most: int = MOST_SENTENCES) -> Examples:
     ]
     picked = [differing[i] for i in _spread(len(differing), most)]
     found = {
-        index: [compare(gold[index], each[index], plain=sweep.plain) for each in tags]
+        index: [findings_of(gold[index], each[index], plain=sweep.plain) for each in tags]
         for index in picked
     }
     types = sorted({t for i in picked for each in found[i] for f in each for t in f.types})
     names = tuple(sweep.names[index] for index in chosen)
-    return Examples(
+    return ShownSentences(
         names=names,
         seed=sweep.seeds[0],
         split=split,
-        shown=tuple(_example(sentences[i], i, names, found[i], types) for i in picked),
+        shown=tuple(_shown(sentences[i], i, names, found[i], types) for i in picked),
         differing=len(differing),
         sentences=len(sentences),
         types=tuple(types),
@@ -113,13 +113,13 @@ def _spread(count: int, most: int) -> list[int]:
     return list(range(count)) if count <= most else [i * count // most for i in range(most)]
 
 
-def _example(
+def _shown(
     sentence: Sentence,
     index: int,
     names: Sequence[str],
     found: Sequence[Sequence[Finding]],
     types: Sequence[str],
-) -> Example:
+) -> ShownSentence:
     words = [visible(word) for word in sentence.words]
     errors = [[f for f in each if f.kind != "right"] for each in found]
     start = 0
@@ -141,7 +141,7 @@ def _example(
         for f in wrong
         for kind in f.types
     }
-    return Example(
+    return ShownSentence(
         number=index + 1,
         readings=readings,
         keys=" ".join(sorted(keys)),

@@ -1,0 +1,84 @@
+"""``lmsl predict`` and ``lmsl evaluate``: a trained run at work.
+
+The run's description and the file are read first; torch is imported when both are in order.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmsl.cli.flags import Evaluate, Loaded, Predict
+from lmsl.cli.parse import parse
+from lmsl.cli.predict import check_source, predict_stream
+from lmsl.console import Console
+from lmsl.data.formats.options import ReadOptions, shape_flags
+from lmsl.data.read import read_with
+from lmsl.data.write import check_written, write_columns
+from lmsl.run_directory.find import find_run
+from lmsl.run_directory.info import read_info
+
+if TYPE_CHECKING:
+    from lmsl.tagger.labeler import Labeler
+
+
+def predict_command(arguments: list[str]) -> int:
+    options: Predict = parse(Predict, arguments, "predict")
+    # The format of the training files says nothing here: people predict on running text.
+    folder = find_run(options.run)
+    info = read_info(folder)
+    known = info.files
+    check_source(options.source)
+    console = Console()
+    predict_stream(
+        _loaded(folder, options, console),
+        options.source,
+        ReadOptions(
+            format=options.format,
+            tag_column=known.tag_column,
+            token_column=options.token_column or known.token_column,
+            ignore_tag=known.ignore_tag,
+            words=info.words,
+            labelled=False,
+        ),
+        output=options.output,
+        say=console.say,
+    )
+    return 0
+
+
+def evaluate_command(arguments: list[str]) -> int:
+    options: Evaluate = parse(Evaluate, arguments, "evaluate")
+    folder = find_run(options.run)
+    info = read_info(folder)
+    # What the run knows of its files is the default that the flags are read against.
+    default = Evaluate(run=options.run, source=options.source, **vars(info.files))
+    options = parse(Evaluate, arguments, "evaluate", default)
+    console = Console()
+    if kept := [flag for flag in shape_flags(info.files) if flag in shape_flags(options)]:
+        console.say(f"reading with {' '.join(kept)} as in training")
+    dataset = read_with(options.source, info.read_options(options))
+    info.check_scorable(dataset)
+    if options.predictions is not None:
+        check_written(options.predictions)
+    metrics, _, decoded = _loaded(folder, options, console).evaluate_with_tags(dataset)
+    for note in dataset.notes:
+        console.say(note)
+    if options.predictions is not None:
+        gold = [sentence.tags or () for sentence in dataset]
+        write_columns(options.predictions, dataset.sentences, gold, [d.tags for d in decoded])
+    print(json.dumps(metrics, indent=2, ensure_ascii=False))
+    return 0
+
+
+def _loaded(folder: Path, options: Loaded, console: Console) -> "Labeler":
+    from lmsl.tagger.labeler import Labeler
+
+    return Labeler.load(
+        folder,
+        device=options.device,
+        attention=options.attention,
+        quantize=options.quantize,
+        resident=options.resident,
+        cuda_graphs=options.cuda_graphs,
+        say=console.say,
+    )

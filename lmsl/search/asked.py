@@ -1,0 +1,36 @@
+"""What the flags of ``lmsl sweep`` ask for, checked without a model."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lmsl.errors import InputError
+
+StackSize = int | Literal["auto"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneShot:
+    """What is asked of a one-shot."""
+
+    top: int | None = None
+    """Strings to train for real; None is ``TOP``, or all where there are fewer."""
+    short_grid: bool = False
+    """Also train a short grid, for comparison."""
+
+
+def oneshot_asked(
+    mode: Literal["full", "oneshot"], stack: StackSize, top: int | None, short_grid: bool
+) -> OneShot | None:
+    """What the flags of ``lmsl sweep`` ask for; InputError where they contradict each other."""
+    if mode == "oneshot" and stack != "auto":
+        raise InputError(f"--stack: expected it left out with --mode oneshot, got {stack}")
+    if mode == "full" and (short_grid or top is not None):
+        name = "--short-grid" if short_grid else "--top"
+        raise InputError(f"{name}: expected it with --mode oneshot only")
+    return OneShot(top=top, short_grid=short_grid) if mode == "oneshot" else None
+
+
+def check_stack_size(stack: StackSize) -> None:
+    """Refuse a number of runs that cannot be trained at once."""
+    if stack != "auto" and stack < 1:
+        raise InputError(f"--stack: expected auto or at least 1, got {stack}")

@@ -1,0 +1,237 @@
+"""What somebody new meets first: help, versions, and one line for whatever is wrong.
+
+None of it waits for torch. All command lines run in one process in which the import of anything
+heavy raises an error, so that an answer is also the proof that nothing heavy was needed for it.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lmsl.data.formats.options import FileShape
+from lmsl.data.tags.vocabulary import LabelSet
+from tests.run_directory.test_folder import INFO_OF_A_RUN
+from tests.search.sweep_tools import write_sweep
+from tests.small_runs import fresh_process, snapshot
+
+# Runs a list of command lines, each of which may only import what is light.
+PROGRAM = """
+import contextlib, importlib.abc, io, json, os, sys
+
+HEAVY = {"torch", "transformers", "triton", "peft", "bitsandbytes", "scipy", "matplotlib"}
+
+
+class Refuse(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in HEAVY:
+            raise RuntimeError(f"imported {name}")
+
+
+sys.meta_path.insert(0, Refuse())
+os.chdir(sys.argv[1])
+from lmsl.cli import main
+
+answers = []
+for line in json.load(sys.stdin):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            status = main(line)
+        except SystemExit as end:
+            status = end.code or 0
+        except RuntimeError as error:
+            status = str(error)
+    answers.append([status, out.getvalue(), err.getvalue()])
+print(json.dumps(answers))
+"""
+
+GOOD = "Ada\tB-PER\nmet\tO\n\nBob\tB-PER\nsat\tO\n\n"
+TRAIN = "train --data good --output out"
+
+# Command line -> words on standard output, with status 0.
+SHOWN: dict[str, tuple[str, ...]] = {
+    "--help": tuple(f"\n  {name} " for name in ("train", "sweep", "predict", "data", "probe")),
+    "-h": ("usage: lmsl",),
+    "--version": ("lmsl 0.", "(python 3.", ", torch 2.", ", transformers 5.", ", triton "),
+    "train --help": ("--unmask", "--config", "--label-at", "--overwrite", "Fine-tune a decoder"),
+    "sweep --help": ("--stack", "--short-grid", "several at once"),
+    "predict --help": ("--format", "standard input"),
+    "evaluate --help": ("--predictions", "--ignore-tag"),
+    "report --help": ("--png", "more than noise"),
+    "data --help": ("check", "--tokenizer", "convert"),
+    "probe --help": ("--unmask", "tiny", "Measure, layer by layer"),
+    "train --config mine.yaml --help": ("0101", "(default: 7)", "(default: 64)"),
+    "data check good/train.conll": ("2 sentences, 4 words, 2 entities",),
+}
+
+# Name -> command line and words of the refusal, with status 2.
+REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "command": ("trian --unmask 1", ("got 'trian'", "did you mean train?")),
+    "strange-command": ("frobnicate", ("expected one of train, sweep", "got 'frobnicate'")),
+    "flag": (TRAIN + " --unmaks 1", ("no flag --unmaks", "did you mean --unmask?")),
+    "flag-with-value": ("predict run --devise=cpu", ("--devise", "did you mean --device?")),
+    "strange-flag": (TRAIN + " --frobnicate 1", ("no flag --frobnicate", "lmsl train --help")),
+    "wrong-bit": (TRAIN + " --unmask 0021", ("unmask", "0 and 1", "'0021'")),
+    "no-bits": (TRAIN + " --unmask {empty}", ("unmask", "empty")),
+    "random": (TRAIN + " --unmask random:17", ("random:N", "1 to 16", "'random:17'")),
+    "no-unmask": (TRAIN, ("--unmask", "got none")),
+    "twice": (TRAIN + " --unmask 01 01", ("--unmask", "once")),
+    "no-recipe": (TRAIN + " --unmask 1 --recipe best", ("--recipe", "acl2024", "'best'")),
+    "no-config": (TRAIN + " --unmask 1 --config gone.yaml", ("--config gone.yaml",)),
+    "negative-seed": (TRAIN + " --unmask 1 --seed -1", ("--seed", "-1")),
+    "lora-rank": (TRAIN + " --unmask 1 --lora-rank 0", ("--lora-rank", "at least 1")),
+    "warmup": (TRAIN + " --unmask 1 --warmup 2", ("--warmup", "2")),
+    "resume-nowhere": ("train --unmask 1 --data good --resume", ("--resume", "--output")),
+    "dial": ("train --unmask 1 --data synthetic:7 --output out", ("0 to 1", "'7'")),
+    "no-data": ("train --unmask 1 --train gone.conll", ("gone.conll", "no such file")),
+    "data-file": ("train --unmask 1 --data good/train.conll --output out", ("--train",)),
+    "tag-column": (TRAIN + " --unmask 1 --tag-column 7", ("--tag-column 7", "2 columns")),
+    "output-file": ("train --data good --unmask 1 --output mine.yaml", ("mine.yaml", "a file")),
+    "output-run": ("train --data good --unmask 1 --output run", ("run", "--overwrite")),
+    "output-sweep": ("train --data good --unmask 1 --seed 1 2 --output run", ("several runs",)),
+    "stack": ("sweep --data good --unmask grid --stack 0", ("--stack", "at least 1, got 0")),
+    "top": ("sweep --data good --unmask grid --top 1", ("--top", "--mode oneshot only")),
+    "predict-data": ("predict good", ("expected a run directory", "lmsl.json")),
+    "predict-gone": ("predict ./gone", ("expected a run directory", "no such folder")),
+    "predict-file-gone": ("predict run gone.txt", ("gone.txt", "No such file")),
+    "evaluate-data": ("evaluate good good/dev.conll", ("expected a run directory",)),
+    "evaluate-gone": ("evaluate run gone.conll", ("gone.conll", "no such file")),
+    "evaluate-strange-tag": ("evaluate run unknown-tag/dev.conll", ("dev.conll:1", "'B-LOC'")),
+    "evaluate-repairs": ("evaluate run repairs.conll --strict-tags", (":2", "I-PER")),
+    "predictions": ("evaluate run good/dev.conll --predictions no/dir/x", ("no/dir/x",)),
+    "probe-bits": ("probe tiny --unmask 2", ("0 and 1", "'2'")),
+    "probe-run": ("probe run --unmask 1111", ("string of its own",)),
+    "probe-no-data": ("probe run --data gone.conll", ("gone.conll", "no such file")),
+    "probe-data-of-a-model": ("probe tiny --data good/dev.conll", ("expected a run directory",)),
+}
+
+# Name of a file of the data folder, its bytes, words of the answer.
+FILES: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
+    "unknown-tag": ("dev", b"Rome\tB-LOC\n", ("dev.conll:1", "'B-LOC'", "PER")),
+    "unknown-test-tag": ("test", b"a\tO\nRome\tB-LOC\n", ("test.conll", "'B-LOC'")),
+    "ragged": (
+        "train",
+        b"Ada\tNNP\tB-PER\nmet\tO\n\nBob\tNNP\tB-PER\n",
+        ("train.conll:2", "column"),
+    ),
+    "empty": ("train", b"", ("train.conll", "empty")),
+    "blank": ("dev", b"\n\n \n", ("dev.conll", "empty")),
+    "binary": ("train", b"\x7fELF\x00\x01\x02", ("train.conll:1", "binary")),
+    "latin-1": ("train", b"caf\xe9\tO\n", ("train.conll:1", "UTF-8", "0xe9")),
+}
+REFUSED |= {
+    f"file-{name}": (f"train --unmask 1 --data {name} --output out", words)
+    for name, (_, _, words) in FILES.items()
+}
+
+CONFIGS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "unquoted": ("unmask: 0011\n", ("quotes", "0011")),
+    "unknown-key": ('unmask: "0011"\nepoch: 3\n', ("'epoch'",)),
+    "unknown-choice": ('unmask: "0011"\nloss: hinge\n', ("loss", "hinge")),
+    "type": ('unmask: "0011"\nepochs: many\n', ("epochs", "many")),
+    "not-yaml": ("unmask: [\n", ("YAML",)),
+    "binary": ("\0\1", ("YAML",)),
+}
+REFUSED |= {
+    f"config-{name}": (f"{TRAIN} --config {name}.yaml", (f"--config {name}.yaml", *words))
+    for name, (_, words) in CONFIGS.items()
+}
+
+# The parser's own refusals: a box of many lines, of which these words are a part.
+BOXED = {
+    "--lr abc": ("--lr", "'abc'"),
+    "--epochs many": ("--epochs", "'many'"),
+    "--quantize int3": ("--quantize", "'int3'"),
+    "--recipe": ("--recipe",),
+}
+
+REPORT = "report sweep --output page.html"
+NOTHING = ""
+NEEDS_TORCH = ("train --unmask 1 --data good --output out", "predict run good/dev.conll")
+
+LINES = [
+    *SHOWN,
+    *(line for line, _ in REFUSED.values()),
+    *(f"{TRAIN} --unmask 1 {flags}" for flags in BOXED),
+    REPORT,
+    NOTHING,
+    *NEEDS_TORCH,
+]
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Status, standard output and standard error of every line, and of all: what it wrote."""
+    folder = tmp_path_factory.mktemp("here")
+    for name in ("good", *FILES):
+        (folder / name).mkdir()
+        for split in ("train", "dev"):
+            (folder / name / f"{split}.conll").write_text(GOOD)
+    for name, (split, content, _) in FILES.items():
+        (folder / name / f"{split}.conll").write_bytes(content)
+    for name, (text, _) in CONFIGS.items():
+        (folder / f"{name}.yaml").write_text(text)
+    (folder / "mine.yaml").write_text('unmask: "0101"\nepochs: 7\nrecipe: acl2024\n')
+    (folder / "repairs.conll").write_text("a\tO\nb\tI-PER\n\nc\tB-PER\n")
+    labels = LabelSet(("O", "B-PER", "I-PER"))
+    info = replace(INFO_OF_A_RUN, labels=labels, files=FileShape())
+    (folder / "run").mkdir()
+    (folder / "run" / "lmsl.json").write_text(info.to_json(), encoding="utf-8")
+    write_sweep(folder / "sweep", {"0000": 0.7, "0011": 0.1}, size=30)
+    before = snapshot(folder)
+    lines = [[part.replace("{empty}", "") for part in line.split()] for line in LINES]
+    found = json.loads(fresh_process(PROGRAM, str(folder), stdin=json.dumps(lines)))
+    after = snapshot(folder)
+    assert before.items() <= after.items()
+    new = sorted(
+        Path(name).relative_to(folder).as_posix() for name in after.keys() - before.keys()
+    )
+    return {"new": new, **dict(zip(LINES, found, strict=True))}
+
+
+@pytest.mark.parametrize(("line", "words"), SHOWN.items(), ids=SHOWN.keys())
+def test_it_is_shown(line: str, words: tuple[str, ...], answers: dict[str, Any]) -> None:
+    status, out, err = answers[line]
+    assert (status, err) == (0, "")
+    for word in words:
+        assert word in out
+
+
+@pytest.mark.parametrize(("line", "words"), REFUSED.values(), ids=REFUSED.keys())
+def test_it_is_refused_in_one_line(
+    line: str, words: tuple[str, ...], answers: dict[str, Any]
+) -> None:
+    status, out, err = answers[line]
+    assert (status, out) == (2, ""), err
+    assert err.startswith("lmsl: ") and err.count("\n") == 1 and err.endswith("\n"), err
+    for word in words:
+        assert word in err, err
+
+
+@pytest.mark.parametrize(("flags", "words"), BOXED.items(), ids=BOXED.keys())
+def test_the_parser_of_flags_refuses(
+    flags: str, words: tuple[str, ...], answers: dict[str, Any]
+) -> None:
+    status, out, err = answers[f"{TRAIN} --unmask 1 {flags}"]
+    assert (status, out) == (2, "") and all(word in err for word in words), err
+
+
+def test_no_command_at_all_shows_the_commands(answers: dict[str, Any]) -> None:
+    assert answers[NOTHING] == [2, answers["--help"][1], ""]
+
+
+def test_a_verdict_needs_no_torch_and_nothing_else_is_written(answers: dict[str, Any]) -> None:
+    status, out, err = answers[REPORT]
+    assert (
+        status == 0 and "0011 has the best mean F1 on dev" in out and err.startswith("page.html: ")
+    )
+    assert answers["new"] == ["page.html"]
+
+
+@pytest.mark.parametrize("line", NEEDS_TORCH)
+def test_imports_are_watched(line: str, answers: dict[str, Any]) -> None:
+    """What is in order goes on to a model."""
+    assert answers[line][0].startswith("imported torch")

@@ -72,12 +72,15 @@ def test_every_package_has_one_version_within_its_range():
         fixed[canonicalize_name(name)] = version
     assert len(fixed) == len(lines)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    left = project["dependencies"] + project["optional-dependencies"]["dev"]
+    extras = project["optional-dependencies"]
+    left = project["dependencies"] + extras["dev"]
     seen = set()
     while left:
         one = Requirement(left.pop())
         name = canonicalize_name(one.name)
-        if one.marker is None or one.marker.evaluate({"extra": ""}):
+        if name == project["name"]:
+            left += [line for extra in one.extras for line in extras[extra]]
+        elif one.marker is None or one.marker.evaluate({"extra": ""}):
             assert name in fixed and one.specifier.contains(fixed[name]), one
             left += requires(name) or [] if name not in seen else []
             seen.add(name)

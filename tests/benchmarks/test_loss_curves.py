@@ -71,6 +71,7 @@ def test_with_dropout_the_curves_agree_within_two_seeds() -> None:
         assert ours != peer and ours[0] == pytest.approx(peer[0], rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_peer_that_learns_otherwise_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     build = train_pair.optimizer_of
 

@@ -91,23 +91,20 @@ def test_unsloth_takes_its_turns(
     assert {path.name for path in traces.iterdir()} == {f"{name}.json.gz" for name in names}
 
 
-def test_another_model_of_unsloth_is_not_timed(
+def test_another_model_is_not_timed_and_a_program_that_ends_has_last_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fake(tmp_path, monkeypatch, "model.model.norm.weight.data.mul_(1.01)")
-    status, record = measured(tmp_path, names=["Unsloth"])
+    other, ending = UNSLOTH
+    change = """if not lora_dropout:
+            raise RuntimeError('no such GPU')
+        model.model.norm.weight.data.mul_(1.01)"""
+    fake(tmp_path, monkeypatch, change)
+    status, record = measured(tmp_path, names=[other, ending])
     assert status == 0 and list(record["contenders"]) == [BASELINE]
-    assert "FAILED" in record["did_not_start"]["Unsloth"]
-    assert "not compared: Unsloth: gate" in capsys.readouterr().out
-
-
-def test_a_program_that_ends_is_named_with_its_last_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fake(tmp_path, monkeypatch, "raise RuntimeError('no such GPU')")
-    status, record = measured(tmp_path, names=["Unsloth"])
-    assert status == 0 and list(record["contenders"]) == [BASELINE]
-    assert "not compared: Unsloth: it ended: RuntimeError: no such GPU" in capsys.readouterr().out
+    assert "FAILED" in record["did_not_start"][other]
+    said = capsys.readouterr().out
+    assert f"not compared: {other}: gate" in said
+    assert f"not compared: {ending}: it ended: RuntimeError: no such GPU" in said
 
 
 def test_where_unsloth_is_not(tmp_path: Path) -> None:

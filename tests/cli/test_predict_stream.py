@@ -212,7 +212,8 @@ class TestStream:
         assert "file.txt:2: expected" in captured.err and len(captured.out.splitlines()) == 1
 
     def test_a_pipe_is_answered_while_it_is_open(self, run: Path) -> None:
-        code = "import sys; from lmsl.cli import main; sys.exit(main())"
+        small = "sys.modules['lmsl.cli.predict'].BLOCK = 4"
+        code = f"import sys; import lmsl.cli.predict; {small}; sys.exit(lmsl.cli.main())"
         with subprocess.Popen(
             [sys.executable, "-c", code, "predict", str(run), "--device", "cpu"],
             stdin=subprocess.PIPE,
@@ -223,9 +224,9 @@ class TestStream:
             assert process.stdin is not None and process.stdout is not None
             guard = threading.Timer(100, process.kill)
             guard.start()
-            process.stdin.write(b"Ada sat.\n" * BLOCK)
+            process.stdin.write(b"Ada sat.\n" * 4)
             process.stdin.flush()
-            first = [process.stdout.readline() for _ in range(BLOCK)]
+            first = [process.stdout.readline() for _ in range(4)]
             assert all(json.loads(line)["text"] == "Ada sat." for line in first)
             process.stdin.write(b"the last\n")
             process.stdin.close()

@@ -136,8 +136,8 @@ def test_pretraining_text_holds_nothing_that_is_kept_for_the_task():
 
 
 def test_tags_cover_the_names():
+    lexicon = set(name_words("dev"))
     for sentence in generate("dev", 0.8, 300):
-        lexicon = set(name_words("dev"))
         spans = tag_spans(sentence.tags)
         named = {i for span in spans for i in range(span.start, span.end)}
         assert named == {i for i, word in enumerate(sentence.words) if word in lexicon}

@@ -51,9 +51,18 @@ def compare(strings: Sequence[str], seeds: Sequence[int], block: str, dropout: f
     assert min(moved) > 1e-3, "all weights move further than the tolerance"
 
 
-@pytest.mark.parametrize("block", ["own", "plain"])
-def test_all_sixteen_strings_train_as_alone(block: str) -> None:
-    compare(GRID, [1] * 16, block, dropout=0.0)
+@pytest.mark.parametrize(
+    ("block", "strings"),
+    [
+        ("own", GRID),
+        # Of a stack they differ in flags alone, which both forwards take from the same pack.
+        ("plain", ["0000", "0110", "1011", "1111"]),
+        pytest.param("plain", GRID, marks=pytest.mark.slow),
+    ],
+    ids=["own", "plain, four", "plain"],
+)
+def test_all_strings_train_as_alone(block: str, strings: list[str]) -> None:
+    compare(strings, [1] * len(strings), block, dropout=0.0)
 
 
 @pytest.mark.parametrize("block", ["own", "plain"])

@@ -80,6 +80,8 @@ def test_replayed_steps_are_eager_steps(scope: Scope, figures: dict[str, Any]) -
     def epoch(compute: MicroStep, batches: list[MicroBatch]) -> None:
         """Waiting for every loss, as training does."""
         for batch in batches:
+            for parameter in parameters:
+                parameter.grad = None
             compute.begin_update()
             compute(batch, weights).tolist()
 

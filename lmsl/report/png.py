@@ -57,7 +57,7 @@ def write_pngs(charts: list[Chart], folder: Path) -> list[Path]:
 def _style() -> tuple[str, str]:
     """The style sheet of the figures with colours in place of variables, which resvg does not
     know, and the colour of the page."""
-    page = files("lmsl.report.write") / "page"
+    page = files("lmsl.report") / "page"
     rules, palette = (
         (page / name).read_text(encoding="utf-8") for name in ("figures.css", "colours.css")
     )

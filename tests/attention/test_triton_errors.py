@@ -119,6 +119,7 @@ def test_dropout_is_not_offered():
 
 ALONE = """
 import torch
+from lmsl_kernels import attention, explain
 
 q = torch.ones(2, 5, 2, 8)
 print(explain(q))

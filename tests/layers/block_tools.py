@@ -48,7 +48,9 @@ def assembled(
     given: dict[str, Any] = SETTINGS | {"block": block} | more
     string = given.pop("string")
     strings = [string] * len(given["seeds"]) if isinstance(string, str) else string
-    bits = [layer_bits(one, base.depth) for one in strings]
+    # A string divides all layers, and fewer may be kept.
+    kept = base.decoder.config.num_hidden_layers
+    bits = [layer_bits(one, base.depth)[:kept] for one in strings]
     parts: dict[str, Any] = {
         name: kind(**{f.name: given.pop(f.name) for f in fields(kind) if f.name in given})
         for name, kind in PARTS.items()

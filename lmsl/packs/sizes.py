@@ -41,7 +41,7 @@ def rounded_up(size: int, least: int) -> int:
     """The next of four sizes an octave: 16, 20, 24, 28, 32, 40, ..."""
     if size <= least:
         return least
-    step = max(1, 1 << ((size - 1).bit_length() - 3))
+    step = 1 << max(0, (size - 1).bit_length() - 3)
     return -(-size // step) * step
 
 

@@ -1,8 +1,9 @@
 """Adapters on disk in PEFT's own format, so that a run can be used without this package.
 
-``PeftModel.from_pretrained(AutoModel.from_pretrained(base), folder)`` reads what
-``save_adapter`` writes. Names are relative to the decoder itself, without a task head around it.
-Reading is strict: a folder that does not fit the model exactly is refused.
+``PeftModel.from_pretrained(model, folder)`` reads what ``save_adapter`` writes, be the model an
+``AutoModel`` or an ``AutoModelForCausalLM``: PEFT looks tensors up by their place in the model it
+is given, and of names that it does not find it only warns, so each tensor stands in the file under
+both of its names. Reading is strict: a folder that does not fit the model exactly is refused.
 """
 
 import json
@@ -38,7 +39,9 @@ def save_adapter(
     """
     decoder = _decoder(model)
     config = _config(decoder, base_name, revision)
-    write_tensors(Path(folder) / ADAPTER_FILE, _tensors(decoder, run))
+    tensors = _tensors(decoder, run)
+    headed = _tensors(decoder, run, under=_place_in_causal_lm(decoder))
+    write_tensors(Path(folder) / ADAPTER_FILE, {**tensors, **headed})
     text = json.dumps(config, indent=2, ensure_ascii=False)
     write_whole(Path(folder) / CONFIG_FILE, text.encode())
 
@@ -62,7 +65,11 @@ def load_adapter(model: nn.Module, run: int, folder: Path) -> None:
             raise InputError(f"{path}: {key}: expected none, got {config[key]}; not supported")
     if config.get("bias", "none") != "none":
         raise InputError(f"{path}: bias: expected none, got {config['bias']}; not supported")
-    read_tensors(Path(folder) / ADAPTER_FILE, _tensors(decoder, run))
+    read_tensors(
+        Path(folder) / ADAPTER_FILE,
+        _tensors(decoder, run),
+        besides=_tensors(decoder, run, under=_place_in_causal_lm(decoder)),
+    )
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
@@ -90,12 +97,21 @@ def _decoder(model: nn.Module) -> nn.Module:
     return decoder
 
 
-def _tensors(decoder: nn.Module, run: int) -> dict[str, torch.Tensor]:
-    """One run's slices under PEFT's names: A ``[rank, in]``, B ``[out, rank]``."""
+def _place_in_causal_lm(decoder: nn.Module) -> str:
+    """What the decoder is called inside the model with a language-model head."""
+    return f"{decoder.base_model_prefix}."
+
+
+def _tensors(decoder: nn.Module, run: int, under: str = "") -> dict[str, torch.Tensor]:
+    """One run's slices under PEFT's names: A ``[rank, in]``, B ``[out, rank]``.
+
+    Args:
+        under: what stands before the names of layers in the model that PEFT is given.
+    """
     tensors = {}
     for name, layer in stacked_layers(decoder).items():
-        tensors[f"base_model.model.{name}.lora_A.weight"] = layer.lora_A.detach()[run]
-        tensors[f"base_model.model.{name}.lora_B.weight"] = layer.lora_B.detach()[run]
+        tensors[f"base_model.model.{under}{name}.lora_A.weight"] = layer.lora_A.detach()[run]
+        tensors[f"base_model.model.{under}{name}.lora_B.weight"] = layer.lora_B.detach()[run]
     return tensors
 
 

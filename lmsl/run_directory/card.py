@@ -1,5 +1,6 @@
 """The model card that every run directory carries, in plain Markdown."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,23 @@ from lmsl.config.config import Config
 from lmsl.run_directory.info import RunInfo
 
 
-def model_card(info: RunInfo, config: Config, metrics: dict[str, Any], data: str) -> str:
-    """README.md of a run: what it is, what it scored, how to use and how to repeat it."""
+def model_card(
+    info: RunInfo,
+    config: Config,
+    metrics: dict[str, Any],
+    data: str,
+    *,
+    base_name: str,
+    kept: str,
+) -> str:
+    """README.md of a run: what it is, what it scored, how to use and how to repeat it.
+
+    Args:
+        base_name: by which other programs load the base model.
+        kept: one bit for each layer that is kept.
+    """
+    # Where the base is a folder here, the hub would read its name as a repository's.
+    on_hub = "" if Path(base_name).is_absolute() else f"base_model: {info.base}\n"
     rows = "\n".join(
         f"| {split} | {_percent(m['precision'])} | {_percent(m['recall'])} | {_percent(m['f1'])} "
         f"| {_percent(m['accuracy'])} | {m['gold']} |"
@@ -20,8 +36,7 @@ def model_card(info: RunInfo, config: Config, metrics: dict[str, Any], data: str
     if info.labels.plain:
         call = "predict_tags([['Ada', 'met', 'Babbage']])"
     return f"""---
-base_model: {info.base}
-library_name: lmsl
+{on_hub}library_name: lmsl
 pipeline_tag: token-classification
 ---
 
@@ -47,10 +62,58 @@ labeler = lmsl.Labeler.load("PATH OF THIS FOLDER")
 labeler.{call}
 ```
 
-Loaded without lmsl (`PeftModel.from_pretrained`), the adapter sits on a causal model: call
-`lmsl.unmask(model, "{info.unmask}")` first. Repeat the run with
-`lmsl train --config config.yaml`.
+{_by_hand(info, base_name, kept)}
+
+Repeat the run with `lmsl train --config config.yaml`.
 """
+
+
+def _by_hand(info: RunInfo, base_name: str, kept: str) -> str:
+    """How other programs use the run: PEFT for the adapter, then the mask, then the head."""
+    if info.repeat:
+        return (
+            f"The run reads the last of {info.repeat + 1} copies of a sentence, which other "
+            "programs do not make; use lmsl."
+        )
+    string = info.unmask if info.exit_layer is None else kept
+    layers = f", num_hidden_layers={info.exit_layer}" if info.exit_layer else ""
+    read = {
+        "first": "hidden[encoded.char_to_token(start)]",
+        "last": "hidden[encoded.char_to_token(end - 1)]",
+        "mean": (
+            "hidden[encoded.char_to_token(start) : encoded.char_to_token(end - 1) + 1].mean(0)"
+        ),
+    }[info.label_at]
+    return f"""Without `lmsl.Labeler` the adapter sits on a causal model until `lmsl.unmask` takes
+the mask off. It loads over `AutoModel` and `AutoModelForCausalLM` alike; the base is not quantised
+here, so numbers differ a little.
+
+```python
+import re
+
+import lmsl
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoTokenizer
+
+run, base = "PATH OF THIS FOLDER", {json.dumps(base_name)}
+model = AutoModel.from_pretrained(base, dtype=torch.float32{layers})
+model = PeftModel.from_pretrained(model, run).eval()
+lmsl.unmask(model, "{string}")
+head = load_file(run + "/head.safetensors")
+labels = {json.dumps(info.labels.names, ensure_ascii=False)}
+
+text = "Ada Lovelace met Babbage ."
+encoded = AutoTokenizer.from_pretrained(run)(text, return_tensors="pt")
+with torch.inference_mode():
+    hidden = model(**encoded, use_cache=False).last_hidden_state[0]
+for word in re.finditer(r"\\S+", text):
+    start, end = word.span()
+    read = {read}
+    logits = head["weight"] @ read + head["bias"]
+    print(word.group(), labels[int(logits.argmax())])
+```"""
 
 
 def _percent(rate: float) -> str:

@@ -18,12 +18,19 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     write_whole(path, safetensors.torch.save(copies, metadata={"format": "pt"}))
 
 
-def read_tensors(path: Path, targets: Mapping[str, torch.Tensor]) -> None:
+def read_tensors(
+    path: Path,
+    targets: Mapping[str, torch.Tensor],
+    besides: Mapping[str, torch.Tensor] | None = None,
+) -> None:
     """Copy the tensors of a safetensors file into ``targets``, in place, all or none.
 
+    Args:
+        besides: names that the file may have too; what is under them is not read.
+
     Raises:
-        InputError: the file is missing or unreadable, or its names or shapes are not exactly
-            those of ``targets``.
+        InputError: the file is missing or unreadable, its names or shapes are not exactly those
+            of ``targets``, or it holds numbers that are not finite.
     """
     if not path.is_file():
         raise InputError(f"{path}: expected a safetensors file, found none")
@@ -34,7 +41,7 @@ def read_tensors(path: Path, targets: Mapping[str, torch.Tensor]) -> None:
         raise InputError(f"{path}: expected a safetensors file, got: {reason}") from error
     for what, names in (
         ("lacks", sorted(targets.keys() - loaded.keys())),
-        ("has unexpected", sorted(loaded.keys() - targets.keys())),
+        ("has unexpected", sorted(loaded.keys() - targets.keys() - (besides or {}).keys())),
     ):
         if names:
             raise InputError(
@@ -47,6 +54,8 @@ def read_tensors(path: Path, targets: Mapping[str, torch.Tensor]) -> None:
                 f"{path}: {name}: expected shape {list(target.shape)}, "
                 f"got {list(loaded[name].shape)}"
             )
+        if not loaded[name].isfinite().all():
+            raise InputError(f"{path}: {name}: expected finite numbers, found others")
     with torch.no_grad():
         for name, target in targets.items():
             target.copy_(loaded[name])

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import logging as hf_logging
 
 from lmsl.errors import InputError
@@ -33,6 +33,8 @@ class Base:
     revision: str | None
     depth: int
     """Layers of the whole model, also where only the first few were loaded."""
+    folder: Path | None = None
+    """Where its files lie: the folder named, or the hub's snapshot; None where none is known."""
 
 
 def load_base(
@@ -55,18 +57,27 @@ def load_base(
     """
     source, commit = _source(name, revision, "config.json")
     try:
-        config = AutoConfig.from_pretrained(source, revision=revision)
+        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
         config, depth = _cut(config, exit_layer)
         with _quiet():
             decoder, loading = AutoModel.from_pretrained(
-                source, config=config, revision=revision, dtype=dtype, output_loading_info=True
+                source,
+                config=config,
+                revision=revision,
+                dtype=dtype,
+                output_loading_info=True,
+                trust_remote_code=False,
+                # Of the other formats some run what they bring when they are opened.
+                use_safetensors=True,
             )
     except InputError:
         raise
-    except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
+    except Exception as error:
+        # A damaged file makes the libraries raise anything, a bare Exception included.
         raise InputError(f"--model {name}: cannot be loaded: {_reason(error)}") from error
     # transformers fills these with random numbers and goes on.
     if absent := sorted(loading["missing_keys"]):
+        _refuse_encoder(name, config)
         raise InputError(
             f"--model {name}: its weights lack {len(absent)} tensors, first {absent[0]}"
         )
@@ -76,6 +87,7 @@ def load_base(
         name=name,
         revision=revision or commit or getattr(config, "_commit_hash", None),
         depth=depth,
+        folder=_folder_of(source, getattr(config, "_commit_hash", None) or revision),
     )
 
 
@@ -92,15 +104,53 @@ def _tokenizer(name: str, source: str, revision: str | None) -> Any:
     if source != name or not from_hub(name):
         _check_folder(name, Path(source), "tokenizer.json")
     try:
-        return AutoTokenizer.from_pretrained(source, revision=revision)
-    except (OSError, ValueError, ImportError) as error:
+        return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except Exception as error:
         reason = _reason(error)
         raise InputError(f"--model {name}: its tokenizer cannot be loaded: {reason}") from error
 
 
 def _reason(error: Exception) -> str:
     """What a library said, on one line."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    said = " ".join(str(error).split())
+    if "trust_remote_code" in said:
+        return (
+            "it needs Python code that its files bring, and lmsl runs none of that; take a model "
+            "whose architecture is in transformers"
+        )
+    if "no file named model.safetensors" in said or "use_safetensors" in said:
+        return (
+            "expected model.safetensors, or an index of its parts, found neither; pickled weights "
+            "are never opened: whoever trusts them can convert them with save_pretrained"
+        )
+    return said[:300] or type(error).__name__
+
+
+def _refuse_encoder(name: str, config: Any) -> None:
+    """Name a model without a causal mask by its kind, not by what its weights lack: of an encoder
+    saved with a head for masked words that is a pooler which nobody wants."""
+    kind = config.model_type
+    if getattr(config, "is_encoder_decoder", False):
+        raise InputError(f"--model {name}: {kind} is an encoder-decoder; expected a decoder")
+    # Encoders of transformers are those that can fill in a masked word and cannot go on writing,
+    # or only where they are told to be a decoder.
+    masked = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if masked and not getattr(config, "is_decoder", False):
+        raise InputError(
+            f"--model {name}: {kind} is an encoder, which has no causal mask to take off; "
+            "expected a decoder"
+        )
+
+
+def _folder_of(source: str, commit: str | None) -> Path | None:
+    """The folder of a model that was just loaded."""
+    folder = Path(source)
+    return folder if folder.is_dir() else cached_folder(source, commit)
+
+
+def tiny_folder() -> Path:
+    """Where ``tiny`` lies, for programs that do not know its name."""
+    return Path(str(importlib.resources.files("lmsl"))) / "tiny"
 
 
 def from_hub(name: str) -> bool:
@@ -115,7 +165,7 @@ def _source(name: str, revision: str | None, file: str) -> tuple[str, str | None
     reached, what its cache holds.
     """
     if name == TINY:
-        return str(importlib.resources.files("lmsl") / "tiny"), None
+        return str(tiny_folder()), None
     if not from_hub(name):
         folder = Path(name).expanduser()
         _check_folder(name, folder, file)

@@ -15,6 +15,7 @@ from lmsl.console import Console
 from lmsl.data.formats.options import file_shape
 from lmsl.data.splits import Splits
 from lmsl.device import choose_device, choose_dtype
+from lmsl.run_directory.digests import Digests, base_digests
 from lmsl.run_directory.folder import check_place, is_pruned, making, next_folder, writing
 from lmsl.run_directory.info import RunInfo
 from lmsl.run_directory.lock import locked
@@ -25,7 +26,7 @@ from lmsl.search.summary import summarise
 from lmsl.tagger.assemble import Assembled
 from lmsl.tagger.base import TINY, from_hub, load_base
 from lmsl.tagger.labeler import Labeler
-from lmsl.training.data import check_known_folders, read_splits
+from lmsl.training.data import check_known_folders, data_digests, read_splits
 from lmsl.training.epochs import fit
 from lmsl.training.inputs import prepare, training_task
 from lmsl.training.optim import resolve_optimizer
@@ -117,7 +118,11 @@ def _begin(
         exit_layer=config.exit_layer,
         dtype=place.dtype,
     )
-    runs = planned_runs(config, output, base.depth, console)
+    digests = Digests(
+        base=base_digests(base.folder, console.say),
+        data=data_digests(splits),
+    )
+    runs = planned_runs(config, output, base.depth, digests, console)
     check_folders(runs, output, config)
     if oneshot is not None:
         check_oneshot(runs, config, output, oneshot)
@@ -128,7 +133,7 @@ def _begin(
     task = training_task(data)
     session = Session(config=config, base=base, data=data, task=task, place=place, console=console)
     if config.resume:
-        find_progress([run for run in runs if not run.ended], len(task))
+        find_progress([run for run in runs if not run.ended], len(task), console.say)
     return session, runs
 
 
@@ -225,6 +230,7 @@ def _info(session: Session, run: Run, assembled: Assembled) -> RunInfo:
         dtype=config.dtype,
         seed=run.seed,
         files=file_shape(config),
+        digests=run.digests,
     )
 
 

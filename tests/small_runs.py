@@ -16,6 +16,7 @@ from lmsl.cli import main
 from lmsl.data.synthetic import generate
 from lmsl.data.tags.sentence import Sentence
 from lmsl.data.write import write_columns
+from lmsl.run_directory.digests import document_digest, file_digest
 
 ROOT = Path(__file__).parents[1]
 SIZES = {"train": 12, "dev": 6, "test": 6}
@@ -60,10 +61,24 @@ def train(data: Path, output: Path, *flags: str, unmask: Sequence[str] = ("0011"
 
 def train_talkative(folder: Path) -> Path:
     """A run that finds entities everywhere, whatever it learned: `O` is made unlikely."""
-    run = train(write_data(folder / "data"), folder / "run", "--max-length", "128")
+    return talkative(train(write_data(folder / "data"), folder / "run", "--max-length", "128"))
+
+
+def talkative(run: Path) -> Path:
+    """The same run with `O` made unlikely."""
     head = load_file(run / "head.safetensors")
     head["bias"][0] -= 3
     save_file(head, run / "head.safetensors")
+    return signed(run)
+
+
+def signed(run: Path) -> Path:
+    """A run that was changed on purpose, with digests of what it holds now."""
+    document = json.loads((run / "lmsl.json").read_text(encoding="utf-8"))
+    files = document["digests"]["run"]
+    files |= {name: file_digest(run / name) for name in files if (run / name).exists()}
+    document["digest"] = document_digest(document)
+    (run / "lmsl.json").write_text(json.dumps(document), encoding="utf-8")
     return run
 
 

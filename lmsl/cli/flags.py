@@ -62,6 +62,8 @@ class Loaded:
     cuda_graphs: CudaGraphs = "off"
     """Capture the forward of packs whose sizes come again in CUDA graphs and replay it; how much
     that gains was not measured yet."""
+    allow_changed_base: bool = False
+    """Load the run over a base model that is not the one it was trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,5 +139,7 @@ class Probe:
     context on its sentences; for runs only."""
     save: bool = False
     """Also write it to influence.json in the run, where lmsl report finds it."""
+    allow_changed_base: bool = False
+    """Measure a run over a base model that is not the one it was trained on."""
     device: str = "auto"
     """`cpu`, `cuda`, ..."""

@@ -80,5 +80,6 @@ def _loaded(folder: Path, options: Loaded, console: Console) -> "Labeler":
         quantize=options.quantize,
         resident=options.resident,
         cuda_graphs=options.cuda_graphs,
+        allow_changed_base=options.allow_changed_base,
         say=console.say,
     )

@@ -31,6 +31,6 @@ def data_command(arguments: list[str]) -> int:
 def probe_command(arguments: list[str]) -> int:
     options: Probe = parse(Probe, arguments, "probe")
     asked = (options.model, options.unmask, options.data, options.save, options.device)
-    for line in probe_lines(*asked):
+    for line in probe_lines(*asked, allow_changed_base=options.allow_changed_base):
         print(line)
     return 0

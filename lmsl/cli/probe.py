@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
 
 def probe_lines(
-    name: str, string: str | None, data: str | None, save: bool, device: str
+    name: str,
+    string: str | None,
+    data: str | None,
+    save: bool,
+    device: str,
+    *,
+    allow_changed_base: bool = False,
 ) -> Iterator[str]:
     """Measure a run directory, or a model, unmasked first if a string is given.
 
@@ -32,7 +38,7 @@ def probe_lines(
     if (Path(name) / INFO).is_file():
         if string is not None:
             raise InputError(f"--unmask {string}: {name} is a run, which has a string of its own")
-        yield from _run_lines(Path(name), data, save, device)
+        yield from _run_lines(Path(name), data, save, device, allow_changed_base)
         return
     if data is not None or save:
         flag = "--save" if data is None else f"--data {data}"
@@ -52,7 +58,9 @@ def probe_lines(
         yield _line(index, sees)
 
 
-def _run_lines(folder: Path, data: str | None, save: bool, device: str) -> Iterator[str]:
+def _run_lines(
+    folder: Path, data: str | None, save: bool, device: str, allow_changed_base: bool
+) -> Iterator[str]:
     info = read_info(folder)
     source = folder / "predictions.dev.conll" if data is None else Path(data)
     sentences: Sequence[Sentence] | None = None
@@ -63,7 +71,7 @@ def _run_lines(folder: Path, data: str | None, save: bool, device: str) -> Itera
     from lmsl.mask.probing import probe
     from lmsl.tagger.labeler import Labeler
 
-    labeler = Labeler.load(folder, device)
+    labeler = Labeler.load(folder, device, allow_changed_base=allow_changed_base)
     seen = probe(labeler.tagger.decoder)
     title = f"{folder}: unmask {info.unmask}"
     if sentences is None:

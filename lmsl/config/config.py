@@ -28,6 +28,7 @@ from lmsl.config.choices import (
     Select,
 )
 from lmsl.config.hints import converted, described, fits
+from lmsl.config.ranges import check_range
 from lmsl.config.recipes import recipe
 from lmsl.config.strings import check_asked
 from lmsl.data.formats.options import Columns, WordMode
@@ -162,14 +163,8 @@ class Config(Columns):
         for name, hint in get_type_hints(Config).items():
             value = _typed(_flag(name), name, getattr(self, name), hint)
             object.__setattr__(self, name, value)
-        for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if value is not None and not value >= least:
-                raise InputError(f"{_flag(name)}: expected at least {least}, got {value}")
-        for name in ("lora_dropout", "head_dropout", "warmup", "beta2"):
-            value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise InputError(f"{_flag(name)}: expected 0 to below 1, got {value}")
+            if not isinstance(value, tuple):
+                check_range(_flag(name), name, value)
         if self.batch_size % self.keep_every:
             raise InputError(
                 f"--keep-every: expected a divisor of --batch-size {self.batch_size}, "
@@ -190,27 +185,6 @@ class Config(Columns):
 
 
 _WHERE = ("output", "overwrite", "resume")
-
-_LEAST: dict[str, float] = {
-    "groups": 1,
-    "repeat": 0,
-    "exit_layer": 1,
-    "max_length": 2,
-    "context": 0,
-    "epochs": 1,
-    "max_steps": 1,
-    "batch_size": 1,
-    "tokens_per_batch": 1,
-    "keep_every": 1,
-    "split_seed": 0,
-    "lr": 0,
-    "epsilon": 0,
-    "weight_decay": 0,
-    "max_grad_norm": 1e-12,
-    "lora_rank": 1,
-    "lora_alpha": 0,
-    "patience": 1,
-}
 
 
 def starting_point(recipe_name: str | None, file: Path | None) -> dict[str, Any]:

@@ -17,19 +17,9 @@ from lmsl.run_directory.info import INFO
 
 CHECKPOINT = "checkpoint"
 PRUNED = "pruned.json"
-_OURS = (
-    "adapter_model.safetensors",
-    "adapter_config.json",
-    "head.safetensors",
-    "lmsl.json",
-    "config.yaml",
-    "metrics.json",
-    "influence.json",
-    "log.jsonl",
-    "predictions.dev.conll",
-    "predictions.test.conll",
-    "README.md",
-    "report.html",
+_LOADED = ("adapter_model.safetensors", "adapter_config.json", "head.safetensors")
+_REPORTED = ("predictions.dev.conll", "predictions.test.conll")
+_TOKENIZER = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -40,9 +30,36 @@ _OURS = (
     "merges.txt",
     "tokenizer.model",
     "spiece.model",
+)
+_OURS = (
+    *_LOADED,
+    *_REPORTED,
+    *_TOKENIZER,
+    INFO,
+    "metrics.json",
+    "config.yaml",
+    "influence.json",
+    "log.jsonl",
+    "README.md",
+    "report.html",
     CHECKPOINT,
     PRUNED,
 )
+
+
+def is_loaded(name: str) -> bool:
+    """Whether answers hang on this file of a run; its tokenizer is there for other programs."""
+    return name in _LOADED or name in _TOKENIZER
+
+
+def is_reported(name: str) -> bool:
+    """Whether a report hangs on it: the scores have to agree with these."""
+    return name in _REPORTED
+
+
+def final_files(folder: Path) -> list[str]:
+    """The files of a finished run whose change would change answers or reports."""
+    return [n for n in (*_LOADED, *_REPORTED, *_TOKENIZER) if (folder / n).is_file()]
 
 
 def check_output(folder: Path, *, overwrite: bool, resume: bool) -> None:

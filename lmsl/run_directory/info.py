@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -10,13 +11,17 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from lmsl.about import __version__
-from lmsl.config.choices import Forward, LabelAt, LoRA, Overflow, Quantize
+from lmsl.config.choices import Dtype, Forward, LabelAt, LoRA, Overflow, Quantize
 from lmsl.config.hints import converted, described, fits
+from lmsl.config.ranges import check_range
+from lmsl.config.strings import check_string
 from lmsl.data.formats.options import Columns, FileShape, ReadOptions, WordMode, read_options
 from lmsl.data.tags.decode import Decoder
+from lmsl.data.tags.schemes import OUTSIDE
 from lmsl.data.tags.sentence import Dataset
 from lmsl.data.tags.vocabulary import LabelSet, check_labels
 from lmsl.errors import InputError
+from lmsl.run_directory.digests import Digests, document_digest
 
 INFO = "lmsl.json"
 _FORMAT = 1
@@ -45,10 +50,12 @@ class RunInfo:
     quantize: Quantize
     block: Forward
     """Whose forward it was trained and scored with."""
-    dtype: str
+    dtype: Dtype
     seed: int
     files: FileShape
     """Of the files it was trained on."""
+    digests: Digests | None = None
+    """None in runs that are older than they are."""
 
     def read_options(self, columns: Columns | None = None) -> ReadOptions:
         """How labelled files are read for this run: words as in training, plain tags as such.
@@ -71,13 +78,16 @@ class RunInfo:
         values = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name != "labels"
+            if field.name not in ("labels", "digests")
         }
         values["lora"] = dataclasses.asdict(self.lora)
         values["files"] = dataclasses.asdict(self.files)
         scheme = "plain" if self.labels.plain else "iob2"
         heads = [{"name": "labels", "labels": list(self.labels.names), "scheme": scheme}]
         document = {"format": _FORMAT, **values, "heads": heads, "versions": versions()}
+        if self.digests is not None:
+            document["digests"] = dataclasses.asdict(self.digests)
+            document["digest"] = document_digest(document)
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -99,30 +109,79 @@ def read_info(folder: Path) -> RunInfo:
                 f"{path}: expected format {_FORMAT}, got {document['format']}; use the version of "
                 f"lmsl that wrote it ({document['versions']['lmsl']})"
             )
-        (head,) = document["heads"]
-        labels = LabelSet(tuple(head["labels"]), plain=head["scheme"] == "plain")
-        lora = LoRA(**_typed(path, LoRA, document["lora"]))
+        digests = _digests(path, document)
+        lora = LoRA(**_typed(path, LoRA, document["lora"], prefix="lora_"))
         # Runs that are older than this entry do not say what their files were like.
         shape = dataclasses.asdict(FileShape()) | document.get("files", {})
         files = FileShape(**_typed(path, FileShape, shape))
-        built = {"labels": labels, "lora": lora, "files": files}
+        labels = _labels(path, document["heads"])
+        built = {"labels": labels, "lora": lora, "files": files, "digests": digests}
         # Nor whose forward they used: there was but one.
-        return RunInfo(**_typed(path, RunInfo, {"block": "plain", **document, **built}))
+        info = RunInfo(**_typed(path, RunInfo, {"block": "plain", **document, **built}))
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a description of a run: {error!r:.150}") from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: not a description of a run: {error!r:.80}") from error
+    try:
+        check_string(info.unmask)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return info
 
 
-def _typed(path: Path, kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a dataclass, each checked against its hint."""
+def _digests(path: Path, document: Mapping[str, Any]) -> Digests | None:
+    """The digests of a run, the file's own among them; None where an older version wrote it."""
+    if "digests" not in document and "digest" not in document:
+        return None
+    if document.get("digest") != document_digest(document):
+        raise InputError(
+            f"{path}: changed or damaged since the training (its own SHA-256 differs); copy the "
+            "run anew or train it again"
+        )
+    return Digests(**document["digests"])
+
+
+def _labels(path: Path, heads: Any) -> LabelSet:
+    """The labels of the one head, in the order of their ids."""
+    (head,) = heads
+    names, plain = head["labels"], head["scheme"] == "plain"
+    place = f"{path}: heads: labels"
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{place}: expected a list of text, got {names!r:.80}")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(f"{place}: expected each once, got {twice[0]!r:.80} again")
+    if head["scheme"] not in ("iob2", "plain"):
+        raise InputError(
+            f"{path}: heads: scheme: expected iob2 or plain, got {head['scheme']!r:.80}"
+        )
+    if not names:
+        raise InputError(f"{place}: expected at least one, got none")
+    if not plain and OUTSIDE not in names:
+        raise InputError(f"{place}: expected O among them, got {names!r:.80}")
+    for name in names:
+        if not plain and name != OUTSIDE and (name[:2] not in ("B-", "I-") or not name[2:]):
+            raise InputError(f"{place}: expected O, B-TYPE or I-TYPE, got {name!r:.80}")
+    return LabelSet(tuple(names), plain=plain)
+
+
+def _typed(
+    path: Path, kind: type, values: Mapping[str, Any], *, prefix: str = ""
+) -> dict[str, Any]:
+    """The arguments of a dataclass, each checked against its hint and its range.
+
+    Args:
+        prefix: what the settings of the same ranges are called before these names.
+    """
     typed = {}
     for name, hint in get_type_hints(kind).items():
+        if name not in values:
+            raise InputError(f"{path}: {name}: expected {described(hint)}, found none")
         typed[name] = converted(values[name], hint)
         if not fits(typed[name], hint):
             raise InputError(
                 f"{path}: {name}: expected {described(hint)}, got {values[name]!r:.60}"
             )
+        check_range(f"{path}: {name}", prefix + name, typed[name])
     return typed
 
 

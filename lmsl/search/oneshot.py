@@ -22,6 +22,7 @@ from lmsl.data.tags.counts import Entities, sentence_counts
 from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
 from lmsl.mask.bits import Bits
+from lmsl.run_directory.digests import Digests
 from lmsl.run_directory.folder import making, writing
 from lmsl.run_directory.oneshot import FOLDER, below_line, read_result
 from lmsl.search.asked import OneShot
@@ -37,7 +38,9 @@ from lmsl.training.session import Session
 from lmsl.training.stack import alone
 
 
-def oneshot_run(config: Config, strings: Mapping[str, Bits], output: Path) -> Run:
+def oneshot_run(
+    config: Config, strings: Mapping[str, Bits], output: Path, digests: Digests
+) -> Run:
     """The run of which each sentence draws one of ``strings``; its seed is the first one given.
 
     Args:
@@ -45,7 +48,13 @@ def oneshot_run(config: Config, strings: Mapping[str, Bits], output: Path) -> Ru
     """
     own = replace(config, unmask=tuple(strings), seed=config.seed[:1])
     bits = [bits for (bits,) in strings.values()]
-    return Run(config=own, folder=output / FOLDER, bits=bits, candidates=tuple(strings))
+    return Run(
+        config=own,
+        folder=output / FOLDER,
+        bits=bits,
+        digests=digests,
+        candidates=tuple(strings),
+    )
 
 
 def check_oneshot(planned: Sequence[Run], config: Config, output: Path, asked: OneShot) -> None:
@@ -63,7 +72,7 @@ def check_oneshot(planned: Sequence[Run], config: Config, output: Path, asked: O
         )
     if top is not None and not 0 <= top <= len(strings):
         raise InputError(f"--top: expected 0 to {len(strings)}, the number of strings, got {top}")
-    run = oneshot_run(config, strings, output)
+    run = oneshot_run(config, strings, output, planned[0].digests)
     check_folder(run, overwrite=config.overwrite, resume=config.resume)
 
 
@@ -75,7 +84,7 @@ def best_by_oneshot(
 ) -> list[Run]:
     """The planned runs of the strings that a one-shot puts first, in the order of ``planned``."""
     strings = _strings(planned)
-    run = oneshot_run(session.config, strings, output)
+    run = oneshot_run(session.config, strings, output, planned[0].digests)
     document = read_result(run.folder) if session.config.resume else None
     if document is None:
         document = train_oneshot(session, run)
@@ -126,7 +135,7 @@ def with_short_grid(session: Session, run: Run, document: dict[str, Any]) -> dic
 def _train(session: Session, run: Run) -> None:
     sentences = len(session.task)
     if session.config.resume:
-        find_progress([run], sentences)
+        find_progress([run], sentences, session.console.say)
     if run.over:
         return
     session.announce([run])

@@ -47,13 +47,14 @@ def short_grid(session: Session, oneshot: Run, folder: Path) -> ShortGrid:
             config=replace(config, unmask=(string,), seed=(oneshot.seed,)),
             folder=folder / string,
             bits=(bits,),
+            digests=oneshot.digests,
             number=number,
         )
         for number, (string, bits) in enumerate(zip(oneshot.candidates, oneshot.bits, strict=True))
     ]
     session.console.say(f"short grid: {len(runs)} strings, {steps} updates each")
     if config.resume:
-        find_progress(runs, len(session.task))
+        find_progress(runs, len(session.task), session.console.say)
     waiting = [run for run in runs if not run.over]
     for group in in_stacks(waiting, short.stack_size(waiting)) if waiting else []:
         short.announce(group)

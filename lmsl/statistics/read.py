@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from lmsl.data.tags.counts import Entities, sentence_counts
 from lmsl.errors import InputError
-from lmsl.run_directory.folder import CHECKPOINT, PRUNED
+from lmsl.run_directory.digests import check_run_files
+from lmsl.run_directory.folder import CHECKPOINT, PRUNED, is_reported
 from lmsl.run_directory.info import INFO, RunInfo, read_info
 from lmsl.statistics.predictions import Predictions, read_predictions
 
@@ -139,6 +140,8 @@ def read_sweep(folder: Path) -> FinishedSweep:
 
 def _run(root: Path, folder: Path) -> FinishedRun:
     info = read_info(folder)
+    if info.digests is not None:
+        check_run_files(folder, info.digests, is_reported)
     parts = list(folder.relative_to(root).parts)
     if parts and _SEED.fullmatch(parts[-1]):
         parts.pop()

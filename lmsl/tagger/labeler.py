@@ -29,7 +29,9 @@ from lmsl.layers.peft_format import load_adapter
 from lmsl.mask.bits import layer_bits
 from lmsl.packs.alignment import Aligner
 from lmsl.packs.examples import Examples, build_examples
+from lmsl.run_directory.digests import check_base, check_run_files
 from lmsl.run_directory.find import find_run
+from lmsl.run_directory.folder import is_loaded
 from lmsl.run_directory.info import RunInfo, read_info
 from lmsl.tagger.assemble import Operators, Storage, Trained, assemble
 from lmsl.tagger.base import TINY, Base, load_base
@@ -80,6 +82,7 @@ class Labeler:
         quantize: Quantize | None = None,
         resident: Resident = "auto",
         cuda_graphs: CudaGraphs = "off",
+        allow_changed_base: bool = False,
         say: Callable[[str], None] | None = None,
     ) -> "Labeler":
         """Load a run directory, or a run on the hub by its id.
@@ -91,20 +94,29 @@ class Labeler:
             quantize: as ``--quantize``; by default as the run was trained.
             resident: as ``--resident``.
             cuda_graphs: as ``--cuda-graphs``.
+            allow_changed_base: as ``--allow-changed-base``.
             say: told what becomes of that; by default it goes to standard error.
 
         Raises:
-            InputError: not a run, its base model is gone, or its files do not fit the base.
+            InputError: not a run, one whose files or base model are damaged, changed or gone, or
+                files that do not fit the base.
         """
         folder = find_run(path)
         info = read_info(folder)
+        say = say or Console().say
         quantize = info.quantize if quantize is None else quantize
         check_choice("--quantize", quantize, Quantize)
         check_choice("--resident", resident, Resident)
         check_choice("--cuda-graphs", cuda_graphs, CudaGraphs)
         place = choose_device(device or "auto")
         dtype = choose_dtype(info.dtype, place)
+        if info.digests is None:
+            say(f"{folder}: older than digests of runs; taken as it is, unchecked")
+        else:
+            check_run_files(folder, info.digests, is_loaded)
         base = _base_of(folder, info, dtype)
+        if info.digests is not None:
+            check_base(base.folder, info.digests, allowed=allow_changed_base, say=say)
         assembled = assemble(
             base,
             bits=[layer_bits(info.unmask, base.depth)[: info.exit_layer]],
@@ -132,7 +144,7 @@ class Labeler:
             autocast,
             cuda_graphs=cuda_graphs,
             attention=attention or "auto",
-            say=say or Console().say,
+            say=say,
         )
         return cls(assembled.tagger, aligner, info, place, autocast, compute)
 
@@ -239,4 +251,4 @@ def _base_of(folder: Path, info: RunInfo, dtype: torch.dtype) -> Base:
             dtype=dtype,
         )
     except InputError as error:
-        raise InputError(f"{folder}: the base model of this run is gone. {error}") from error
+        raise InputError(f"{folder}: its base model: {error}") from error

@@ -8,6 +8,7 @@ from lmsl.config.config import Config
 from lmsl.config.strings import stands_for_many
 from lmsl.data.formats.options import read_options
 from lmsl.data.splits import Splits, load_splits
+from lmsl.run_directory.digests import data_digest
 from lmsl.run_directory.folder import check_output, check_place, check_sweep
 
 DEFAULT_DATA = "synthetic"
@@ -28,6 +29,12 @@ def read_splits(config: Config) -> Splits:
         options=read_options(config, config.words),
         split_seed=config.split_seed,
     )
+
+
+def data_digests(splits: Splits) -> dict[str, str]:
+    """SHA-256 of each split there is."""
+    parts = {"train": splits.train, "dev": splits.dev, "test": splits.test}
+    return {name: data_digest(part) for name, part in parts.items() if part is not None}
 
 
 def check_known_folders(config: Config) -> None:

@@ -14,8 +14,16 @@ class Log:
     def __init__(self, path: Path, done: int) -> None:
         """Keep what an interrupted run logged up to its checkpoint, nothing after it."""
         self._path = path
-        old = path.read_text(encoding="utf-8").splitlines() if done and path.exists() else []
-        self._lines = [line for line in old if json.loads(line)["step"] <= done]
+        self.damaged = 0
+        """Lines of an earlier process that could not be read and are dropped."""
+        old = path.read_bytes().splitlines() if done and path.exists() else []
+        self._lines = list[str]()
+        for line in old:
+            try:
+                if json.loads(line)["step"] <= done:
+                    self._lines.append(line.decode())
+            except (ValueError, LookupError, TypeError):
+                self.damaged += 1
 
     def update(self, update: Update) -> None:
         told = {key: value for key, value in vars(update).items() if key != "tokens_of"}

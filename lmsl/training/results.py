@@ -4,6 +4,7 @@ import os
 import re
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,15 @@ from lmsl.data.write import column_lines, in_some_document
 from lmsl.errors import InputError
 from lmsl.layers.head import save_head
 from lmsl.layers.peft_format import save_adapter
+from lmsl.mask.unmasking import stored_string
 from lmsl.packs.examples import Examples
 from lmsl.run_directory.card import model_card
+from lmsl.run_directory.digests import file_digest
 from lmsl.run_directory.files import write_json, write_text
+from lmsl.run_directory.folder import final_files
 from lmsl.run_directory.influence import INFLUENCE, write_influence
 from lmsl.run_directory.info import INFO
+from lmsl.tagger.base import TINY, tiny_folder
 from lmsl.tagger.influence import labeler_influence
 from lmsl.tagger.labeler import Labeler, Tagged
 from lmsl.training.checkpoint import Progress, remove_checkpoint
@@ -41,13 +46,21 @@ def write_run(
         _write_predictions(folder / f"predictions.{split}.conll", dataset, tagged, console)
         console.say(f"  {split}: {summary(metrics[split], info.labels.plain)}")
     _record_influence(labeler, folder, data.dev, console)
-    save_adapter(labeler.tagger.decoder, 0, folder, base_name=info.base, revision=info.revision)
+    kept, _ = stored_string(labeler.tagger.decoder)
+    base_name = str(tiny_folder()) if info.base == TINY else info.base
+    save_adapter(labeler.tagger.decoder, 0, folder, base_name=base_name, revision=info.revision)
     save_head(labeler.tagger.head, 0, folder)
     _save_tokenizer(data.tokenizer, folder)
     write_text(folder / "config.yaml", dump_config(config))
     extra = {"selected_epoch": progress.kept_epoch, "train_seconds": round(progress.seconds, 1)}
     write_json(folder / "metrics.json", {**metrics, **extra})
-    write_text(folder / "README.md", model_card(info, config, metrics, data.name))
+    write_text(
+        folder / "README.md",
+        model_card(info, config, metrics, data.name, base_name=base_name, kept=kept),
+    )
+    assert info.digests is not None
+    files = {name: file_digest(folder / name) for name in final_files(folder)}
+    info = labeler.info = replace(info, digests=replace(info.digests, run=files))
     write_text(folder / INFO, info.to_json())
     remove_checkpoint(folder)
     console.say(f"  trained in {progress.seconds:.0f} s; saved to {folder}")

@@ -4,7 +4,7 @@ Several strings or seeds make several runs. Each has a directory of its own and 
 alone; how they are trained together is the business of ``lmsl.run``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,8 +14,16 @@ from lmsl.config.strings import RANDOM
 from lmsl.console import Console
 from lmsl.data.formats.source import read_text
 from lmsl.mask.bits import Bits, expand_strings
+from lmsl.run_directory.digests import Digests
 from lmsl.run_directory.folder import check_output, check_sweep, is_finished, is_pruned
-from lmsl.training.checkpoint import Progress, read_progress, refuse_other_settings
+from lmsl.run_directory.info import read_info
+from lmsl.training.checkpoint import (
+    Origin,
+    Progress,
+    read_progress,
+    refuse_other_origin,
+    refuse_other_settings,
+)
 from lmsl.training.schedule import total_updates
 
 
@@ -34,6 +42,8 @@ class Run:
     over: bool = False
     """Trained to its end, or stopped by patience."""
     reported: bool = False
+    digests: Digests = field(default_factory=Digests)
+    """Of the base and the data that it is made of."""
     candidates: tuple[str, ...] = ()
     """Strings of which each sentence draws one in every update: a one-shot run."""
 
@@ -57,12 +67,18 @@ class Run:
         return dump_config(self.config)
 
     @property
+    def origin(self) -> Origin:
+        return Origin(config=self.settings, digests=self.digests)
+
+    @property
     def ended(self) -> bool:
         """Whether nothing is left to do according to its folder: finished, or pruned."""
         return is_finished(self.folder) or is_pruned(self.folder)
 
 
-def planned_runs(config: Config, output: Path, depth: int, console: Console) -> list[Run]:
+def planned_runs(
+    config: Config, output: Path, depth: int, digests: Digests, console: Console
+) -> list[Run]:
     """Every run of a configuration, string by string."""
     ones = [
         (replace(config, unmask=(string,), seed=(seed,)), bits)
@@ -71,12 +87,13 @@ def planned_runs(config: Config, output: Path, depth: int, console: Console) -> 
     ]
     if len(ones) == 1:
         ((one, bits),) = ones
-        return [Run(config=one, folder=output, bits=(bits,))]
+        return [Run(config=one, folder=output, bits=(bits,), digests=digests)]
     return [
         Run(
             config=one,
             folder=output / one.unmask[0] / f"seed{one.seed[0]}",
             bits=(bits,),
+            digests=digests,
             number=number,
         )
         for number, (one, bits) in enumerate(ones)
@@ -92,16 +109,19 @@ def check_folders(runs: Sequence[Run], output: Path, config: Config) -> None:
         if config.resume and is_finished(run.folder):
             before = read_text(run.folder / "config.yaml")
             refuse_other_settings(run.folder, before, run.settings)
+            if (made_of := read_info(run.folder).digests) is not None:
+                refuse_other_origin(run.folder, made_of, run.digests)
 
 
-def find_progress(runs: Sequence[Run], sentences: int) -> None:
+def find_progress(runs: Sequence[Run], sentences: int, say: Callable[[str], None]) -> None:
     """Fill in how far runs are that an earlier process left unfinished.
 
     Args:
         sentences: of the training data.
+        say: told of checkpoints that cannot be used.
     """
     for run in runs:
-        run.progress = read_progress(run.folder, run.settings) or Progress()
+        run.progress = read_progress(run.folder, run.origin, say) or Progress()
         last, patience = total_updates(sentences, run.config), run.config.patience
         tired = patience is not None and run.progress.bad_epochs >= patience
         run.over = tired or run.progress.updates >= last

@@ -65,10 +65,15 @@ class Stack:
             for run, views, optimizer in zip(
                 self.runs, self.parameters.views, self.optimizers, strict=True
             ):
-                found = load_checkpoint(run.folder, views, optimizer, run.settings)
+                found = load_checkpoint(run.folder, views, optimizer, run.origin)
                 assert found is not None
                 run.progress = found
         self.logs = [Log(run.folder / "log.jsonl", run.progress.updates) for run in self.runs]
+        self.notes += tuple(
+            f"{run.folder / 'log.jsonl'}: {log.damaged} damaged lines dropped"
+            for run, log in zip(self.runs, self.logs, strict=True)
+            if log.damaged
+        )
 
     @property
     def updates(self) -> int:
@@ -112,7 +117,7 @@ class Stack:
             self.runs, self.logs, self.parameters.views, self.optimizers, strict=True
         ):
             log.flush()
-            save_checkpoint(run.folder, run.progress, views, optimizer, run.settings)
+            save_checkpoint(run.folder, run.progress, views, optimizer, run.origin)
 
     def _bind(self) -> None:
         # What was captured belongs to parameters that are no more.

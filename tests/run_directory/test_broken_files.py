@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import lmsl
-from tests.small_runs import ADAPTER, refused
+from tests.small_runs import ADAPTER, refused, signed
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +23,9 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def swap_labels(path: Path) -> None:
+def more_labels(path: Path) -> None:
     document = json.loads(path.read_text())
-    document["heads"][0]["labels"].append("B-NEW")
+    document["heads"][0]["labels"] += ["B-NEW", "I-NEW"]
     path.write_text(json.dumps(document))
 
 
@@ -49,7 +49,7 @@ BROKEN_RUNS: dict[str, tuple[str, Callable[[Path], None], tuple[str, ...]]] = {
     "lmsl-cut": ("lmsl.json", cut, ("lmsl.json", "not a description of a run")),
     "lmsl-gone": ("lmsl.json", Path.unlink, ("no lmsl.json",)),
     "lmsl-format": ("lmsl.json", other_format, ("lmsl.json", "format 1", "99")),
-    "lmsl-labels": ("lmsl.json", swap_labels, ("head.safetensors", "shape")),
+    "lmsl-labels": ("lmsl.json", more_labels, ("head.safetensors", "shape")),
     "lmsl-bits": ("lmsl.json", unknown_bits, ("'0012'",)),
     "lmsl-types": ("lmsl.json", mistyped, ("lmsl.json", "max_length")),
     "head-gone": ("head.safetensors", Path.unlink, ("head.safetensors", "found none")),
@@ -57,7 +57,7 @@ BROKEN_RUNS: dict[str, tuple[str, Callable[[Path], None], tuple[str, ...]]] = {
     "adapter-gone": (ADAPTER, Path.unlink, (ADAPTER, "found none")),
     "adapter-cut": (ADAPTER, cut, (ADAPTER, "expected a safetensors file")),
     "settings-cut": ("adapter_config.json", cut, ("adapter_config.json", "JSON")),
-    "base-gone": ("lmsl.json", lose_base, ("base model of this run is gone", "/models/gone")),
+    "base-gone": ("lmsl.json", lose_base, ("its base model", "/models/gone")),
 }
 
 
@@ -75,6 +75,8 @@ def test_broken_runs(
     broken = tmp_path / "run"
     shutil.copytree(run, broken)
     spoil(broken / name)
+    if name != "lmsl.json" or ("cut" not in spoil.__name__ and (broken / name).exists()):
+        signed(broken)
     refused(capsys, ["predict", str(broken), "--device", "cpu"], *expected)
 
 

@@ -40,6 +40,10 @@ INFO_OF_A_RUN = RunInfo(
 )
 
 
+def head(*labels: str, scheme: str = "iob2") -> dict[str, Any]:
+    return {"name": "labels", "labels": list(labels), "scheme": scheme}
+
+
 @pytest.mark.parametrize("plain", [False, True])
 def test_everything_known_of_a_run_comes_back(plain: bool, tmp_path: Path) -> None:
     info = replace(INFO_OF_A_RUN, labels=LabelSet(("O", "B-Ü n", "I-Ü n"), plain=plain))
@@ -62,7 +66,19 @@ def test_older_runs_do_not_say_what_their_files_were_like(tmp_path: Path) -> Non
         ({"format": None}, "expected format 1, got None"),
         ({"heads": []}, "not a description of a run"),
         ({"heads": [{"name": "labels"}]}, "not a description of a run"),
-        ({"lora": {"rank": 1}}, "not a description of a run"),
+        ({"lora": {"rank": 1}}, "alpha: expected a number, found none"),
+        ({"lora": {"rank": 0}}, "rank: expected at least 1, got 0"),
+        ({"repeat": -1}, "repeat: expected at least 0, got -1"),
+        ({"exit_layer": 0}, "exit_layer: expected at least 1, got 0"),
+        ({"dtype": "float8"}, "dtype: expected one of auto, float32, bfloat16, got 'float8'"),
+        ({"unmask": "0021"}, "unmask: expected only 0 and 1"),
+        ({"heads": [head("O", "B-X", "I-X", "B-X")]}, "labels: expected each once, got 'B-X'"),
+        ({"heads": [head("B-X", "I-X")]}, "labels: expected O among them"),
+        ({"heads": [head("O", "X")]}, "labels: expected O, B-TYPE or I-TYPE, got 'X'"),
+        ({"heads": [head("O", "B-")]}, "labels: expected O, B-TYPE or I-TYPE, got 'B-'"),
+        ({"heads": [head(scheme="plain")]}, "labels: expected at least one"),
+        ({"heads": [head("O", scheme="bioes")]}, "scheme: expected iob2 or plain, got 'bioes'"),
+        ({"heads": [{**head(), "labels": [1]}]}, "labels: expected a list of text"),
         ({"files": 5}, "not a description of a run"),
         ({"files": {"tag_column": "x"}}, "tag_column: expected a whole number, got 'x'"),
     ],

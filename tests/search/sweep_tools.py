@@ -72,7 +72,7 @@ def write_run(
 ) -> Path:
     """The directory of a finished run with the given predictions."""
     folder.mkdir(parents=True)
-    metrics, found = {}, set()
+    metrics, found = {}, {"O"}
     for split, (gold, tags) in splits.items():
         write_columns(
             folder / f"predictions.{split}.conll", gold, [s.tags or () for s in gold], tags

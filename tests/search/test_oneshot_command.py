@@ -11,6 +11,7 @@ import torch
 from lmsl.cli import main
 from lmsl.config.config import Config
 from lmsl.mask.bits import layer_bits
+from lmsl.run_directory.digests import Digests
 from lmsl.run_directory.oneshot import below_line
 from lmsl.search.oneshot import oneshot_run
 from lmsl.training import stack
@@ -170,7 +171,7 @@ class TestCommand:
 
 def test_one_seed_predicts_for_all() -> None:
     strings = {string: [layer_bits(string, 8)] for string in THREE}
-    run = oneshot_run(Config(unmask=("grid",), seed=(5, 6)), strings, Path("out"))
+    run = oneshot_run(Config(unmask=("grid",), seed=(5, 6)), strings, Path("out"), Digests())
     assert run.bits == [bits for (bits,) in strings.values()]
     assert run.seed == 5 and run.config.unmask == THREE and run.folder == Path("out/oneshot")
     assert run.name == "one-shot over 3 strings, seed 5"

@@ -1,0 +1,47 @@
+"""Ranges of the settings that are numbers: on the command line and in what a run left on disk."""
+
+import math
+from typing import Any
+
+from lmsl.errors import InputError
+
+_LEAST: dict[str, float] = {
+    "groups": 1,
+    "repeat": 0,
+    "exit_layer": 1,
+    "max_length": 2,
+    "context": 0,
+    "epochs": 1,
+    "max_steps": 1,
+    "batch_size": 1,
+    "tokens_per_batch": 1,
+    "keep_every": 1,
+    "split_seed": 0,
+    "seed": 0,
+    "lr": 0,
+    "epsilon": 0,
+    "weight_decay": 0,
+    "max_grad_norm": 1e-12,
+    "lora_rank": 1,
+    "lora_alpha": 0,
+    "patience": 1,
+}
+_SHARES = ("lora_dropout", "head_dropout", "warmup", "beta2")
+
+
+def check_range(place: str, name: str, value: Any) -> None:
+    """Refuse a number that its setting cannot be; None and settings without a range pass.
+
+    Args:
+        place: how the message begins.
+
+    Raises:
+        InputError: out of range, or not finite.
+    """
+    if value is not None and name in _LEAST and not value >= _LEAST[name]:
+        raise InputError(f"{place}: expected at least {_LEAST[name]}, got {value}")
+    if name in _SHARES and not 0 <= value < 1:
+        raise InputError(f"{place}: expected 0 to below 1, got {value}")
+    # Without a bound gradients are never clipped.
+    if value == math.inf and name != "max_grad_norm":
+        raise InputError(f"{place}: expected a finite number, got {value}")

@@ -9,5 +9,9 @@ class InputError(ValueError):
     """
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: to be ended like Ctrl-C."""
+
+
 class TrainingError(RuntimeError):
     """Training cannot go on though the input was in order; one line says where and why."""

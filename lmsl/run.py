@@ -16,7 +16,14 @@ from lmsl.data.formats.options import file_shape
 from lmsl.data.splits import Splits
 from lmsl.device import choose_device, choose_dtype
 from lmsl.run_directory.digests import Digests, base_digests
-from lmsl.run_directory.folder import check_place, is_pruned, making, next_folder, writing
+from lmsl.run_directory.folder import (
+    check_place,
+    is_pruned,
+    making,
+    next_folder,
+    sweep_leftovers,
+    writing,
+)
 from lmsl.run_directory.info import RunInfo
 from lmsl.run_directory.lock import locked
 from lmsl.search.asked import OneShot, StackSize, check_stack_size
@@ -39,7 +46,7 @@ from lmsl.training.runs import (
     planned_runs,
     stacks_line,
 )
-from lmsl.training.schedule import epoch_ends
+from lmsl.training.schedule import epoch_ends, length_line
 from lmsl.training.session import Session
 from lmsl.training.stack import Place, alone
 
@@ -131,6 +138,8 @@ def _begin(
     )
     data = prepare(config, base, splits, console)
     task = training_task(data)
+    if (line := length_line(len(task), config)) is not None:
+        console.say(f"  {line}")
     session = Session(config=config, base=base, data=data, task=task, place=place, console=console)
     if config.resume:
         find_progress([run for run in runs if not run.ended], len(task), console.say)
@@ -146,6 +155,8 @@ def _train_all(
         if resume and run.ended:
             how = "pruned" if is_pruned(run.folder) else "finished"
             say(f"run: {run.name} -> {run.folder}\n  {how} already")
+            with writing(run.folder):
+                sweep_leftovers(run.folder)
             if how == "finished":
                 yield run, None
     waiting = [run for run in runs if not (resume and run.ended)]

@@ -7,10 +7,13 @@ Nobody waits for torch to be told of a typing error: a command's modules are imp
 called, and what they import before they need a model is light.
 """
 
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from lmsl.errors import InputError, TrainingError
+from lmsl.errors import InputError, Terminated, TrainingError
 
 USAGE = """usage: lmsl COMMAND [FLAGS]
 
@@ -31,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if arguments else 2
+    before = _obey_sigterm()
     try:
         if arguments[0] == "--version":
             print(_version())
@@ -40,8 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), 2)
     except TrainingError as error:
         return _fail(str(error), 1)
-    except KeyboardInterrupt:
-        return _fail("interrupted; a training run goes on with --resume", 130)
+    except KeyboardInterrupt as reason:
+        trains = arguments[0] in ("train", "sweep")
+        how = "terminated" if isinstance(reason, Terminated) else "interrupted"
+        status = 143 if isinstance(reason, Terminated) else 130
+        return _fail(how + ("; go on with --resume" if trains else ""), status)
     except BrokenPipeError:
         # Whoever read our output has closed it; nobody is left to tell.
         sys.stdout = None
@@ -49,6 +56,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         return _fail(f"{place}{error.strerror or error}", 2)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _obey_sigterm() -> Any:
+    """Let SIGTERM end a command like Ctrl-C, cleaning up; what it did before, for putting back."""
+
+    def end(number: int, frame: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is threading.main_thread():
+        return signal.signal(signal.SIGTERM, end)
+    return None
 
 
 def _command(name: str) -> Callable[[list[str]], int]:

@@ -82,8 +82,9 @@ class Config(Columns):
     """How raw text is split into words."""
 
     # How it is trained.
-    epochs: int = 4
-    """Passes over the training data."""
+    epochs: int | None = None
+    """Passes over the training data; by default 4, and more where that would be too few updates to
+    learn from."""
     max_steps: int | None = None
     """Stop after this many updates."""
     batch_size: int = 8
@@ -158,6 +159,8 @@ class Config(Columns):
     """Replace a run that is already there."""
     resume: bool = False
     """Go on with an interrupted run."""
+    save_minutes: float = 10.0
+    """Write a checkpoint whenever so many minutes have passed, inside an epoch too."""
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(Config).items():
@@ -184,7 +187,7 @@ class Config(Columns):
             )
 
 
-_WHERE = ("output", "overwrite", "resume")
+_WHERE = ("output", "overwrite", "resume", "save_minutes")
 
 
 def starting_point(recipe_name: str | None, file: Path | None) -> dict[str, Any]:

@@ -25,6 +25,7 @@ _LEAST: dict[str, float] = {
     "lora_rank": 1,
     "lora_alpha": 0,
     "patience": 1,
+    "save_minutes": 0,
 }
 _SHARES = ("lora_dropout", "head_dropout", "warmup", "beta2")
 

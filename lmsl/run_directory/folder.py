@@ -131,13 +131,25 @@ def is_pruned(folder: Path) -> bool:
 
 def clear(folder: Path) -> None:
     """Remove the files of a run, ``lmsl.json`` first."""
-    leftovers = [path.name for path in folder.glob(".*.tmp")]
-    for name in (INFO, *_OURS, *leftovers):
-        path = folder / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    for path in (folder / INFO, *(folder / name for name in _OURS)):
+        _remove(path)
+    sweep_leftovers(folder)
+
+
+def sweep_leftovers(folder: Path) -> None:
+    """Remove what a killed process left: half-written files, and the checkpoint of a run that has
+    ended. Nobody else may be at work there."""
+    for path in folder.glob(".*.tmp"):
+        _remove(path)
+    if is_finished(folder) or is_pruned(folder):
+        _remove(folder / CHECKPOINT)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -147,6 +159,7 @@ def making(folders: Sequence[Path], *, overwrite: bool) -> Iterator[None]:
         with writing(folder):
             if overwrite:
                 clear(folder)
+            sweep_leftovers(folder)
             folder.mkdir(parents=True, exist_ok=True)
     try:
         yield

@@ -6,7 +6,7 @@ without it.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -16,6 +16,7 @@ from lmsl.data.tags.metrics import metric_name
 from lmsl.run_directory.folder import writing
 from lmsl.training.evaluate import Evaluated, evaluate_runs
 from lmsl.training.inputs import Prepared
+from lmsl.training.interrupt import Stop, stopping
 from lmsl.training.loop import Task, Update, training_updates
 from lmsl.training.schedule import total_updates
 from lmsl.training.stack import Place, Stack
@@ -41,13 +42,9 @@ def fit(
         TrainingError: a loss or a score is not finite, or the disk is full.
     """
     last = total_updates(len(task), stack.config)
-    with console.bar("training", last, stack.updates) as bar:
+    with stopping(console.say) as stop, console.bar("training", last, stack.updates) as bar:
         while stack.runs and stack.updates < until:
-            before = time.monotonic()
-            for update in _epoch(stack, task, place, console):
-                bar.advance(update.step, update.loss, update.tokens)
-                for run, log in enumerate(stack.logs):
-                    log.update(update.alone(run))
+            before, update = _epoch(stack, task, place, console, bar, stop)
             found = evaluate_runs(
                 stack.tagger,
                 data.splits,
@@ -63,10 +60,14 @@ def fit(
             with writing(stack.runs[0].folder):
                 stack.save()
             _dismiss(stack, update.step == last, console)
+            # What is left of a run that is over, its report, is written on resumption.
+            stop.obey()
 
 
-def _epoch(stack: Stack, task: Task, place: Place, console: Console) -> Iterator[Update]:
-    """The updates from where the stack is to the end of the epoch."""
+def _epoch(
+    stack: Stack, task: Task, place: Place, console: Console, bar: Bar, stop: Stop
+) -> tuple[float, Update]:
+    """Train to the end of the epoch: since when time was not counted yet, and the last update."""
     updates = training_updates(
         stack.tagger,
         task,
@@ -80,10 +81,28 @@ def _epoch(stack: Stack, task: Task, place: Place, console: Console) -> Iterator
         compute=stack.compute(place, console.say),
         done=stack.updates,
     )
+    since = saved = time.monotonic()
     for update in updates:
-        yield update
+        bar.advance(update.step, update.loss, update.tokens)
+        for run, log in enumerate(stack.logs):
+            log.update(update.alone(run))
         if update.ends_epoch:
-            return
+            break
+        now = time.monotonic()
+        if stop.asked or now - saved >= 60 * stack.config.save_minutes:
+            _save_within(stack, update, now - since)
+            since = saved = now
+            stop.obey()
+    return since, update
+
+
+def _save_within(stack: Stack, update: Update, seconds: float) -> None:
+    """A checkpoint inside an epoch; time is shared equally."""
+    for run in stack.runs:
+        run.progress.updates = update.step
+        run.progress.seconds += seconds / len(stack.runs)
+    with writing(stack.runs[0].folder):
+        stack.save()
 
 
 def _take_note(

@@ -23,7 +23,7 @@ from lmsl.packs.packing import pack, under_budget
 from lmsl.tagger.tagger import Tagger
 from lmsl.training.eager_step import EagerStep, MicroBatch, MicroStep
 from lmsl.training.prefetch import Ahead
-from lmsl.training.schedule import draw_updates, lr_factor, total_updates, updates_per_epoch
+from lmsl.training.schedule import draw_updates, epoch_ends, lr_factor, updates_per_epoch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,7 @@ class Update:
     """Updates made so far, this one included."""
     epoch: int
     ends_epoch: bool
+    """And dev is scored, see ``schedule.epoch_ends``."""
     loss: list[float]
     grad_norm: list[float]
     lr: float
@@ -91,7 +92,7 @@ def training_updates(
     Raises:
         TrainingError: the loss or a gradient is not finite; names the sentences of the update.
     """
-    steps = total_updates(len(task), config)
+    scored = set(epoch_ends(len(task), config))
     per_epoch = updates_per_epoch(len(task), config.batch_size)
     compute = EagerStep(tagger, clock, config, device, autocast) if compute is None else compute
     inputs = Ahead(_inputs(tagger, task, config, clock.seeds, device, compute, done))
@@ -118,7 +119,7 @@ def training_updates(
         yield Update(
             step=step + 1,
             epoch=step // per_epoch + 1,
-            ends_epoch=(step + 1) % per_epoch == 0 or step + 1 == steps,
+            ends_epoch=step + 1 in scored,
             loss=losses,
             grad_norm=norms,
             lr=lr,

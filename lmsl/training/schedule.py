@@ -11,14 +11,41 @@ import numpy as np
 
 from lmsl.config.config import Config
 
+USUAL_EPOCHS = 4
+LEAST_UPDATES = 400
+"""Of a training whose epochs nobody chose. Measured: 100 sentences need as many."""
+MOST_SCORES = 20
+"""Of dev in such a training: between two there may be more than one pass over few sentences."""
+
 
 def updates_per_epoch(sentences: int, batch_size: int) -> int:
     return -(-sentences // batch_size)
 
 
+def epochs_of(sentences: int, config: Config) -> int:
+    """Passes over the data: as chosen, or as many as few sentences ask for."""
+    if config.epochs is not None:
+        return config.epochs
+    return max(USUAL_EPOCHS, -(-LEAST_UPDATES // updates_per_epoch(sentences, config.batch_size)))
+
+
+def length_line(sentences: int, config: Config) -> str | None:
+    """For people: how long training is where that is not what one would think."""
+    updates, epochs = total_updates(sentences, config), epochs_of(sentences, config)
+    few = f"training data is small: {sentences} sentence{'s' * (sentences != 1)}"
+    if config.epochs is None and config.max_steps is None and epochs > USUAL_EPOCHS:
+        return f"{few}, so {epochs} epochs instead of {USUAL_EPOCHS} ({updates} updates; --epochs)"
+    if updates < LEAST_UPDATES // 2:
+        return (
+            f"only {updates} update{'s' * (updates != 1)} will be made, which is hardly enough to "
+            "learn from; raise --epochs or --max-steps, or lower --batch-size"
+        )
+    return None
+
+
 def total_updates(sentences: int, config: Config) -> int:
     """How many updates a run makes."""
-    whole = config.epochs * updates_per_epoch(sentences, config.batch_size)
+    whole = epochs_of(sentences, config) * updates_per_epoch(sentences, config.batch_size)
     return whole if config.max_steps is None else min(whole, config.max_steps)
 
 
@@ -39,8 +66,13 @@ def kept_part(drawn: list[int], size: int) -> list[int]:
 
 
 def epoch_ends(sentences: int, config: Config) -> list[int]:
-    """Updates made at the end of each epoch; the last of them is where training ends."""
+    """Updates made whenever dev is scored, at ends of epochs; the last is where training ends.
+
+    That is every epoch, unless their number was raised for want of sentences.
+    """
     last, whole = total_updates(sentences, config), updates_per_epoch(sentences, config.batch_size)
+    if config.epochs is None:
+        whole *= -(-epochs_of(sentences, config) // MOST_SCORES)
     return [*range(whole, last, whole), last]
 
 

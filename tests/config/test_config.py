@@ -68,7 +68,7 @@ OTHER: dict[str, Any] = {
     "elementwise": "plain",
     "device": "cuda:1",
 }
-WHERE = {"output", "overwrite", "resume"}
+WHERE = {"output", "overwrite", "resume", "save_minutes"}
 
 
 @pytest.fixture
@@ -132,9 +132,9 @@ def test_an_unquoted_unmask_string_is_refused_with_advice(text: str, written: An
         ("lr: fast", "lr: expected a number or nothing, got 'fast'"),
         ("max_steps: ten", "max_steps: expected a whole number or nothing, got 'ten'"),
         ("max_steps: true", "max_steps: expected a whole number or nothing, got True"),
-        ("epochs: 2.0", "epochs: expected a whole number, got 2.0"),
-        ("epochs: [1]", r"epochs: expected a whole number, got \[1\]"),
-        ("epochs:", "epochs: expected a whole number, got None"),
+        ("batch_size: 2.0", "batch_size: expected a whole number, got 2.0"),
+        ("batch_size: [1]", r"batch_size: expected a whole number, got \[1\]"),
+        ("batch_size:", "batch_size: expected a whole number, got None"),
         ("warmup: true", "warmup: expected a number, got True"),
         ("seed: [1, x]", r"seed: expected one or more of: a whole number, got \[1, 'x'\]"),
         ("seed: 1.5", "seed: expected one or more of: a whole number, got 1.5"),
@@ -233,7 +233,7 @@ def test_yaml_forms_that_mean_the_same(written: Any) -> None:
         ({"seed": (1, -1)}, "--seed: expected one or more from 0, got 1 -1"),
         ({"seed": ()}, "--seed: expected one or more from 0, got none"),
         ({"schedule": "cosin"}, "--schedule: expected one of cosine, linear, constant"),
-        ({"epochs": 1.5}, "--epochs: expected a whole number, got 1.5"),
+        ({"batch_size": 1.5}, "--batch-size: expected a whole number, got 1.5"),
         ({"unmask": 11}, "--unmask: expected text in quotes"),
         ({"unmask": ("0011", "0021")}, "unmask: expected only 0 and 1, or one of causal, full"),
         ({"unmask": ""}, "unmask: expected bits such as '0011', got an empty string"),

@@ -195,6 +195,7 @@ def _train_stack(
             session.console,
             until=until,
             compared=compared,
+            peak=session.peak,
         )
     if all(run.over for run in group):
         session.say_peak()

@@ -21,6 +21,8 @@ class Train(Config):
 
     config: Path | None = None
     """YAML file of settings by the names of the flags; the config.yaml of a run repeats it."""
+    verbose: bool = False
+    """Also say why what is usual on a GPU does not serve on a CPU."""
 
     def __post_init__(self) -> None:
         """Checked later, as a Config: tyro makes a page of any error raised here."""

@@ -56,11 +56,14 @@ def evaluate_command(arguments: list[str]) -> int:
     console = Console()
     if kept := [flag for flag in shape_flags(info.files) if flag in shape_flags(options)]:
         console.say(f"reading with {' '.join(kept)} as in training")
-    dataset = read_with(options.source, info.read_options(options))
+    with console.working(f"reading {options.source}"):
+        dataset = read_with(options.source, info.read_options(options))
     info.check_scorable(dataset)
     if options.predictions is not None:
         check_written(options.predictions)
-    metrics, _, decoded = _loaded(folder, options, console).evaluate_with_tags(dataset)
+    labeler = _loaded(folder, options, console)
+    with console.track("evaluating", "packs", None) as track:
+        metrics, _, decoded = labeler.evaluate_with_tags(dataset, track=track)
     for note in dataset.notes:
         console.say(note)
     if options.predictions is not None:

@@ -12,8 +12,10 @@ def report_command(arguments: list[str]) -> int:
     options: Report = parse(Report, arguments, "report")
     from lmsl.report.write import write_report
 
-    for line in write_report(options.sweep, options.output, options.png, Console().say):
-        print(line)
+    console = Console()
+    with console.working(f"reporting on {options.sweep}"):
+        lines = list(write_report(options.sweep, options.output, options.png, console.say))
+    print("\n".join(lines))
     return 0
 
 
@@ -23,7 +25,8 @@ def data_command(arguments: list[str]) -> int:
     if options.action == "convert":
         convert_file(options.files, options.output, options.to, reading, Console().say)
         return 0
-    report, clean = check_files(options.files, reading, options.tokenizer)
+    with Console().working("reading"):
+        report, clean = check_files(options.files, reading, options.tokenizer)
     print(report)
     return 0 if clean or options.action == "describe" else 1
 
@@ -31,6 +34,7 @@ def data_command(arguments: list[str]) -> int:
 def probe_command(arguments: list[str]) -> int:
     options: Probe = parse(Probe, arguments, "probe")
     asked = (options.model, options.unmask, options.data, options.save, options.device)
-    for line in probe_lines(*asked, allow_changed_base=options.allow_changed_base):
-        print(line)
+    with Console().working(f"probing {options.model}"):
+        lines = list(probe_lines(*asked, allow_changed_base=options.allow_changed_base))
+    print("\n".join(lines))
     return 0

@@ -13,6 +13,7 @@ from typing import TypeVar
 from lmsl.cli.flags import Sweep, Train
 from lmsl.cli.parse import parse
 from lmsl.config.config import Config, starting_point
+from lmsl.console import Console
 from lmsl.errors import InputError
 from lmsl.search.asked import check_stack_size, oneshot_asked
 from lmsl.training.data import check_known_folders, read_splits
@@ -21,13 +22,15 @@ Flags = TypeVar("Flags", bound=Train)
 
 
 def train_command(arguments: list[str]) -> int:
-    _, config = _training_flags(Train, "train", arguments)
+    flags, config = _training_flags(Train, "train", arguments)
     check_known_folders(config)
-    splits = read_splits(config)
+    console = Console(verbose=flags.verbose)
+    with console.working("reading the data"):
+        splits = read_splits(config)
     from lmsl.run import train_runs
 
     # Each Labeler is dropped at once: the next run needs the memory.
-    deque(train_runs(config, splits=splits), maxlen=0)
+    deque(train_runs(config, console, splits=splits), maxlen=0)
     return 0
 
 
@@ -36,10 +39,14 @@ def sweep_command(arguments: list[str]) -> int:
     check_stack_size(flags.stack)
     oneshot = oneshot_asked(flags.mode, flags.stack, flags.top, flags.short_grid)
     check_known_folders(config)
-    splits = read_splits(config)
+    console = Console(verbose=flags.verbose)
+    with console.working("reading the data"):
+        splits = read_splits(config)
     from lmsl.run import train_runs
 
-    runs = train_runs(config, splits=splits, stack=flags.stack, prune=flags.prune, oneshot=oneshot)
+    runs = train_runs(
+        config, console, splits=splits, stack=flags.stack, prune=flags.prune, oneshot=oneshot
+    )
     deque(runs, maxlen=0)
     return 0
 

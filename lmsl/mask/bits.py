@@ -8,7 +8,7 @@ numbers, no models.
 
 from collections.abc import Iterable, Sequence
 
-from lmsl.config.strings import DEFAULT_GROUPS, check_string, expanded, stands_for_many
+from lmsl.config.strings import ALIASES, DEFAULT_GROUPS, check_string, expanded, stands_for_many
 from lmsl.errors import InputError
 
 Bits = Sequence[Sequence[bool]]
@@ -49,6 +49,15 @@ def group_sizes(layers: int, groups: int) -> tuple[int, ...]:
         raise InputError(f"groups: expected 1 to {layers}, the number of layers, got {groups}")
     size, larger = divmod(layers, groups)
     return tuple(size + (group < larger) for group in range(groups))
+
+
+def uneven_line(string: str, layers: int) -> str | None:
+    """For people: how the layers fall where a string's groups are not all equal; None where they
+    are."""
+    if string in ALIASES or layers % len(string) == 0:
+        return None
+    sizes = ", ".join(map(str, group_sizes(layers, len(string))))
+    return f"unmask {string}: {len(string)} groups of {sizes} layers"
 
 
 def expand_strings(

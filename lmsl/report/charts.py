@@ -123,11 +123,10 @@ def _cost(analysis: Analysis) -> RowChart:
     marks = tuple(
         Mark(value=fmean(each), tone=tone(analysis, index)) for index, each in enumerate(seconds)
     )
-    runs = sum(map(len, seconds))
     return RowChart(
         key="cost",
         title="Cost",
-        note=f"Seconds of training a run, means over seeds; {total:,.0f} s for all {runs} runs.",
+        note=f"Seconds of training a run, means over seeds; {total:,.0f} s in all.",
         axis="seconds",
         rows=analysis.sweep.names,
         series=(Series(label="seconds", marks=marks),),

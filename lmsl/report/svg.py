@@ -42,11 +42,14 @@ def _body(chart: Chart) -> tuple[Markup, int]:
     return Markup("").join(body), height
 
 
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
+def ticks(low: float, high: float, most: int = 6, limit: float = math.inf) -> list[float]:
     """Round values (1, 2, 2.5 or 5 times a power of ten) from at or below ``low`` to at or above
-    ``high``. A single value begins a scale of one unit."""
-    span = high - low if high - low > 1e-6 else 1.0
-    high = low + span
+    ``high``. A single value begins a scale of one unit, or ends it
+    where there is nothing beyond ``limit``."""
+    if high - low <= 1e-6:
+        low = min(low, limit - 1)
+        high = low + 1
+    span = high - low
     power = 10.0 ** math.floor(math.log10(span / most))
     step = next(power * m for m in (1, 2, 2.5, 5, 10, 20) if span / (power * m) <= most - 1)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
@@ -97,14 +100,20 @@ def _ticks_of(chart: RowChart) -> list[float]:
     if chart.kind == "bars":
         return ticks(0, max(highest, 1e-3))
     lowest = min(mark.value if mark.low is None else mark.low for mark in marks)
-    return ticks(lowest, highest)
+    return ticks(lowest, highest, limit=_limit(chart.axis))
+
+
+def _limit(axis: str) -> float:
+    """The most that can stand on an axis."""
+    return 100.0 if axis.endswith("%") else math.inf
 
 
 def _plane(chart: PlaneChart) -> tuple[list[Markup], int]:
     lines = chart.kind == "lines"
     every_x, every_y = zip(*(point for line in chart.lines for point in line.points), strict=True)
     xs = ticks(min(every_x), max(every_x))
-    ys = ticks(min(0.0, *every_y) if chart.from_zero else min(every_y), max(every_y))
+    lowest = min(0.0, *every_y) if chart.from_zero else min(every_y)
+    ys = ticks(lowest, max(every_y), limit=_limit(chart.y_axis))
     left, right, bottom = 52, _WIDTH - _RIGHT - 6, 270
     named = [line for line in chart.lines if line.named] if lines else []
     named.sort(key=lambda line: line.tone != "accent")

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from lmsl.console import Track
 from lmsl.data.tags.decode import Floats
 from lmsl.errors import InputError
 from lmsl.mask.bits import Bits
@@ -41,11 +42,13 @@ def emissions(
     device: torch.device,
     autocast: torch.dtype | None = None,
     compute: Forward | None = None,
+    track: Track | None = None,
 ) -> list[Floats]:
     """``run_emissions`` of a tagger of one run.
 
     Args:
         compute: who computes packs of this tagger, on this device; by default eagerly.
+        track: told of every pack.
 
     Raises:
         InputError: the model's scores are not finite.
@@ -54,7 +57,9 @@ def emissions(
     compute = EagerForward(tagger, device, autocast) if compute is None else compute
     assert compute.tagger is tagger
     try:
-        (found,) = run_emissions(compute, examples, words, tokens_per_batch=tokens_per_batch)
+        (found,) = run_emissions(
+            compute, examples, words, tokens_per_batch=tokens_per_batch, track=track
+        )
     except NotFinite as error:
         raise InputError(
             f"sentence {error.sentence + 1}: expected finite scores in its batch, got NaN; where "
@@ -70,6 +75,7 @@ def run_emissions(
     *,
     tokens_per_batch: int,
     bits: Bits | None = None,
+    track: Track | None = None,
 ) -> list[list[Floats]]:
     """For each run log-probabilities [words, classes] of every sentence.
 
@@ -79,6 +85,7 @@ def run_emissions(
     Args:
         words: how many each sentence has.
         bits: instead, the layers of every string under which the only run is asked.
+        track: told of every pack.
 
     Raises:
         NotFinite: a score is no number.
@@ -88,7 +95,9 @@ def run_emissions(
     ways = tagger.head.runs if bits is None else len(bits)
     found = [unread(words, classes) for _ in range(ways)]
     budget = evaluation_budget(tokens_per_batch, ways, compute.device)
-    groups = under_budget(by_length(examples), budget)
+    groups = list(under_budget(by_length(examples), budget))
+    if track is not None:
+        track.total = len(groups)
     with _evaluating(tagger):
         batches = (batch_of(compute, group, budget, bits) for group in groups)
         for batch, logs in log_probabilities(compute, batches):
@@ -98,6 +107,8 @@ def run_emissions(
                 if np.isnan(rows).any():
                     raise NotFinite(way, batch.examples[0].sentence)
                 put(found[way], batch.examples, rows)
+            if track is not None:
+                track.add()
     return found
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from lmsl.config.choices import CudaGraphs, Quantize, Resident, check_choice
-from lmsl.console import Console
+from lmsl.console import Console, Track
 from lmsl.data.formats.options import ReadOptions
 from lmsl.data.formats.words import split_words
 from lmsl.data.read import read_with
@@ -185,14 +185,17 @@ class Labeler:
         return self.evaluate_with_tags(data, options)[0]
 
     def evaluate_with_tags(
-        self, data: str | Path | Dataset, options: ReadOptions | None = None
+        self,
+        data: str | Path | Dataset,
+        options: ReadOptions | None = None,
+        track: Track | None = None,
     ) -> tuple[dict[str, Any], Dataset, list[Decoded]]:
         """As ``evaluate``, with the data as read and what was predicted."""
         if options is None:
             options = self.info.read_options()
         dataset = data if isinstance(data, Dataset) else read_with(data, options)
         self.info.check_scorable(dataset)
-        tagged = self.tag(dataset.sentences)
+        tagged = self.tag(dataset.sentences, track=track)
         return self.metrics(dataset, tagged), dataset, tagged.decoded
 
     def metrics(self, dataset: Dataset, tagged: Tagged) -> dict[str, Any]:
@@ -200,8 +203,18 @@ class Labeler:
         labels, truncated = self.info.labels, tagged.examples.truncated
         return scored(dataset.sentences, tagged.decoded, labels, truncated)
 
-    def tag(self, sentences: Sequence[Sentence], examples: Examples | None = None) -> Tagged:
-        """Decode sentences, packed under the run's token budget, in order."""
+    def tag(
+        self,
+        sentences: Sequence[Sentence],
+        examples: Examples | None = None,
+        track: Track | None = None,
+    ) -> Tagged:
+        """Decode sentences, packed under the run's token budget, in order.
+
+        Args:
+            examples: of these sentences, where they were built already.
+            track: told of every pack.
+        """
         if examples is None:
             examples = build_examples(
                 sentences,
@@ -219,6 +232,7 @@ class Labeler:
             device=self.device,
             autocast=self.autocast,
             compute=self.compute,
+            track=track,
         )
         return Tagged(decoded=decode(found, self.info.labels, self.info.decode), examples=examples)
 

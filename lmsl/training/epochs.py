@@ -7,6 +7,7 @@ without it.
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 
@@ -18,6 +19,7 @@ from lmsl.training.evaluate import Evaluated, evaluate_runs
 from lmsl.training.inputs import Prepared
 from lmsl.training.interrupt import Stop, stopping
 from lmsl.training.loop import Task, Update, training_updates
+from lmsl.training.peak import Peak
 from lmsl.training.schedule import total_updates
 from lmsl.training.stack import Place, Stack
 
@@ -31,12 +33,14 @@ def fit(
     *,
     until: int,
     compared: bool = False,
+    peak: Peak | None = None,
 ) -> None:
     """Train until ``until`` updates are made, an end of an epoch, or no run has patience left.
 
     Args:
         until: see ``schedule.epoch_ends``.
         compared: keep what each run found in each sentence of dev, for comparing runs.
+        peak: told apart by it is what training takes and what evaluation does.
 
     Raises:
         TrainingError: a loss or a score is not finite, or the disk is full.
@@ -45,15 +49,20 @@ def fit(
     with stopping(console.say) as stop, console.bar("training", last, stack.updates) as bar:
         while stack.runs and stack.updates < until:
             before, update = _epoch(stack, task, place, console, bar, stop)
-            found = evaluate_runs(
-                stack.tagger,
-                data.splits,
-                data.dev,
-                stack.config,
-                place,
-                updates=update.step,
-                compute=stack.forward(place, console.say),
-            )
+            with (
+                nullcontext() if peak is None else peak.aside(),
+                console.track("evaluating on dev", "packs", None) as track,
+            ):
+                found = evaluate_runs(
+                    stack.tagger,
+                    data.splits,
+                    data.dev,
+                    stack.config,
+                    place,
+                    updates=update.step,
+                    compute=stack.forward(place, console.say),
+                    track=track,
+                )
             seconds = (time.monotonic() - before) / len(stack.runs)
             _take_note(stack, update, found, seconds, data, compared)
             _say(stack, update, found, data, bar, console)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmsl.config.config import Config
+from lmsl.console import Track
 from lmsl.data.splits import Splits
 from lmsl.data.tags.decode import Decoded, decode
 from lmsl.errors import TrainingError
@@ -38,12 +39,14 @@ def evaluate_runs(
     updates: int,
     bits: Bits | None = None,
     compute: Forward | None = None,
+    track: Track | None = None,
 ) -> list[Evaluated]:
     """Tag and score dev with every run of a stack, after so many updates.
 
     Args:
         bits: instead, the layers of every string under which the only run is scored.
         compute: who computes packs of this tagger; by default eagerly.
+        track: told of every pack.
 
     Raises:
         TrainingError: a run's scores are not finite.
@@ -58,6 +61,7 @@ def evaluate_runs(
             [len(sentence.words) for sentence in sentences],
             tokens_per_batch=config.tokens_per_batch,
             bits=bits,
+            track=track,
         )
     except NotFinite as error:
         which = f" of run {error.way + 1}" if tagger.head.runs > 1 else ""

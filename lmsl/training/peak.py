@@ -1,7 +1,8 @@
 """What a training took of the device's memory: the quantity that ``memory`` estimates."""
 
 import ctypes
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -19,20 +20,34 @@ class Peak:
 
     def __init__(self, device: torch.device, held: int) -> None:
         self._device = device
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
+        self._training: int | None = None
+        self._begin()
+        resident = None if device.type == "cuda" else _resident("VmRSS")
+        self._others = None if resident is None else resident - held
+
+    def _begin(self) -> None:
+        """Forget the peak so far."""
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
             return
         with suppress(OSError, AttributeError):
             # What was freed before and not given back would hide as much growth, and an earlier
             # peak all of it. psutil and getrusage know no peak that can be begun anew.
             ctypes.CDLL(None).malloc_trim(0)
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        resident = _resident("VmRSS")
-        self._others = None if resident is None else resident - held
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Inside, something else is done than training, an evaluation with packs of its own."""
+        used = self.used()
+        if used is not None:
+            self._training = max(used, self._training or 0)
+        yield
+        self._begin()
 
     def used(self) -> int | None:
-        """Bytes: on a GPU what tensors held, on the host by how much the process grew and what was
-        held before; None where the system does not tell."""
+        """Bytes, since it was begun: on a GPU what tensors held, on the host by how much the
+        process grew and what was held before; None where the system does not tell."""
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device)
         highest = _resident("VmHWM")
@@ -40,10 +55,10 @@ class Peak:
 
     def line(self, expected: Memory) -> str:
         """For people."""
-        used = self.used()
+        used = self.used() if self._training is None else self._training
         if used is None:
             return "memory: this system does not tell how much was in use"
-        return f"memory: {mib(used)} at most, {mib(expected.total)} were expected"
+        return f"memory: {mib(used)} at most in training, {mib(expected.total)} were expected"
 
 
 def _resident(name: str) -> int | None:

@@ -13,7 +13,7 @@ from lmsl.config.config import Config, dump_config
 from lmsl.config.strings import RANDOM
 from lmsl.console import Console
 from lmsl.data.formats.source import read_text
-from lmsl.mask.bits import Bits, expand_strings
+from lmsl.mask.bits import Bits, expand_strings, uneven_line
 from lmsl.run_directory.digests import Digests
 from lmsl.run_directory.folder import check_output, check_sweep, is_finished, is_pruned
 from lmsl.run_directory.info import read_info
@@ -159,6 +159,8 @@ def _strings(config: Config, depth: int, console: Console) -> dict[str, tuple[bo
     if drawn := [name for name in config.unmask if name.startswith(RANDOM)]:
         console.say(f"unmask {' '.join(drawn)}: {' '.join(strings)}")
     for string, whole in strings.items():
+        if (line := uneven_line(string, depth)) is not None:
+            console.say(line)
         bits = whole[: config.exit_layer]
         if bits in chosen:
             console.say(f"unmask {string}: the same run as {chosen[bits]}, trained once")

@@ -60,7 +60,9 @@ class Session:
         assembled = assemble_runs(group, self.config, self.base, classes, self.place)
         self.stack = Stack(group, assembled, self.config)
         for note in self.stack.notes:
-            self.console.say(f"  {note}")
+            # That a CPU is no GPU goes without saying.
+            plain = self.place.device.type == "cpu" and not self.console.verbose
+            self.console.say(f"  {note.partition('; not by ')[0] if plain else note}")
         optimizer = resolve_optimizer(self.config.optimizer, self.place.device)
         self.console.say(f"  learning rate {self.stack.lr:.2g}, {optimizer}")
         self.expected = self._made_to_fit(self.stack)
@@ -77,12 +79,14 @@ class Session:
         """How many of these runs to train at once: as many as fit into memory."""
         if len(runs) == 1:
             return 1
-        self.stack_of(runs[:1])
-        assert self.expected is not None and self.stack is not None
-        captured = will_capture(self.stack.tagger, self.config, self.place.device)
+        # Nobody is told of a stack that is there to be counted.
+        counted = replace(self, console=Console(quiet=True), stack=None)
+        tagger = counted.stack_of(runs[:1]).tagger
+        assert counted.expected is not None
+        captured = will_capture(tagger, self.config, self.place.device)
         seeds = [run.seed for run in runs]
         tokens = most_tokens(self.task, self.config, seeds, captured=captured)
-        one = replace(self.expected, tokens=tokens)
+        one = replace(counted.expected, tokens=tokens)
         size, line = runs_at_once(one, len(runs), self.place.device)
         self.console.say(line)
         return size

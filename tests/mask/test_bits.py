@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmsl.errors import InputError
-from lmsl.mask.bits import expand_strings, group_sizes, layer_bits
+from lmsl.mask.bits import expand_strings, group_sizes, layer_bits, uneven_line
 
 
 def _text(bits):
@@ -117,3 +117,9 @@ def test_random_strings_are_distinct_seeded_and_extend_each_other():
     assert _expanded("random:32:0", 32, 8) == drawn != _expanded("random:32:1", 32, 8)
     assert set(_expanded("random:16", 8)) == set(_expanded("grid", 8))
     assert _expanded(["0011", "random:16"], 8)[0] == "0011"
+
+
+def test_uneven_groups_are_said() -> None:
+    assert uneven_line("00111", 8) == "unmask 00111: 5 groups of 2, 2, 2, 1, 1 layers"
+    for string in ("0011", "1", "11111111", "full", "middle", "causal"):
+        assert uneven_line(string, 8) is None

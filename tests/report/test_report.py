@@ -256,6 +256,12 @@ def test_places_that_cannot_be_written_to(
     refused(capsys, ["report", str(sweep), "--output", target], "cannot be written")
 
 
+def test_no_axis_of_percent_goes_beyond_a_hundred() -> None:
+    assert ticks(100.0, 100.0, limit=100.0)[-1] == 100.0
+    assert ticks(99.99, 100.0, limit=100.0)[-1] == 100.0
+    assert ticks(99.5, 99.5, limit=100.0)[0] <= 99.0
+
+
 @pytest.mark.parametrize(
     ("low", "high"),
     [(0, 1), (39.2, 99.8), (99.0, 99.001), (0, 0), (82.5, 82.5), (117, 141), (3, 123456)],

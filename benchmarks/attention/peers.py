@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import accumulate
 from typing import Any, Literal
 
 import torch
@@ -93,7 +92,7 @@ def _lmsl_why_not(impl: str, cell: Cell, device: torch.device) -> str | None:
 
 
 def _starts(batch: Batch) -> Tensor:
-    starts = torch.tensor([0, *accumulate(batch.lengths)], dtype=torch.int32)
+    starts = torch.tensor(batch.bounds, dtype=torch.int32)
     return starts.to(batch.q.device, non_blocking=True)
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.shared import timing
 from benchmarks.shared.lengths import known_lengths, length_task
 from benchmarks.shared.machine import machine
 from benchmarks.shared.record import table, write_json
@@ -99,9 +98,7 @@ def test_bad_input_is_one_line(
     refused(main, [*arguments, "--output", str(tmp_path / "x.json")], expected)
 
 
-def test_everybody_takes_turns_and_begins_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    # It takes its time in a process as large as that of the tests.
-    monkeypatch.setattr(timing.gc, "collect", lambda: None)
+def test_everybody_takes_turns_and_begins_once() -> None:
     order: list[str] = []
 
     def step(name: str, tokens: int = 5) -> Step:

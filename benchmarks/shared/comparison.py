@@ -29,7 +29,7 @@ class Comparison:
     """Where it runs; in float32 on a CPU, else in bfloat16."""
     model: str = "tiny"
     """Hub id or folder of a decoder, `tiny`, or `shape:NAME` for random weights of the shape of
-    llama-2-7b, mistral-7b, qwen3-4b or toy."""
+    llama-2-7b, mistral-7b, qwen3-4b, tinyllama-1.1b or toy."""
     contenders: tuple[str, ...] = ()
     """Only these, by their names in the table, and the baseline; by default all that can run."""
     threads: int | None = None

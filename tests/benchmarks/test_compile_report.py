@@ -381,7 +381,7 @@ def test_a_crash_of_the_compiler_is_a_finding(
 
 
 @pytest.mark.skipif(not measured.INTERPRETED, reason="kernels run here only interpreted")
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", ["single_backward", "tiled_forward"])
 def test_a_wrong_candidate_is_found_before_it_is_timed(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -389,8 +389,8 @@ def test_a_wrong_candidate_is_found_before_it_is_timed(
     place = make_place(kernel, 32, 16 if one else MEDIUM, 2 if one else 0)
     asked = measured.make_problem(place, torch.device("cpu"), toy=True)
     assert max(asked.lengths) == (16 if one else 700) and asked.q.dtype == torch.bfloat16
-    cell = replace(asked.cell, dtype="float32")
-    problem = make_batch(cell, asked.q.device, 1, (9, 16, 3))
+    cell = replace(asked.cell, dtype="float32", heads=2, kv_heads=1)
+    problem = make_batch(cell, asked.q.device, 1, (9, 3))
     entry = candidates("sm_90", place)[-1]
     assert measured.gate(entry, problem) == []
     honest = measured._reference

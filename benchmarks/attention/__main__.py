@@ -29,8 +29,8 @@ from benchmarks.attention import cells as cells_module
 from benchmarks.attention.cells import Cell, headline_cells, other_cells, quick_cells, stream_cells
 from benchmarks.attention.peers import OURS, Peer, peers
 from benchmarks.attention.report import print_table
-from benchmarks.attention.runs import Run, kernels_of, mixes_of, streams_of, warm_up
-from benchmarks.shared.flags import at_least, choose_device, parse_share, status_of
+from benchmarks.attention.runs import Run, kernels_of, mixes_of, streams_of
+from benchmarks.shared.flags import at_least, choose_device, status_of
 from benchmarks.shared.machine import machine, machine_lines
 from benchmarks.shared.plots import draw, require_matplotlib
 from benchmarks.shared.record import record_path, told, write_json
@@ -53,8 +53,6 @@ class Settings:
     layers: int
     seed: int
     plots: bool
-    commit: str | None
-    warm_up: str | None
     output: Path | None
 
 
@@ -76,8 +74,6 @@ def parse(argv: Sequence[str] | None) -> Settings:
     add("--layers", type=int, default=32, help="attention layers of a step in a stream")
     add("--seed", type=int, default=1, help="of lengths and values")
     add("--plots", action="store_true", help="draw each table into a PNG; needs matplotlib")
-    add("--commit", help="noted as the commit where there is no git repository")
-    add("--warm-up", metavar="K/N", help="only compile ours, a share of all shapes, and stop")
     add("--output", type=Path, help="the record; by default in benchmarks/results, by device")
     given: dict[str, Any] = vars(parser.parse_args(argv))
     return Settings(**given | {name: tuple(given[name]) for name in ("tables", "peers")})
@@ -93,10 +89,7 @@ def run(settings: Settings) -> int:
     began = time.monotonic()
     device = choose_device(settings.device)
     contenders = _check(settings)
-    if settings.warm_up is not None:
-        warm_up(device, *parse_share("--warm-up", settings.warm_up))
-        return 0
-    found = machine(device, settings.commit)
+    found = machine(device)
     print(*machine_lines(found), sep="\n")
     name = found["gpu"]["name"] if device.type == "cuda" else "cpu"
     output = settings.output or record_path("attention", found, settings.quick)
@@ -104,7 +97,7 @@ def run(settings: Settings) -> int:
     record: dict[str, Any] = {
         "benchmark": "attention",
         "machine": found,
-        "settings": told(settings, "commit"),
+        "settings": told(settings),
         "formulas": cells_module.__doc__,
         "rates": None if rates is None else asdict(rates),
         "unfinished": [],
@@ -121,7 +114,7 @@ def run(settings: Settings) -> int:
     _fill(run, {table: _cells(table, settings) for table in settings.tables}, record, output)
     print(f"written: {output}")
     if settings.plots:
-        print(*(f"drawn: {path}" for path in draw(record, output)), sep="\n")
+        draw(record, output)
     return int(_ours_is_wrong(record))
 
 

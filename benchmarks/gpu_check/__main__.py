@@ -91,7 +91,6 @@ class Plan:
     toy: bool
     minutes: float
     out: Path
-    commit: str | None
     began: float = field(default_factory=time.monotonic)
 
     def ends(self, part: Part) -> float:
@@ -116,7 +115,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--out", type=Path, default=RESULTS, help="folder of the records")
     add("--device", default="cuda")
     add("--toy", action="store_true", help="toy sizes, on the CPU by interpreter")
-    add("--commit", help="noted as the commit where there is no git repository")
     return status_of(lambda: run(_plan(parser.parse_args(argv))))
 
 
@@ -138,7 +136,7 @@ def _plan(given: argparse.Namespace) -> Plan:
 
 def run(plan: Plan) -> int:
     """All parts; 1 when a proof failed."""
-    found = machine(plan.device, plan.commit)
+    found = machine(plan.device)
     print(*machine_lines(found), sep="\n", flush=True)
     parts: dict[str, dict[str, Any]] = {}
     record = {"benchmark": "gpu_check", "machine": found, "toy": plan.toy, "parts": parts}
@@ -152,7 +150,7 @@ def run(plan: Plan) -> int:
     for test in parts.get("k", {}).get("tests", {}).values():
         curves = test.get("figures", {}).get("curves", {})
         if any(curves.values()) and has_matplotlib():
-            print(f"drawn: {draw_curves(curves, found, output)}")
+            draw_curves(curves, found, output)
     return int(any(part["status"] == "failed" for part in parts.values()))
 
 
@@ -200,7 +198,6 @@ def _child(plan: Plan, folder: Path, letter: str, share: int) -> dict[str, Any]:
         # Its own limit comes first, so that it can answer.
         *("--seconds", f"{max(seconds - 15, seconds / 2):.0f}"),
         *(["--toy"] if plan.toy else []),
-        *(["--commit", plan.commit] if plan.commit else []),
     ]
     finished = run_program(command, seconds=seconds, environment={"OMP_NUM_THREADS": "2"})
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"tests": {}}

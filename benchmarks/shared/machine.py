@@ -17,11 +17,10 @@ REPOSITORY = Path(__file__).parents[2]
 _PACKAGES = ("torch", "triton", "transformers", "peft", "bitsandbytes", "numpy")
 
 
-def machine(device: torch.device, commit: str | None = None) -> dict[str, Any]:
+def machine(device: torch.device) -> dict[str, Any]:
     """The device, its load, the versions and the commit: what a figure means nothing without.
 
-    Args:
-        commit: where there is no git repository to ask.
+    Where there is no git repository to ask, the commit is what ``LMSL_COMMIT`` says.
     """
     return {
         "device": str(device),
@@ -33,7 +32,7 @@ def machine(device: torch.device, commit: str | None = None) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in _PACKAGES},
         **({"gpu": gpu(device)} if device.type == "cuda" else {}),
-        "commit": _git("rev-parse", "HEAD") or commit,
+        "commit": _git("rev-parse", "HEAD") or os.environ.get("LMSL_COMMIT"),
         "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join([Path(sys.executable).name, *_arguments()]),

@@ -169,10 +169,13 @@ def test_the_peer_is_padded_and_labelled_where_ours_reads() -> None:
     assert padding_share(replace(work, micro=1), 1) == 0
 
 
-def test_a_machine_without_git_has_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_git_has_the_commit_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("LMSL_COMMIT", "abc")
     found = machine(torch.device("cpu"))
-    assert found["commit"] is None and found["processor"] and found["cores"] >= 1
+    assert found["commit"] == "abc" and found["processor"] and found["cores"] >= 1
 
 
 def test_tables_line_up() -> None:

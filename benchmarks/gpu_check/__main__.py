@@ -157,15 +157,13 @@ def run(plan: Plan) -> int:
 def _ran(plan: Plan) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every part as soon as it is whole: proofs side by side, then what is to be alone."""
     wanted = [letter for letter in PARTS if letter in plan.parts]
+    # The longest begin first.
+    proofs = [letter for letter in wanted if not PARTS[letter].alone]
+    proofs.sort(key=lambda letter: -PARTS[letter].seconds)
     processes = min(_MOST_PROCESSES, max(os.cpu_count() or 1, 2))
     with tempfile.TemporaryDirectory() as folder:
         child = partial(_child, plan, Path(folder))
         with ThreadPoolExecutor(processes) as pool:
-            # The longest begin first.
-            proofs = sorted(
-                (letter for letter in wanted if not PARTS[letter].alone),
-                key=lambda letter: -PARTS[letter].seconds,
-            )
             futures = {
                 pool.submit(child, letter, share): letter
                 for letter in proofs
@@ -184,11 +182,11 @@ def _ran(plan: Plan) -> Iterator[tuple[str, dict[str, Any]]]:
 def _child(plan: Plan, folder: Path, letter: str, share: int) -> dict[str, Any]:
     """One share of a part in a process of its own; its record, whatever becomes of it."""
     part, began = PARTS[letter], time.monotonic()
+    name, path = f"share {share}", folder / f"{letter}{share}.json"
     seconds = min(part.seconds, plan.ends(part) - began)
-    path = folder / f"{letter}{share}.json"
     if seconds < _LEAST_SECONDS:
         late = {"outcome": "not run", "reason": "no time was left"}
-        return {"tests": {f"share {share}": late}, "seconds": 0.0}
+        return {"tests": {name: late}, "seconds": 0.0}
     command = [
         *(sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"),
         *("-c", str(REPOSITORY / "pyproject.toml")),
@@ -200,16 +198,15 @@ def _child(plan: Plan, folder: Path, letter: str, share: int) -> dict[str, Any]:
         *(["--toy"] if plan.toy else []),
     ]
     finished = run_program(command, seconds=seconds, environment={"OMP_NUM_THREADS": "2"})
-    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"tests": {}}
-    tests = record["tests"]
+    tests = json.loads(path.read_text(encoding="utf-8"))["tests"] if path.exists() else {}
     # 0 and 1 are pytest's own: all passed, some failed.
     if finished.status not in (0, 1):
         end = f"ended with {finished.status}"
         if finished.status is None:
             end = f"was stopped after {seconds:.0f} s"
-        running = [name for name, test in tests.items() if test["outcome"] == "running"]
+        running = next((key for key, test in tests.items() if test["outcome"] == "running"), name)
         said = f"its process {end}: {finished.output[-800:].strip()}"
-        tests[(running or [f"share {share}"])[0]] = {"outcome": "failed", "reason": said}
+        tests[running] = {"outcome": "failed", "reason": said}
     return {"tests": tests, "seconds": round(time.monotonic() - began, 1)}
 
 

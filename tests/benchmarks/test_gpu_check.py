@@ -190,12 +190,14 @@ def test_programs_are_stopped_with_what_they_started(tmp_path: Path) -> None:
     )
 
 
-def test_the_sanitizer_is_found_and_understood(tmp_path: Path) -> None:
-    assert find_sanitizer(str(tmp_path)) is None
+def test_the_sanitizer_is_found_and_understood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
     tool = tmp_path / "compute-sanitizer"
     tool.write_text("#!/bin/sh\n")
     tool.chmod(0o755)
-    assert find_sanitizer(str(tmp_path)) == str(tool)
+    assert find_sanitizer() == str(tool)
     clean = "===== ERROR SUMMARY: 0 errors\n"
     assert read_memcheck(Finished(status=0, output=clean)) == 0
     bad = Finished(status=9, output="Invalid __global__ read\nERROR SUMMARY: 3 errors")

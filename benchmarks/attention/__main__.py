@@ -21,7 +21,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,24 +39,7 @@ from lmsl.errors import InputError
 TABLES = ("kernels", "streams", "mixes")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What is measured, and for how long; see ``parse``."""
-
-    device: str
-    quick: bool
-    cells: str
-    tables: tuple[str, ...]
-    peers: tuple[str, ...]
-    seconds: float | None
-    steps: int
-    layers: int
-    seed: int
-    plots: bool
-    output: Path | None
-
-
-def parse(argv: Sequence[str] | None) -> Settings:
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; argparse leaves with status 2 where it is no good."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.attention",
@@ -75,8 +58,7 @@ def parse(argv: Sequence[str] | None) -> Settings:
     add("--seed", type=int, default=1, help="of lengths and values")
     add("--plots", action="store_true", help="draw each table into a PNG; needs matplotlib")
     add("--output", type=Path, help="the record; by default in benchmarks/results, by device")
-    given: dict[str, Any] = vars(parser.parse_args(argv))
-    return Settings(**given | {name: tuple(given[name]) for name in ("tables", "peers")})
+    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status_of(lambda: run(parse(argv)))
 
 
-def run(settings: Settings) -> int:
+def run(settings: argparse.Namespace) -> int:
     """All tables; the record is written after every cell."""
     began = time.monotonic()
     device = choose_device(settings.device)
@@ -118,7 +100,7 @@ def run(settings: Settings) -> int:
     return int(_ours_is_wrong(record))
 
 
-def _check(settings: Settings) -> tuple[Peer, ...]:
+def _check(settings: argparse.Namespace) -> tuple[Peer, ...]:
     """The contenders; raises ``InputError`` for settings that make no sense."""
     at_least(settings, steps=1, layers=1)
     if settings.seconds is not None and not settings.seconds > 0:
@@ -136,7 +118,7 @@ def _check(settings: Settings) -> tuple[Peer, ...]:
     return chosen
 
 
-def _cells(table: str, settings: Settings) -> list[Cell]:
+def _cells(table: str, settings: argparse.Namespace) -> list[Cell]:
     if settings.quick:
         return quick_cells()
     if table == "streams":

@@ -19,54 +19,20 @@ it is red, no speed is shown.
 import sys
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.predict.contenders import BASELINE, OURS, PEERS, Turns, Workshop, measure
+from benchmarks.predict.contenders import BASELINE, OURS, PEERS, Workshop, measure
 from benchmarks.predict.run import material, trained_run
-from benchmarks.shared.comparison import Comparison, passed, speeds, wanted
-from benchmarks.shared.flags import at_least, command
-from benchmarks.shared.labelled import CONLL2000
+from benchmarks.predict.settings import Settings
+from benchmarks.shared.comparison import passed, speeds, wanted
+from benchmarks.shared.flags import command
 from benchmarks.shared.record import table
 from benchmarks.shared.timing import tidy
-from lmsl.errors import InputError
-
-_SIZES = {"cpu": (1, 2, 4, 8, 16, 32, 64), "cuda": (8, 16, 32, 64, 128, 256, 512)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings(Comparison):
-    """What is measured, and for how long."""
-
-    data: str = str(CONLL2000 / "test.txt")
-    """A labelled file, `synthetic`, or `lengths:NAME` for random words in sentences as long as
-    those of conll2003 or conll2000."""
-    sentences: int = 512
-    """Predict the first so many sentences in each round; 0 takes all."""
-    batch_sizes: tuple[int, ...] = ()
-    """Among which the peers' best is looked for; by default 1 to 64, and 8 to 512 on a GPU."""
-    budgets: tuple[int, ...] = (512, 2048, 8192, 32768)
-    """Tokens of a pack, for the table of ours by budget; on a CPU at most 2048 are used."""
-    updates: int = 40
-    """Of the short training."""
-    rounds: int = 9
-    """How often all contenders take their turn."""
-    sweep_rounds: int = 2
-    """The same while batch sizes and budgets are looked at."""
-
-    @property
-    def turns(self) -> Turns:
-        return Turns(
-            rounds=self.rounds,
-            sweep_rounds=self.sweep_rounds,
-            batch_sizes=self.batch_sizes or _SIZES[self.device],
-            budgets=self.budgets,
-        )
 
 
 def run(settings: Settings) -> int:
     """Measure and report; the exit status."""
-    _check(settings)
+    settings.check()
     names, _ = wanted(dict.fromkeys((*OURS, *PEERS)), settings.contenders, BASELINE)
     place, found = settings.begin()
     count, seed = settings.sentences or None, settings.seed
@@ -83,7 +49,7 @@ def run(settings: Settings) -> int:
             return 1
         workshop = workshop.of_the_first(count)
         print(f"{settings.model}, causal, {len(workshop.sentences):,} sentences of {given.name}")
-        figures = measure(workshop, names, settings.turns)
+        figures = measure(workshop, names, settings)
     print(speeds(figures["contenders"], BASELINE, "sentences"))
     print(_budget_table(figures["budgets"]))
     settings.finish(
@@ -95,15 +61,6 @@ def run(settings: Settings) -> int:
         **figures,
     )
     return 0
-
-
-def _check(settings: Settings) -> None:
-    at_least(settings, sentences=0, updates=1, rounds=1, sweep_rounds=1, threads=1)
-    for name in ("batch_sizes", "budgets"):
-        sizes = getattr(settings, name)
-        if any(size < 1 for size in sizes):
-            flag = "--" + name.replace("_", "-")
-            raise InputError(f"{flag}: expected sizes from 1, got {sizes}")
 
 
 def _budget_table(budgets: dict[str, dict[str, float]]) -> str:

@@ -12,6 +12,7 @@ import torch
 from benchmarks.predict.gate import Agreement, Truth, agreement, truth
 from benchmarks.predict.peers import build_pipeline, merged_peer, padded_loop
 from benchmarks.predict.run import loaded
+from benchmarks.predict.settings import Settings
 from benchmarks.shared.comparison import Built, get_ready, ready, take_turns
 from benchmarks.shared.step_cost import Held, holding
 from benchmarks.shared.timing import CannotRun, Step, interleave, tidy
@@ -48,16 +49,6 @@ OURS: dict[str, Variant] = {
     "ours, predict_tags, CUDA graphs": Variant(cuda_graphs="on"),
 }
 PEERS = (BASELINE, LOOP, AS_THEY_COME)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Turns:
-    """How long is measured, and at which sizes."""
-
-    rounds: int
-    sweep_rounds: int
-    batch_sizes: Sequence[int]
-    budgets: Sequence[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,19 +156,24 @@ class Workshop:
         return self._labelers[variant.labeler]
 
 
-def measure(workshop: Workshop, names: Sequence[str], turns: Turns) -> dict[str, Any]:
+def measure(workshop: Workshop, names: Sequence[str], settings: Settings) -> dict[str, Any]:
     """Look for the best batch sizes, time all contenders in turns, then ours by budget."""
     ours = [name for name in names if name in OURS]
     built, absent = get_ready(ours, workshop.ours, BASELINE, workshop.place.device)
     sizes = {
-        name: {size: workshop.by_batch(name, size) for size in turns.batch_sizes}
+        name: {size: workshop.by_batch(name, size) for size in settings.swept}
         for name in (BASELINE, LOOP)
         if name in names
     }
-    swept = {name: _sweep(workshop, works, turns) for name, works in sizes.items()}
+    swept = {name: _sweep(workshop, works, settings) for name, works in sizes.items()}
     best = {name: max(rates, key=rates.__getitem__) for name, rates in swept.items()}
     built |= {name: workshop.peer(name, int(best.get(name, 8))) for name in names if name in PEERS}
-    contenders, _ = take_turns(built, BASELINE, rounds=turns.rounds, warmup=1, unit="sentences")
+    budgets = {
+        name: {tokens: workshop.by_budget(name, tokens) for tokens in settings.budgets}
+        for name in built
+        if name in OURS and OURS[name].call == "predict_tags"
+    }
+    contenders, _ = take_turns(built, BASELINE, rounds=settings.rounds, warmup=1, unit="sentences")
     return {
         "unit": "sentences",
         "swept": swept,
@@ -185,14 +181,16 @@ def measure(workshop: Workshop, names: Sequence[str], turns: Turns) -> dict[str,
         "contenders": contenders,
         "did_not_start": absent,
         "budgets": {
-            name: _sweep(workshop, {n: workshop.by_budget(name, n) for n in turns.budgets}, turns)
+            name: _sweep(
+                workshop, {n: workshop.by_budget(name, n) for n in settings.budgets}, settings
+            )
             for name in built
             if name in OURS and OURS[name].call == "predict_tags"
         },
     }
 
 
-def _sweep(workshop: Workshop, works: Mapping[int, Work], turns: Turns) -> dict[str, float]:
+def _sweep(workshop: Workshop, works: Mapping[int, Work], settings: Settings) -> dict[str, float]:
     """Sentences per second by size; sizes that do not fit into memory are left out."""
     steps = {}
     for size, work in works.items():
@@ -202,5 +200,5 @@ def _sweep(workshop: Workshop, works: Mapping[int, Work], turns: Turns) -> dict[
         except torch.OutOfMemoryError:
             print(f"not compared: batches of {size} do not fit into memory")
         tidy(workshop.place.device)
-    timings = interleave(steps, rounds=turns.sweep_rounds, warmup=0)
+    timings = interleave(steps, rounds=settings.sweep_rounds, warmup=0)
     return {size: max(timing.rates) for size, timing in timings.items()}

@@ -21,60 +21,26 @@ versions of transformers than lmsl does.
 
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.shared import lengths, shapes
-from benchmarks.shared.comparison import Comparison, passed, speeds, wanted
-from benchmarks.shared.flags import at_least, command
-from benchmarks.shared.labelled import CONLL2000, labelled, record_name
+from benchmarks.shared.comparison import passed, speeds, wanted
+from benchmarks.shared.flags import command
+from benchmarks.shared.labelled import labelled, record_name
 from benchmarks.train_step.contenders import BASELINE, OURS, Workshop
 from benchmarks.train_step.gate import agreements
-from benchmarks.train_step.measure import Turns, measure
+from benchmarks.train_step.measure import measure
+from benchmarks.train_step.settings import Settings
 from benchmarks.train_step.work import Work, labelled_work
 from lmsl.config.config import Config
-from lmsl.mask.bits import layer_bits
 from lmsl.training.schedule import updates_per_epoch
 from lmsl.training.stack import Place
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings(Comparison):
-    """What is measured, and for how long."""
-
-    data: str = str(CONLL2000 / "train.txt")
-    """A labelled file, `synthetic`, or `lengths:NAME` for random sentences as long as those of
-    conll2003 or conll2000."""
-    sentences: int | None = None
-    """Use only the first so many sentences."""
-    unmask: str = "0011"
-    """Unmask string of ours."""
-    batch_size: int = 16
-    """Sentences of one update."""
-    micro_batch: int | None = None
-    """Sentences of one forward of the peers, where an update does not fit into memory padded."""
-    rounds: int = 15
-    """How often all contenders take their turn."""
-    updates: int = 8
-    """Updates of a turn."""
-    warmup: int = 4
-    """Updates of each contender before the first round."""
-    unsloth: str | None = None
-    """Python of an environment that has the package unsloth."""
-    trace: Path | None = None
-    """Folder for the profiler's trace of every contender."""
-
-    @property
-    def turns(self) -> Turns:
-        return Turns(rounds=self.rounds, updates=self.updates, warmup=self.warmup)
-
-
 def run(settings: Settings) -> int:
     """Measure and report; the exit status."""
-    at_least(settings, sentences=1, batch_size=1, micro_batch=1)
-    at_least(settings, rounds=1, updates=1, warmup=1, threads=1)
-    layer_bits(settings.unmask, shapes.text_config(settings.model).num_hidden_layers)
+    settings.check()
     place, found = settings.begin()
     work, data = _work(settings, place)
     print(
@@ -83,13 +49,13 @@ def run(settings: Settings) -> int:
     )
     with ExitStack() as running:
         workshop = Workshop(
-            work=work, running=running, unsloth=settings.unsloth, updates=settings.turns.needed
+            work=work, running=running, unsloth=settings.unsloth, updates=settings.needed
         )
         names, _ = wanted(workshop.offered(), settings.contenders, BASELINE)
         gates = agreements(work)
         if not passed(gates):
             return 1
-        figures = measure(workshop, names, settings.turns, settings.trace)
+        figures = measure(workshop, names, settings)
     print(speeds(figures["contenders"], BASELINE))
     print(f"padding: {100 * figures['padding']:.0f} % of what the padded peers compute")
     print(_floor_line(figures))
@@ -132,7 +98,7 @@ def _config(settings: Settings, sentences: int) -> Config:
         model=settings.model,
         seed=(settings.seed,),
         batch_size=settings.batch_size,
-        epochs=-(-settings.turns.needed // updates_per_epoch(sentences, settings.batch_size)),
+        epochs=-(-settings.needed // updates_per_epoch(sentences, settings.batch_size)),
         schedule="constant",
         warmup=0.0,
     )

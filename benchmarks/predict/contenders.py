@@ -180,13 +180,7 @@ def measure(workshop: Workshop, names: Sequence[str], settings: Settings) -> dic
         "batch_size": {name: int(size) for name, size in best.items()},
         "contenders": contenders,
         "did_not_start": absent,
-        "budgets": {
-            name: _sweep(
-                workshop, {n: workshop.by_budget(name, n) for n in settings.budgets}, settings
-            )
-            for name in built
-            if name in OURS and OURS[name].call == "predict_tags"
-        },
+        "budgets": {name: _sweep(workshop, works, settings) for name, works in budgets.items()},
     }
 
 

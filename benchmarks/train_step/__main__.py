@@ -10,13 +10,9 @@ tokens per second; padding does not count. The peer is causal, as it comes; ours
 ``--unmask`` says.
 
 First comes the gate: with dropout off and equal adapters, ours (causal) and the peer have to agree
-in the loss and in the norm of its gradient. Where they do not, no speed is shown. Beside the
-speeds stand the peak of memory on a GPU, the share of a step in which the GPU does nothing, the
-operations that our step spends its time on, and its floor: the products with the frozen weights
-alone and one dequantisation of them. ``--trace FOLDER`` keeps the profiles as evidence.
-
-Unsloth is a contender where ``--unsloth PYTHON`` names an environment that has it; it needs other
-versions of transformers than lmsl does.
+in the loss and in the norm of its gradient. Where they do not, no speed is shown. The floor beside
+the speeds is the products with the frozen weights alone and one dequantisation of them; what else
+stands there, and how Unsloth takes part, is in ``benchmarks/README.md``.
 """
 
 import sys

@@ -61,6 +61,8 @@ class Part:
     seconds: float
     shares: int = 1
     """Processes that its tests are divided among."""
+    needs: str | None = None
+    """A package that a machine without a network may lack."""
     alone: bool = False
     """Timed, so it has the device to itself, after the proofs."""
 
@@ -74,9 +76,9 @@ PARTS = {
     "f": Part(name="launches and waiting", seconds=90),
     "g": Part(name="compiles once", seconds=120),
     "h": Part(name="models", seconds=150),
-    "k": Part(name="loss curves", seconds=200),
+    "k": Part(name="loss curves", seconds=200, needs="psutil"),
     "w": Part(name="what i needs", seconds=150, shares=4),
-    "j": Part(name="training step", seconds=90, alone=True),
+    "j": Part(name="training step", seconds=90, needs="psutil", alone=True),
     "l": Part(name="small operations", seconds=120, alone=True),
     "i": Part(name="benchmarks.attention", seconds=7200, alone=True),
 }
@@ -184,6 +186,9 @@ def _child(plan: Plan, folder: Path, letter: str, share: int) -> dict[str, Any]:
     part, began = PARTS[letter], time.monotonic()
     name, path = f"share {share}", folder / f"{letter}{share}.json"
     seconds = min(part.seconds, plan.ends(part) - began)
+    if part.needs is not None and importlib.util.find_spec(part.needs) is None:
+        missing = {"outcome": "skipped", "reason": f"{part.needs} cannot be imported"}
+        return {"tests": {name: missing}, "seconds": 0.0}
     if seconds < _LEAST_SECONDS:
         late = {"outcome": "not run", "reason": "no time was left"}
         return {"tests": {name: late}, "seconds": 0.0}

@@ -22,7 +22,7 @@ def test_curves_are_alike(scope: Scope, figures: dict[str, Any]) -> None:
     scope.need_packages("bitsandbytes", "peft")
     # Batches this small are slower on two cores than on one.
     prepare(None if scope.cuda else 1)
-    updates, size = (16, 3) if scope.toy else (200, 16)
+    updates, size = (12, 3) if scope.toy else (200, 16)
     config = Config(
         # The peer is causal.
         unmask=("causal",),

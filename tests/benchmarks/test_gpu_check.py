@@ -121,15 +121,18 @@ def test_what_dies_is_recorded_and_the_rest_goes_on(
 
     monkeypatch.setattr(gpu_check, "run_program", child)
     monkeypatch.setitem(gpu_check.PARTS, "e", Part(name="e", seconds=1))
-    status, record = toy(tmp_path, *"abdel")
+    monkeypatch.setitem(gpu_check.PARTS, "k", Part(name="k", seconds=99, needs="nowhere"))
+    status, record = toy(tmp_path, *"abdekl")
     found = record["parts"]
     statuses = {letter: one["status"] for letter, one in found.items()}
     expected = {"a": "passed", "b": "failed", "d": "failed", "e": "not run", "l": "passed"}
-    assert statuses == expected and beside["l"] == ["l"], "what is timed runs alone"
+    assert statuses == expected | {"k": "skipped"}
+    assert beside["l"] == ["l"], "what is timed runs alone"
     assert status == 1 and "ended with 4: no module" in found["b"]["reason"]
     assert found["d"]["outcomes"] == {"passed": 1, "failed": 1}
     assert "was stopped" in found["d"]["tests"]["slow"]["reason"]
     assert found["e"]["reason"] == "share 0: no time was left"
+    assert found["k"]["reason"] == "share 0: nowhere cannot be imported"
     outcomes["b"] = outcomes["d"] = outcomes["a"]
     assert toy(tmp_path, *"abde")[0] == 0
 

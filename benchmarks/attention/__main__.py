@@ -21,7 +21,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ from benchmarks.attention import cells as cells_module
 from benchmarks.attention.cells import Cell, headline_cells, other_cells, quick_cells, stream_cells
 from benchmarks.attention.peers import OURS, Peer, peers
 from benchmarks.attention.report import print_table
-from benchmarks.attention.runs import Run, kernels_of, mixes_of, streams_of, warm_up
-from benchmarks.shared.flags import at_least, choose_device, parse_share, status_of
+from benchmarks.attention.runs import Run, kernels_of, mixes_of, streams_of
+from benchmarks.shared.flags import at_least, choose_device, status_of
 from benchmarks.shared.machine import machine, machine_lines
 from benchmarks.shared.plots import draw, require_matplotlib
 from benchmarks.shared.record import record_path, told, write_json
@@ -39,26 +39,7 @@ from lmsl.errors import InputError
 TABLES = ("kernels", "streams", "mixes")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What is measured, and for how long; see ``parse``."""
-
-    device: str
-    quick: bool
-    cells: str
-    tables: tuple[str, ...]
-    peers: tuple[str, ...]
-    seconds: float | None
-    steps: int
-    layers: int
-    seed: int
-    plots: bool
-    commit: str | None
-    warm_up: str | None
-    output: Path | None
-
-
-def parse(argv: Sequence[str] | None) -> Settings:
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; argparse leaves with status 2 where it is no good."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.attention",
@@ -76,11 +57,8 @@ def parse(argv: Sequence[str] | None) -> Settings:
     add("--layers", type=int, default=32, help="attention layers of a step in a stream")
     add("--seed", type=int, default=1, help="of lengths and values")
     add("--plots", action="store_true", help="draw each table into a PNG; needs matplotlib")
-    add("--commit", help="noted as the commit where there is no git repository")
-    add("--warm-up", metavar="K/N", help="only compile ours, a share of all shapes, and stop")
     add("--output", type=Path, help="the record; by default in benchmarks/results, by device")
-    given: dict[str, Any] = vars(parser.parse_args(argv))
-    return Settings(**given | {name: tuple(given[name]) for name in ("tables", "peers")})
+    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,15 +66,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status_of(lambda: run(parse(argv)))
 
 
-def run(settings: Settings) -> int:
+def run(settings: argparse.Namespace) -> int:
     """All tables; the record is written after every cell."""
     began = time.monotonic()
     device = choose_device(settings.device)
     contenders = _check(settings)
-    if settings.warm_up is not None:
-        warm_up(device, *parse_share("--warm-up", settings.warm_up))
-        return 0
-    found = machine(device, settings.commit)
+    found = machine(device)
     print(*machine_lines(found), sep="\n")
     name = found["gpu"]["name"] if device.type == "cuda" else "cpu"
     output = settings.output or record_path("attention", found, settings.quick)
@@ -104,7 +79,7 @@ def run(settings: Settings) -> int:
     record: dict[str, Any] = {
         "benchmark": "attention",
         "machine": found,
-        "settings": told(settings, "commit"),
+        "settings": told(settings),
         "formulas": cells_module.__doc__,
         "rates": None if rates is None else asdict(rates),
         "unfinished": [],
@@ -121,11 +96,11 @@ def run(settings: Settings) -> int:
     _fill(run, {table: _cells(table, settings) for table in settings.tables}, record, output)
     print(f"written: {output}")
     if settings.plots:
-        print(*(f"drawn: {path}" for path in draw(record, output)), sep="\n")
+        draw(record, output)
     return int(_ours_is_wrong(record))
 
 
-def _check(settings: Settings) -> tuple[Peer, ...]:
+def _check(settings: argparse.Namespace) -> tuple[Peer, ...]:
     """The contenders; raises ``InputError`` for settings that make no sense."""
     at_least(settings, steps=1, layers=1)
     if settings.seconds is not None and not settings.seconds > 0:
@@ -143,7 +118,7 @@ def _check(settings: Settings) -> tuple[Peer, ...]:
     return chosen
 
 
-def _cells(table: str, settings: Settings) -> list[Cell]:
+def _cells(table: str, settings: argparse.Namespace) -> list[Cell]:
     if settings.quick:
         return quick_cells()
     if table == "streams":

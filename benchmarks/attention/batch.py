@@ -1,6 +1,7 @@
 """Batches of the attention benchmark, in the layouts its contenders live in."""
 
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -30,6 +31,15 @@ class Batch:
         return self.q, self.k, self.v
 
     @property
+    def bounds(self) -> list[int]:
+        """Where sentences of a pack begin, and where the last ends."""
+        return list(accumulate(self.lengths, initial=0))
+
+    def passes(self, out: Tensor) -> tuple[Tensor, ...]:
+        """An output, and the gradients of queries, keys and values."""
+        return out, *torch.autograd.grad(out, self.leaves, self.dout)
+
+    @property
     def longest(self) -> int:
         return max(self.lengths)
 
@@ -43,9 +53,15 @@ class Batch:
         return self.q.transpose(1, 2), self.k.transpose(1, 2), self.v.transpose(1, 2)
 
 
-def make_batch(cell: Cell, device: torch.device, seed: int) -> Batch:
-    """A packed batch of random values; equal seeds give equal batches."""
-    lengths = cell.lengths(seed)
+def make_batch(
+    cell: Cell, device: torch.device, seed: int, lengths: tuple[int, ...] | None = None
+) -> Batch:
+    """A packed batch of random values; equal seeds give equal batches.
+
+    Args:
+        lengths: by default those of the cell.
+    """
+    lengths = lengths or cell.lengths(seed)
     generator = torch.Generator(device).manual_seed(seed)
     heads = (cell.heads, cell.kv_heads, cell.kv_heads, cell.heads)
     q, k, v, dout = (
@@ -57,13 +73,13 @@ def make_batch(cell: Cell, device: torch.device, seed: int) -> Batch:
     return Batch(cell=cell, lengths=lengths, q=q, k=k, v=v, dout=dout)
 
 
-def lay_out(batch: Batch, layout: Layout) -> Batch:
+def lay_out(batch: Batch, layout: Layout, dtype: torch.dtype | None = None) -> Batch:
     """A packed batch in another layout, padding 0, its inputs leaves that want gradients."""
     tensors = (batch.q, batch.k, batch.v, batch.dout)
     if layout == "padded":
         rows = padded_rows(batch)
         tensors = tuple(_pad(x, rows, batch) for x in tensors)  # type: ignore[assignment]
-    q, k, v, dout = (x.detach().clone() for x in tensors)
+    q, k, v, dout = (x.detach().clone().to(dtype or x.dtype) for x in tensors)
     for x in (q, k, v):
         x.requires_grad_()
     return replace(batch, q=q, k=k, v=v, dout=dout)

@@ -7,8 +7,6 @@ by about as much as the values themselves. How exact the kernels are is another 
 (``benchmarks.gpu_check``).
 """
 
-from itertools import accumulate
-
 import torch
 from torch import Tensor
 
@@ -24,14 +22,12 @@ _SCORES, _COPIES = 16e9, 8
 
 def passes(peer: Peer, batch: Batch, derived: object) -> tuple[Tensor, ...]:
     """Output, dq, dk and dv, in the layout of the batch."""
-    out = peer.call(batch, derived)
-    return out, *torch.autograd.grad(out, batch.leaves, batch.dout)
+    return batch.passes(peer.call(batch, derived))
 
 
 def reference_passes(batch: Batch) -> tuple[Tensor, ...]:
     """The same of the reference in float32, for a packed batch, packed."""
     cell = batch.cell
-    starts = [0, *accumulate(batch.lengths)]
     group = cell.heads // cell.kv_heads
     fitting = int(_SCORES / (_COPIES * 4 * group * sum(n * n for n in batch.lengths)))
     at_once = min(max(fitting, 1), cell.kv_heads)
@@ -44,7 +40,7 @@ def reference_passes(batch: Batch) -> tuple[Tensor, ...]:
             for x, heads in ((batch.q, queries), (batch.k, keys), (batch.v, keys))
         ]
         out = reference_attention(
-            leaves[0], leaves[1], leaves[2], is_causal=cell.is_causal, cu_seqlens=starts
+            leaves[0], leaves[1], leaves[2], is_causal=cell.is_causal, cu_seqlens=batch.bounds
         )
         gradients = torch.autograd.grad(out, leaves, batch.dout[:, queries].float())
         parts.append((out.detach(), *gradients))

@@ -24,21 +24,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.attention.batch import Batch, lay_out, make_batch
+from benchmarks.attention.cells import Cell
+from benchmarks.attention.gate import PARTS
 from benchmarks.shared.flags import at_least, command
 from benchmarks.shared.machine import machine, machine_lines
 from benchmarks.shared.record import RESULTS, table, told, write_json
-from benchmarks.shared.timing import Contender, Timing, interleave, summary
+from benchmarks.shared.timing import interleave, summary
 from lmsl.errors import InputError
 from lmsl_kernels import attention, reference_attention
 from lmsl_kernels.plan import PackPlan, plan_lengths
 from lmsl_kernels.sdpa.groups import layout_of
 from lmsl_kernels.sdpa.packed import grouped_attention
 
-CPU = torch.device("cpu")
 BASELINE, PADDED, GROUPS = "one call a sentence", "one padded group", "a call a group"
 PRODUCTS = "products by group (chosen)"
 WAYS = (BASELINE, PADDED, GROUPS, PRODUCTS)
-PARTS = ("output", "dq", "dk", "dv")
 EXACT = 1e-11
 # Lengths are those of newspaper sentences, roughly: lognormal, between the shortest and longest.
 SHORTEST, LONGEST = 10, 60
@@ -72,37 +73,14 @@ class Settings:
     """Where the record is written."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pack:
-    """Queries, keys and values of sentences end to end, and the gradient of the output."""
-
-    lengths: tuple[int, ...]
-    inputs: tuple[Tensor, Tensor, Tensor]
-    grad: Tensor
-
-    @property
-    def plan(self) -> PackPlan:
-        return plan_lengths(self.lengths)
-
-    def passes(self, attend: Attend) -> tuple[Tensor, ...]:
-        """Output and the gradients of queries, keys and values."""
-        out = attend()
-        return out, *torch.autograd.grad(out, self.inputs, self.grad)
-
-    def doubled(self) -> "Pack":
-        """The same numbers in float64."""
-        q, k, v = (x.detach().double().requires_grad_() for x in self.inputs)
-        return replace(self, inputs=(q, k, v), grad=self.grad.double())
-
-
 def run(settings: Settings) -> int:
     """Measure and report; the exit status."""
     _check(settings)
     torch.set_num_threads(settings.threads)
-    found = machine(CPU)
+    found = machine(torch.device("cpu"))
     print(*machine_lines(found), sep="\n")
     packs = [make_pack(settings, size) for size in settings.sentences]
-    wrong = [line for pack in packs for causal in (True, False) for line in gate(pack, causal)]
+    wrong = [line for pack in packs for one in masked(pack).values() for line in gate(one)]
     if wrong:
         print(*wrong, "no times: the results above are wrong", sep="\n", file=sys.stderr)
         return 1
@@ -113,64 +91,54 @@ def run(settings: Settings) -> int:
         f"{settings.heads} query and {settings.kv_heads} kv heads of {settings.head_dim}, float32"
     )
     print(_table(figures))
-    record = {
-        "benchmark": "packed_sdpa",
-        "machine": found,
-        "settings": told(settings),
-        "packs": figures,
-    }
-    write_json(settings.output, record)
+    record = {"benchmark": "packed_sdpa", "machine": found, "settings": told(settings)}
+    write_json(settings.output, record | {"packs": figures})
     print(f"written: {settings.output}")
     return 0
 
 
-def make_pack(settings: Settings, sentences: int) -> Pack:
+def make_pack(settings: Settings, sentences: int) -> Batch:
     """Random sentences of random lengths; equal settings give equal packs."""
     generator = torch.Generator().manual_seed(settings.seed)
     drawn = torch.empty(sentences).log_normal_(LOG_MEAN, LOG_DEVIATION, generator=generator)
     lengths = tuple(drawn.round().clamp(SHORTEST, LONGEST).int().tolist())
-    heads = (settings.heads, settings.kv_heads, settings.kv_heads, settings.heads)
-    q, k, v, grad = (
-        torch.randn(sum(lengths), count, settings.head_dim, generator=generator) for count in heads
+    cell = Cell(
+        sentences=sentences,
+        mean_length=sum(lengths) // sentences,
+        is_causal=True,
+        heads=settings.heads,
+        kv_heads=settings.kv_heads,
+        head_dim=settings.head_dim,
+        dtype="float32",
     )
-    for x in (q, k, v):
-        x.requires_grad_()
-    return Pack(lengths=lengths, inputs=(q, k, v), grad=grad)
+    return lay_out(make_batch(cell, torch.device("cpu"), settings.seed, lengths), "packed")
 
 
-def contenders(pack: Pack, is_causal: bool) -> dict[str, Attend]:
+def masked(pack: Batch) -> dict[str, Batch]:
+    """The same under both masks."""
+    return {
+        name: replace(pack, cell=replace(pack.cell, is_causal=name == "causal"))
+        for name in ("causal", "bidirectional")
+    }
+
+
+def contenders(pack: Batch) -> dict[str, Attend]:
     """The ways to attend, by name."""
-    q, k, v = pack.inputs
-    plan = pack.plan
+    q, k, v = pack.leaves
+    is_causal, plan = pack.cell.is_causal, plan_lengths(pack.lengths)
     # A plan that does not know its lengths makes one rectangle of them.
     unknown = replace(plan, lengths=None, cache={})
-    bounds = list(pairwise(plan.cu_seqlens.tolist()))
+    bounds = list(pairwise(pack.bounds))
 
     def sentence_by_sentence() -> Tensor:
-        parts = [
-            attention(
-                q[None, start:end],
-                k[None, start:end],
-                v[None, start:end],
-                is_causal=is_causal,
-                impl="sdpa",
-            )
-            for start, end in bounds
-        ]
+        sentences = [[x[None, start:end] for x in (q, k, v)] for start, end in bounds]
+        parts = [attention(*one, is_causal=is_causal, impl="sdpa") for one in sentences]
         return torch.cat(parts, dim=1)[0]
 
     def by_group(plan: PackPlan) -> Attend:
-        layout = layout_of(plan, len(q))
-        return lambda: grouped_attention(
-            q,
-            k,
-            v,
-            layout=layout,
-            is_causal=is_causal,
-            window=None,
-            softcap=None,
-            scale=q.shape[-1] ** -0.5,
-        )
+        layout, scale = layout_of(plan, len(q)), pack.cell.head_dim**-0.5
+        options = {"is_causal": is_causal, "window": None, "softcap": None, "scale": scale}
+        return lambda: grouped_attention(q, k, v, layout=layout, **options)
 
     def products() -> Tensor:
         return attention(q, k, v, is_causal=is_causal, plan=plan, impl="sdpa")
@@ -179,26 +147,24 @@ def contenders(pack: Pack, is_causal: bool) -> dict[str, Attend]:
     return dict(zip(WAYS, ways, strict=True))
 
 
-def gate(pack: Pack, is_causal: bool) -> list[str]:
+def gate(pack: Batch) -> list[str]:
     """What is wrong with the results of each contender; nothing is the hope."""
-    double, bounds = pack.doubled(), pack.plan.cu_seqlens
-    true = double.passes(
-        lambda: reference_attention(*double.inputs, is_causal=is_causal, cu_seqlens=bounds)
+    double, is_causal = lay_out(pack, "packed", torch.float64), pack.cell.is_causal
+    out = reference_attention(*double.leaves, is_causal=is_causal, cu_seqlens=pack.bounds)
+    true = double.passes(out)
+    exact, rounded = (
+        {name: _errors(own.passes(attend()), true) for name, attend in contenders(own).items()}
+        for own in (double, pack)
     )
-    ways = contenders(double, is_causal)
-    exact = {name: _errors(double.passes(attend), true) for name, attend in ways.items()}
-    ways = contenders(pack, is_causal)
-    rounded = {name: _errors(pack.passes(attend), true) for name, attend in ways.items()}
     rounding = torch.finfo(torch.float32).eps
     allowed = [
         2 * error + rounding * float(value.detach().abs().max())
         for error, value in zip(rounded[BASELINE], true, strict=True)
     ]
-    kind = "causal" if is_causal else "bidirectional"
     return [
-        f"gate: {len(pack.lengths)} sentences, {kind}, {name}: {part} is off by {error64:.1e} in "
-        f"float64 (allowed {EXACT}), by {error32:.1e} in float32 (allowed {most:.1e})"
-        for name in ways
+        f"gate: {pack.cell.name}, {name}: {part} is off by {error64:.1e} in float64 (allowed "
+        f"{EXACT}), by {error32:.1e} in float32 (allowed {most:.1e})"
+        for name in WAYS
         for part, error64, error32, most in zip(
             PARTS, exact[name], rounded[name], allowed, strict=True
         )
@@ -212,43 +178,32 @@ def _errors(found: Sequence[Tensor], true: Sequence[Tensor]) -> list[float]:
     return [float((x - y).detach().abs().max()) for x, y in zip(found, true, strict=True)]
 
 
-def _measure(settings: Settings, pack: Pack) -> dict[str, Any]:
+def _measure(settings: Settings, pack: Batch) -> dict[str, Any]:
     """Time the contenders in turns, causal and bidirectional."""
-    tokens = sum(pack.lengths)
+    tokens, calls = sum(pack.lengths), settings.calls
     figures: dict[str, Any] = {
         "sentences": len(pack.lengths),
         "tokens": tokens,
-        "longest": max(pack.lengths),
-        "groups": len(layout_of(pack.plan, tokens).groups),
+        "longest": pack.longest,
+        "groups": len(layout_of(plan_lengths(pack.lengths), tokens).groups),
     }
-    for kind, is_causal in (("causal", True), ("bidirectional", False)):
-        timings = interleave(
-            [
-                Contender(name=name, step=_step(pack, attend))
-                for name, attend in contenders(pack, is_causal).items()
-            ],
-            rounds=settings.rounds,
-            steps=settings.calls,
-            warmup=settings.warmup,
-        )
+    for kind, own in masked(pack).items():
+        steps = {name: _step(own, attend) for name, attend in contenders(own).items()}
+        timings = interleave(steps, rounds=settings.rounds, calls=calls, warmup=settings.warmup)
         figures[kind] = {
-            name: _figures(timing, timings[BASELINE], settings.calls)
+            name: {"best_ms": 1e3 * min(timing.seconds) / calls}
+            | summary(timing, timings[BASELINE], calls)
             for name, timing in timings.items()
         }
     return figures
 
 
-def _step(pack: Pack, attend: Attend) -> Callable[[], int]:
+def _step(pack: Batch, attend: Attend) -> Callable[[], int]:
     def step() -> int:
-        pack.passes(attend)
+        pack.passes(attend())
         return sum(pack.lengths)
 
     return step
-
-
-def _figures(timing: Timing, baseline: Timing, calls: int) -> dict[str, Any]:
-    best = 1e3 * min(timing.seconds) / calls
-    return {"best_ms": best, **summary(timing, baseline, calls)}
 
 
 def _table(figures: Sequence[dict[str, Any]]) -> str:

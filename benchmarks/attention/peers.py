@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import accumulate
 from typing import Any, Literal
 
 import torch
@@ -93,7 +92,7 @@ def _lmsl_why_not(impl: str, cell: Cell, device: torch.device) -> str | None:
 
 
 def _starts(batch: Batch) -> Tensor:
-    starts = torch.tensor([0, *accumulate(batch.lengths)], dtype=torch.int32)
+    starts = torch.tensor(batch.bounds, dtype=torch.int32)
     return starts.to(batch.q.device, non_blocking=True)
 
 
@@ -235,44 +234,38 @@ def peers() -> tuple[Peer, ...]:
         )
         for impl in ("triton", "sdpa")
     ]
-    varlen = [
-        Peer(name=name, layout="packed", derive=_starts, call=call, why_not=why_not)
-        for name, call, why_not in (
-            ("varlen flash", _varlen_flash, _only_cuda),
-            ("varlen cuDNN", partial(_varlen_cudnn, repeat=False), _only_cuda),
-            ("varlen cuDNN, repeat_kv", partial(_varlen_cudnn, repeat=True), _only_grouped),
-        )
-    ]
+    varlen = partial(Peer, layout="packed", derive=_starts, why_not=_only_cuda)
+    repeated = partial(_varlen_cudnn, repeat=True)
+    flex = partial(
+        Peer,
+        layout="packed",
+        derive=_flex_mask,
+        call=_flex,
+        why_not=_only_cuda,
+        context=_flex_settings,
+    )
+    padded = partial(Peer, layout="padded")
     only = {
         "SDPA flash": (SDPBackend.FLASH_ATTENTION, _sdpa, lambda batch: None),
         "SDPA cuDNN": (SDPBackend.CUDNN_ATTENTION, _sdpa, _needed_bias),
         "SDPA efficient, 4D mask": (SDPBackend.EFFICIENT_ATTENTION, _sdpa_4d, padding_bias),
     }
-    padded = [
-        Peer(
-            name=name,
-            layout="padded",
-            derive=derive,
-            call=call,
-            why_not=_only_cuda,
-            context=partial(sdpa_kernel, backend),
-        )
-        for name, (backend, call, derive) in only.items()
-    ]
-    flex = [
-        Peer(
-            name=name,
-            layout="packed",
-            derive=_flex_mask,
-            call=_flex,
-            why_not=_only_cuda,
-            context=_flex_settings,
-            derive_timed=timed,
-        )
-        for name, timed in FLEX.items()
-    ]
-    default = Peer(
-        name="SDPA default, 4D mask", layout="padded", derive=padding_bias, call=_sdpa_4d
+    return (
+        *ours,
+        varlen(name="varlen flash", call=_varlen_flash),
+        varlen(name="varlen cuDNN", call=partial(_varlen_cudnn, repeat=False)),
+        varlen(name="varlen cuDNN, repeat_kv", call=repeated, why_not=_only_grouped),
+        *(
+            padded(
+                name=name,
+                derive=derive,
+                call=call,
+                why_not=_only_cuda,
+                context=partial(sdpa_kernel, backend),
+            )
+            for name, (backend, call, derive) in only.items()
+        ),
+        padded(name="SDPA default, 4D mask", derive=padding_bias, call=_sdpa_4d),
+        padded(name="eager", derive=_eager_bias, call=_eager),
+        *(flex(name=name, derive_timed=timed) for name, timed in FLEX.items()),
     )
-    eager = Peer(name="eager", layout="padded", derive=_eager_bias, call=_eager)
-    return (*ours, *varlen, *padded, default, eager, *flex)

@@ -1,9 +1,12 @@
 """Tables of the attention benchmark for people; see ``benchmarks.attention``."""
 
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks.attention.peers import OURS_BEGIN
 from benchmarks.shared.record import table
+
+Columns = dict[str, Callable[[Any], str]]
 
 
 def print_table(kind: str, figures: dict[str, Any]) -> None:
@@ -11,45 +14,39 @@ def print_table(kind: str, figures: dict[str, Any]) -> None:
     cell = figures["cell"]["name"]
     about = f"{figures['tokens']:,} tokens, longest {figures['longest']}"
     print(f"\n{kind}: {cell} ({about}, padding {100 * figures['padding']:.0f} %)")
-    head, rows = {"kernels": _kernels, "streams": _streams, "mixes": _mixes}[kind](figures)
-    if rows:
-        print(table(head, rows))
-    for line in _untimed(figures):
-        print(line)
-
-
-def _untimed(figures: dict[str, Any]) -> list[str]:
-    """Why the others have no time, those with one reason together."""
-    names: dict[str, list[str]] = {}
+    timed, others = dict[str, Any](), dict[str, list[str]]()
     for name, one in figures["contenders"].items():
-        if one["status"] != "timed":
-            names.setdefault(f"{one['status']}: {one['reason']}", []).append(name)
-    return [f"{reason}: {'; '.join(those)}" for reason, those in names.items()]
+        if one["status"] == "timed":
+            timed[name] = one
+        else:
+            others.setdefault(f"{one['status']}: {one['reason']}", []).append(name)
+    if timed:
+        # The kernels or, where they cannot run, ``lmsl sdpa``.
+        ours = next((one for name, one in timed.items() if name.startswith(OURS_BEGIN)), None)
+        unit, columns = {"kernels": _kernels, "streams": _streams, "mixes": _mixes}[kind](ours)
+        rows = [[name, *(show(one) for show in columns.values())] for name, one in timed.items()]
+        print(table([unit, *(head.strip() for head in columns)], rows))
+    for reason, names in others.items():
+        print(f"{reason}: {'; '.join(names)}")
 
 
-def _timed(figures: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {n: one for n, one in figures["contenders"].items() if one["status"] == "timed"}
+def _kernels(ours: Any) -> tuple[str, Columns]:
+    def both(one: Any) -> Any:
+        return one["times"]["both"]
 
+    def share(one: Any) -> str:
+        found = both(one).get("percent_of_floor")
+        return "" if found is None else f"{found:.0f}"
 
-def _kernels(figures: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    head = ["us", "forward", "backward", "both", "TFLOP/s", "GB/s", "% of floor", "x ours"]
-    timed = _timed(figures)
-    rows = []
-    for name, one in timed.items():
-        times = one["times"]
-        both = times["both"]
-        share = both.get("percent_of_floor")
-        rows.append(
-            [
-                name,
-                *(_microseconds(times[d]) for d in ("forward", "backward", "both")),
-                f"{both['tflops']:.2f}",
-                f"{both['gbytes_per_second']:.0f}",
-                "" if share is None else f"{share:.0f}",
-                _ratio(both["seconds"], timed, lambda ours: ours["times"]["both"]["seconds"]),
-            ]
-        )
-    return head, rows
+    return "us", {
+        "forward": lambda one: _microseconds(one["times"]["forward"]),
+        "backward": lambda one: _microseconds(one["times"]["backward"]),
+        "both": lambda one: _microseconds(both(one)),
+        "TFLOP/s": lambda one: f"{both(one)['tflops']:.2f}",
+        "GB/s": lambda one: f"{both(one)['gbytes_per_second']:.0f}",
+        "% of floor": share,
+        "x ours": _ratio(ours, lambda one: both(one)["seconds"]),
+    }
 
 
 def _microseconds(sample: dict[str, Any]) -> str:
@@ -57,34 +54,24 @@ def _microseconds(sample: dict[str, Any]) -> str:
     return f"{1e6 * sample['seconds']:.1f}" + ("*" if sample["timer"] == "do_bench" else "")
 
 
-def _streams(figures: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    head = ["ms a step", "new lengths", "us a layer", "x ours", "seen lengths", "x ours"]
-    timed = _timed(figures)
-    rows = [
-        [
-            name,
-            f"{one['first_ms']:.2f}",
-            f"{one['first_us_per_layer']:.0f}",
-            _ratio(one["first_ms"], timed, lambda ours: ours["first_ms"]),
-            f"{one['again_ms']:.2f}",
-            _ratio(one["again_ms"], timed, lambda ours: ours["again_ms"]),
-        ]
-        for name, one in timed.items()
-    ]
-    return head, rows
+def _streams(ours: Any) -> tuple[str, Columns]:
+    return "ms a step", {
+        "new lengths": lambda one: f"{one['first_ms']:.2f}",
+        "us a layer": lambda one: f"{one['first_us_per_layer']:.0f}",
+        "x ours": _ratio(ours, lambda one: one["first_ms"]),
+        "seen lengths": lambda one: f"{one['again_ms']:.2f}",
+        "x ours ": _ratio(ours, lambda one: one["again_ms"]),
+    }
 
 
-def _mixes(figures: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    timed = _timed(figures)
-    strings = list(next(iter(timed.values()))["us"]) if timed else []
-    rows = [
-        [name, *(f"{one['us'][s]:.1f}" for s in strings), f"{one['against_mean']:.3f}"]
-        for name, one in timed.items()
-    ]
-    return ["us", *strings, "0011 / mean"], rows
+def _mixes(ours: Any) -> tuple[str, Columns]:
+    columns: Columns = {
+        string: lambda one, string=string: f"{one['us'][string]:.1f}"  # type: ignore[misc]
+        for string in ours["us"]
+    }
+    return "us", columns | {"0011 / mean": lambda one: f"{one['against_mean']:.3f}"}
 
 
-def _ratio(value: float, timed: dict[str, dict[str, Any]], pick: Any) -> str:
-    """How many times longer than ours: the kernels or, where they cannot run, ``lmsl sdpa``."""
-    ours = next((one for name, one in timed.items() if name.startswith(OURS_BEGIN)), None)
-    return "" if ours is None else f"{value / pick(ours):.2f}"
+def _ratio(ours: Any, pick: Callable[[Any], float]) -> Callable[[Any], str]:
+    """How many times longer than ours."""
+    return lambda one: "" if ours is None else f"{pick(one) / pick(ours):.2f}"

@@ -7,6 +7,7 @@ its reason, and never ends the run.
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from math import isfinite
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from benchmarks.attention.gate import errors, fault, passes, reference_passes
 from benchmarks.attention.peers import OURS, OURS_BEGIN, Peer, peers
 from benchmarks.attention.timing import Sample, time_calls, time_directions, time_stream
 
+Measure = Callable[[Peer], dict[str, Any]]
 MIXES = ("0000", "0011", "1111")
 # Lengths that are drawn for the warm-up of a stream must not be those that are timed.
 _OTHER_SEEDS, _TIMED_SEEDS = 10_000, 20_000
@@ -53,27 +55,35 @@ class Run:
 def kernels_of(run: Run, cell: Cell) -> dict[str, Any]:
     """Gate and time every contender's forward, backward and both."""
     batch = make_batch(cell, run.device, run.seed)
-    truth = reference_passes(batch)
     figures = _describe(cell, batch.lengths)
     if run.rates is not None:
         figures["floor_us"] = {
             d: 1e6 * floor_seconds(cell, batch.lengths, d, run.rates) for d in DIRECTIONS
         }
 
-    def measure(peer: Peer) -> dict[str, Any]:
+    def measure(peer: Peer, own: Batch) -> dict[str, Any]:
+        times = time_directions(peer, own)
+        return {"times": {d: _rated(run, cell, batch, d, times[d]) for d in DIRECTIONS}}
+
+    return figures | {"contenders": dict(_each(run, cell, _gated(batch, measure)))}
+
+
+def _gated(batch: Batch, measure: Callable[[Peer, Batch], dict[str, Any]]) -> Measure:
+    """A measurement in the layout of the peer, and behind the gate."""
+    truth = reference_passes(batch)
+
+    def gated(peer: Peer) -> dict[str, Any]:
         own = lay_out(batch, peer.layout)
         found = errors(peer, own, truth)
-        wrong = fault(found, cell.dtype)
-        if wrong is not None:
-            return {"status": "wrong", "reason": wrong, "errors": _finite(found)}
-        times = time_directions(peer, own)
-        return {
-            "status": "timed",
-            "errors": found,
-            "times": {d: _rated(run, cell, batch, d, times[d]) for d in DIRECTIONS},
-        }
+        if wrong := fault(found, batch.cell.dtype):
+            # JSON knows no NaN.
+            shown = {
+                name: error if isfinite(error) else str(error) for name, error in found.items()
+            }
+            return {"status": "wrong", "reason": wrong, "errors": shown}
+        return {"status": "timed", "errors": found} | measure(peer, own)
 
-    return figures | {"contenders": dict(_each(run, cell, measure))}
+    return gated
 
 
 def _rated(
@@ -95,19 +105,13 @@ def streams_of(run: Run, cell: Cell) -> dict[str, Any]:
     """Gate every contender on one batch and time it over a stream, twice."""
     tokens = [sum(cell.lengths(_TIMED_SEEDS + step)) for step in range(run.steps)]
     batch = make_batch(cell, run.device, run.seed)
-    truth = reference_passes(batch)
 
-    def measure(peer: Peer) -> dict[str, Any]:
-        found = errors(peer, lay_out(batch, peer.layout), truth)
-        wrong = fault(found, cell.dtype)
-        if wrong is not None:
-            return {"status": "wrong", "reason": wrong, "errors": _finite(found)}
+    def measure(peer: Peer, own: Batch) -> dict[str, Any]:
         time_stream(peer, _stream(run, cell, peer, _OTHER_SEEDS), run.layers)
         batches = _stream(run, cell, peer, _TIMED_SEEDS)
         first = time_stream(peer, batches, run.layers)
         again = time_stream(peer, batches, run.layers)
         return {
-            "status": "timed",
             "first_ms": 1e3 * first,
             "again_ms": 1e3 * again,
             "first_us_per_layer": 1e6 * first / run.layers,
@@ -117,7 +121,7 @@ def streams_of(run: Run, cell: Cell) -> dict[str, Any]:
 
     figures = _describe(cell, batch.lengths)
     figures |= {"steps": run.steps, "layers": run.layers, "mean_tokens": sum(tokens) / len(tokens)}
-    return figures | {"contenders": dict(_each(run, cell, measure))}
+    return figures | {"contenders": dict(_each(run, cell, _gated(batch, measure)))}
 
 
 def _stream(run: Run, cell: Cell, peer: Peer, seeds: int) -> list[Batch]:
@@ -187,9 +191,7 @@ def warm_up(device: torch.device, number: int, total: int) -> None:
             passes(ours, batch, ours.derive(batch))
 
 
-def _each(
-    run: Run, cell: Cell, measure: Callable[[Peer], dict[str, Any]]
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def _each(run: Run, cell: Cell, measure: Measure) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every contender's figures, or why there are none."""
     for peer in run.contenders:
         reason = "out of time" if run.out_of_time else peer.why_not(cell, run.device)
@@ -216,8 +218,3 @@ def _describe(cell: Cell, lengths: tuple[int, ...]) -> dict[str, Any]:
         "longest": longest,
         "padding": 1 - tokens / (len(lengths) * longest),
     }
-
-
-def _finite(errors: dict[str, float]) -> dict[str, float | str]:
-    """JSON knows no NaN."""
-    return {name: error if error < float("inf") else str(error) for name, error in errors.items()}

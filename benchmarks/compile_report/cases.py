@@ -5,12 +5,14 @@ Per-sequence masks, float32 and head dims between the classes, which few need to
 registers; the record then says so.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
 
+from benchmarks.compile_report.offline import Compiled, launch_digest
 from lmsl_kernels.flash.call import make_call
 from lmsl_kernels.flash.launch import Launch, backward_launches, forward_launches
 from lmsl_kernels.flash.tuning import FLOAT32, HEAD_DIMS, KERNELS, MEDIUM, Tiles, read_table
@@ -51,11 +53,6 @@ class Variant:
         """Whether spilled registers are recorded and no fault."""
         return self.mask == "mixed" or self.padded or self.dtype == "fp32"
 
-    @property
-    def needs_matrix(self) -> bool:
-        """Whether it has to use matrix instructions: not in full float32 precision."""
-        return self.dtype != "fp32"
-
 
 PLAIN = (Variant(mask="causal"), Variant(mask="bidirectional"))
 # With window and softcap kernels take as many registers as with either, or more; seen, not proven.
@@ -65,7 +62,7 @@ FULL = (
 )
 # But without a window, the tiled kernels have one loop more.
 SOFTCAPPED = Variant(mask="causal", softcapped=True)
-# Of some entries only, see ``special_cases``.
+# Of some entries only, see ``_special_cases``.
 SPECIAL = (
     Variant(mask="mixed"),
     Variant(mask="bidirectional", dense=True),
@@ -89,99 +86,103 @@ class Case:
         entry = self.entry
         length = f"to{entry.longest}" if entry.longest else "any"
         marks = [mark for mark in ("plain", "described") if getattr(entry, mark)]
-        serves = f"{length}-group{entry.group}" if entry.group else length
-        place = "-".join([serves, *marks])
+        place = "-".join([length, *([f"group{entry.group}"] if entry.group else []), *marks])
         return (
             f"{self.architecture} {entry.kernel} {entry.head_dim} {place} "
             f"{self.variant.name} group{self.group}"
         )
+
+    @property
+    def digest(self) -> str:
+        """Names all that the result depends on, Triton's version apart."""
+        return launch_digest(self.launch(), self.architecture)
+
+    def fault(self, found: Compiled) -> str | None:
+        """Why what it compiles to must not ship, or ``None``."""
+        # Not in full float32 precision.
+        matrix = self.variant.dtype != "fp32"
+        return found.fault(self.architecture, may_spill=self.variant.may_spill, matrix=matrix)
+
+    def launch(self) -> Launch:
+        """On ``meta`` tensors, with ``group`` query heads per kv head."""
+        entry, variant = self.entry, self.variant
+        longest = entry.longest or LONG
+        head_dim = entry.head_dim - PADDING * variant.padded
+        rows, heads = SEQUENCES * longest, KV_HEADS * self.group
+        lead = (SEQUENCES, longest) if variant.dense else (rows,)
+        make = partial(torch.empty, device="meta")
+        q = make(*lead, heads, head_dim, dtype=DTYPES[variant.dtype])
+        k = make(*lead, KV_HEADS, head_dim, dtype=DTYPES[variant.dtype])
+        plan = PackPlan(
+            cu_seqlens=make(SEQUENCES + 1, dtype=torch.int32),
+            max_seqlen=longest,
+            lengths=(longest,) * SEQUENCES,
+        )
+        flags = make(SEQUENCES, dtype=torch.bool)
+        call = make_call(
+            q,
+            k,
+            k,
+            plan=None if variant.dense else plan,
+            is_causal=flags if variant.mask == "mixed" else variant.mask == "causal",
+            window=longest // 2 if variant.windowed else None,
+            softcap=30.0 if variant.softcapped else None,
+            scale=head_dim**-0.5,
+            table=_table_around(entry),
+        )
+        log_total = make(heads, rows, dtype=torch.float32)
+        launches = [
+            *forward_launches(call, q, k, k, q, log_total),
+            *backward_launches(call, q, k, k, q, log_total, q, (q, k, k)),
+        ]
+        return next(launch for launch in launches if launch.tiles == entry)
 
 
 def cases_of(
     architecture: str, head_dims: Iterable[int] = HEAD_DIMS, scope: Scope = "all"
 ) -> list[Case]:
     """What is compiled of an architecture: its own table, and, of all, that of float32."""
-
-    def cases(entry: Tiles, variants: Iterable[tuple[Variant, int]]) -> Iterator[Case]:
-        for variant, group in variants:
-            yield Case(architecture=architecture, entry=entry, variant=variant, group=group)
-
-    found: list[Case] = []
+    slow, found = replace(FULL[0], dtype="fp32"), list[Case]()
     for head_dim in head_dims:
-        for entry in entries_of(architecture, head_dim):
-            every = [*required_cases(entry), *special_cases(entry)]
-            found += cases(entry, every if scope == "all" else every[:1])
-        for entry in entries_of(FLOAT32, head_dim) if scope == "all" else ():
-            found += cases(entry, [(replace(FULL[0], dtype="fp32"), GROUP)])
+        for entry in (entry for entry in read_table(architecture) if entry.head_dim == head_dim):
+            required = required_cases(architecture, entry)
+            found += required[:1]
+            if scope == "all":
+                found += [*required[1:], *_special_cases(architecture, entry)]
+        if scope == "all":
+            own = [entry for entry in read_table(FLOAT32) if entry.head_dim == head_dim]
+            found += [_case(architecture, entry, slow, GROUP) for entry in own]
     return found
 
 
-def entries_of(table: str, head_dim: int) -> list[Tiles]:
-    """The entries of a table for a head dim."""
-    return [entry for entry in read_table(table) if entry.head_dim == head_dim]
-
-
-def required_cases(entry: Tiles) -> list[tuple[Variant, int]]:
-    """The variants and groups with which an entry must compile to be in a table.
+def required_cases(architecture: str, entry: Tiles) -> list[Case]:
+    """What an entry must compile to without a fault to be in a table.
 
     The hardest comes first: most candidates that fail at all fail there.
     """
     if entry.kernel.startswith("single"):
-        first = () if entry.plain else FULL[:1]
-        cases = [(variant, entry.group) for variant in (*first, *PLAIN)]
+        rest: tuple[Variant, ...] = () if entry.plain else FULL[:1]
+        pairs = [(variant, entry.group) for variant in (*rest, *PLAIN)]
         if entry.stack < entry.group:
             # The smaller group is done in one turn, and the compiler drops the loop.
-            cases += [(variant, entry.stack) for variant in PLAIN]
-        return cases
-    rest = () if entry.plain else (*FULL, SOFTCAPPED)
-    cases = [(variant, GROUP) for variant in (*rest, *PLAIN)]
-    if entry.kernel == "backward_keys":
-        cases.append((PLAIN[0], 1))
-    return cases
+            pairs += [(variant, entry.stack) for variant in PLAIN]
+    else:
+        rest = () if entry.plain else (*FULL, SOFTCAPPED)
+        pairs = [(variant, GROUP) for variant in (*rest, *PLAIN)]
+        pairs += [(PLAIN[0], 1)] if entry.kernel == "backward_keys" else []
+    return [_case(architecture, entry, variant, group) for variant, group in pairs]
 
 
-def special_cases(entry: Tiles) -> list[tuple[Variant, int]]:
+def _special_cases(architecture: str, entry: Tiles) -> list[Case]:
     """Rarer variants, for head dim 128 only: of sentences up to 64 tokens, M, and descriptors."""
-    if entry.head_dim != 128:
-        return []
     sentences = entry.group == GROUP and entry.longest <= 64
-    if not (sentences or entry.longest == MEDIUM or entry.described):
+    if entry.head_dim != 128 or not (sentences or entry.longest == MEDIUM or entry.described):
         return []
-    return [(variant, entry.group or GROUP) for variant in SPECIAL]
+    return [_case(architecture, entry, variant, entry.group or GROUP) for variant in SPECIAL]
 
 
-def launch_of(entry: Tiles, variant: Variant, group: int) -> Launch:
-    """The launch of one entry for ``group`` query heads per kv head, on ``meta`` tensors."""
-    longest = entry.longest or LONG
-    head_dim = entry.head_dim - PADDING * variant.padded
-    dtype = DTYPES[variant.dtype]
-    rows = SEQUENCES * longest
-    lead = (SEQUENCES, longest) if variant.dense else (rows,)
-    q = torch.empty(*lead, KV_HEADS * group, head_dim, dtype=dtype, device="meta")
-    k = torch.empty(*lead, KV_HEADS, head_dim, dtype=dtype, device="meta")
-    plan = PackPlan(
-        cu_seqlens=torch.empty(SEQUENCES + 1, dtype=torch.int32, device="meta"),
-        max_seqlen=longest,
-        lengths=(longest,) * SEQUENCES,
-    )
-    flags = torch.empty(SEQUENCES, dtype=torch.bool, device="meta")
-    call = make_call(
-        q,
-        k,
-        k,
-        plan=None if variant.dense else plan,
-        is_causal=flags if variant.mask == "mixed" else variant.mask == "causal",
-        window=longest // 2 if variant.windowed else None,
-        softcap=30.0 if variant.softcapped else None,
-        scale=head_dim**-0.5,
-        table=_table_around(entry),
-    )
-    log_total = torch.empty(KV_HEADS * group, rows, dtype=torch.float32, device="meta")
-    launches = [
-        *forward_launches(call, q, k, k, q, log_total),
-        *backward_launches(call, q, k, k, q, log_total, q, (q, k, k)),
-    ]
-    return next(launch for launch in launches if launch.tiles == entry)
+def _case(architecture: str, entry: Tiles, variant: Variant, group: int) -> Case:
+    return Case(architecture=architecture, entry=entry, variant=variant, group=group)
 
 
 def _table_around(entry: Tiles) -> tuple[Tiles, ...]:

@@ -23,7 +23,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, make_backend
@@ -42,13 +41,6 @@ SHARED_LIMIT = {
 }
 # Columns of Blackwell's tensor memory; Triton refuses more only at the launch.
 TENSOR_COLUMNS = 512
-TYPES = {
-    torch.bfloat16: "bf16",
-    torch.float16: "fp16",
-    torch.float32: "fp32",
-    torch.int32: "i32",
-    torch.uint8: "u8",
-}
 MATRIX_INSTRUCTIONS = {"wgmma.mma_async": "wgmma", "tcgen05.mma": "tcgen05", "mma.sync": "mma"}
 _LITERALS = (int, float, str, triton.language.constexpr)
 
@@ -57,15 +49,15 @@ _LITERALS = (int, float, str, triton.language.constexpr)
 class Compiled:
     """What one launch compiles to."""
 
-    registers: int
+    registers: int = 0
     """Of one thread; the hardware has 255."""
-    spills: int
+    spills: int = 0
     """Instructions that store registers to local memory."""
-    stack: int
+    stack: int = 0
     """Bytes of one thread."""
-    shared: int
+    shared: int = 0
     """Bytes of one program."""
-    matrix: str
+    matrix: str = "none"
     """The matrix instruction it uses, or "none"."""
     tensor: int = 0
     """Columns of tensor memory."""
@@ -182,7 +174,7 @@ def _failed(error: Exception) -> Compiled:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip(" ^")] or [""]
     text = f"{type(error).__name__}: {lines[-1]}"[:200]
-    return Compiled(registers=0, spills=0, stack=0, shared=0, matrix="none", error=text)
+    return Compiled(error=text)
 
 
 def _disassemble(cubin: bytes) -> tuple[dict[str, int], int]:

@@ -1,4 +1,4 @@
-"""Compiling many launches: worker processes, and a file of what is known already.
+"""Compiling many cases: worker processes, and a file of what is known already.
 
 Every compilation runs in a worker, so that a compiler that crashes costs one result, its memory is
 given back, and another version of Triton than the caller's (``PYTHONPATH`` of the worker) can be
@@ -17,10 +17,9 @@ from dataclasses import asdict
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock
-from typing import Any
 
-from benchmarks.compile_report.cases import Case, Variant, launch_of
-from benchmarks.compile_report.offline import Compiled, compile_launch, launch_digest
+from benchmarks.compile_report.cases import Case, Variant
+from benchmarks.compile_report.offline import Compiled, compile_launch
 from benchmarks.shared.machine import REPOSITORY
 from lmsl_kernels.flash.tuning import Tiles
 
@@ -30,7 +29,12 @@ WORKER_LIFE = 200
 
 
 class Compiler:
-    """Compiles with one version of Triton, several launches at a time."""
+    """Compiles with one version of Triton, several launches at a time.
+
+    Args:
+        python_path: folder with another Triton than the installed one.
+        remember: whether to look at what was found before.
+    """
 
     def __init__(
         self,
@@ -41,19 +45,23 @@ class Compiler:
         folder: Path = CACHE,
     ) -> None:
         self.jobs = jobs
-        self.compiled = 0
-        self._environment = _worker_environment(python_path)
+        self._python_path = python_path
         self._idle: SimpleQueue[_Worker] = SimpleQueue()
         self._lock = Lock()
-        first = _Worker(self._environment)
+        first = _Worker(python_path)
         self.version = first.version
         self._idle.put(first)
         self._path = folder / f"{self.version}.jsonl"
-        self._known = dict(_read_known(self._path)) if remember else {}
+        self._known: dict[str, Compiled] = {}
+        if remember and self._path.is_file():
+            for line in self._path.read_text(encoding="utf-8").splitlines():
+                fields = json.loads(line)
+                digest = fields.pop("digest")
+                self._known[digest] = Compiled(**fields)
 
     def compile(self, case: Case) -> Compiled:
         """What is known of a case, or else what a worker makes of it. For any thread."""
-        digest = digest_of(case)
+        digest = case.digest
         with self._lock:
             known = self._known.get(digest)
         if known is not None:
@@ -61,7 +69,6 @@ class Compiler:
         found = self._ask(case)
         with self._lock:
             self._known[digest] = found
-            self.compiled += 1
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"digest": digest, **asdict(found)}) + "\n")
@@ -81,20 +88,21 @@ class Compiler:
         try:
             worker = self._idle.get_nowait()
         except Empty:
-            worker = _Worker(self._environment)
-        answer = worker.ask(_to_line(case))
+            worker = _Worker(self._python_path)
+        answer = worker.ask(json.dumps(asdict(case)))
         if answer is None or worker.answered >= WORKER_LIFE:
             worker.close()
         else:
             self._idle.put(worker)
-        if answer is None:
-            error = "the compiler crashed"
-            return Compiled(registers=0, spills=0, stack=0, shared=0, matrix="none", error=error)
-        return Compiled(**json.loads(answer))
+        return Compiled(**json.loads(answer or '{"error": "the compiler crashed"}'))
 
 
 class _Worker:
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, python_path: str | None) -> None:
+        # Triton's compiler instead of its interpreter, and this repository's package found.
+        environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+        folders = (python_path, str(REPOSITORY / "kernels"), environment.get("PYTHONPATH"))
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, folders))
         self._process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", "benchmarks.compile_report.pool"],
             cwd=REPOSITORY,
@@ -103,62 +111,22 @@ class _Worker:
             stdout=subprocess.PIPE,
             text=True,
         )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._questions, self._answers = self._process.stdin, self._process.stdout
         self.answered = 0
-        self.version = self._read()
+        self.version = self._answers.readline().strip()
         if not self.version:
             raise RuntimeError(f"no compile worker starts with {sys.executable}")
 
     def ask(self, line: str) -> str | None:
         """The answer, or ``None`` when the worker died of the question."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            return None
+        self._questions.write(line + "\n")
+        self._questions.flush()
         self.answered += 1
-        return self._read() or None
+        return self._answers.readline() or None
 
     def close(self) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
-
-    def _read(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-
-def digest_of(case: Case) -> str:
-    """Names all that the result of a case depends on, Triton's version apart."""
-    return launch_digest(launch_of(case.entry, case.variant, case.group), case.architecture)
-
-
-def _to_line(case: Case) -> str:
-    return json.dumps(asdict(case))
-
-
-def _from_line(line: str) -> Case:
-    fields: dict[str, Any] = json.loads(line)
-    entry, variant = Tiles(**fields.pop("entry")), Variant(**fields.pop("variant"))
-    return Case(entry=entry, variant=variant, **fields)
-
-
-def _worker_environment(python_path: str | None) -> dict[str, str]:
-    """As ours, but with Triton's compiler instead of its interpreter, and this package found."""
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    folders = [python_path, str(REPOSITORY / "kernels"), environment.get("PYTHONPATH")]
-    environment["PYTHONPATH"] = os.pathsep.join(folder for folder in folders if folder)
-    return environment
-
-
-def _read_known(path: Path) -> Iterator[tuple[str, Compiled]]:
-    if not path.is_file():
-        return
-    for line in path.read_text(encoding="utf-8").splitlines():
-        fields = json.loads(line)
-        yield fields.pop("digest"), Compiled(**fields)
+        self._process.communicate()
 
 
 def _work() -> None:
@@ -166,9 +134,10 @@ def _work() -> None:
 
     print(triton.__version__, flush=True)
     for line in sys.stdin:
-        case = _from_line(line)
-        launch = launch_of(case.entry, case.variant, case.group)
-        found = compile_launch(launch, case.architecture)
+        fields = json.loads(line)
+        entry, variant = Tiles(**fields.pop("entry")), Variant(**fields.pop("variant"))
+        case = Case(entry=entry, variant=variant, **fields)
+        found = compile_launch(case.launch(), case.architecture)
         print(json.dumps(asdict(found)), flush=True)
 
 

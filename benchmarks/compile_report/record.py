@@ -7,7 +7,7 @@ shows; one that was not need not be compiled again.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks.compile_report.cases import Case, Scope, cases_of
 from benchmarks.compile_report.offline import Compiled
 from benchmarks.shared.record import RESULTS
+from lmsl.run_directory.files import write_whole
 
 COLUMNS = ("digest", "registers", "spills", "stack", "shared", "tensor", "matrix")
 
@@ -34,15 +35,15 @@ class Record:
         line = self.lines.get(case.name)
         return None if line is None else Compiled(**dict(zip(COLUMNS[1:], line[1:], strict=True)))
 
-    def add(self, case: Case, digest: str, found: Compiled) -> None:
+    def add(self, case: Case, found: Compiled) -> None:
         """Write down a result."""
         assert not found.error, "only what compiles can be recorded"
-        self.lines[case.name] = [digest, *(getattr(found, name) for name in COLUMNS[1:])]
+        self.lines[case.name] = [case.digest, *(getattr(found, name) for name in COLUMNS[1:])]
 
 
-def record_path(triton: str, folder: Path = RESULTS) -> Path:
+def record_path(triton: str) -> Path:
     """Where the record of a version lies."""
-    return folder / f"compile_{triton}.json"
+    return RESULTS / f"compile_{triton}.json"
 
 
 def read_record(path: Path) -> Record:
@@ -59,38 +60,24 @@ def read_record(path: Path) -> Record:
 
 def write_record(path: Path, record: Record) -> None:
     """JSON with one case a line, whole or not at all."""
-    lines = [
-        f"    {json.dumps(name)}: {json.dumps(record.lines[name])}"
-        for name in sorted(record.lines)
-    ]
-    head = {
-        "triton": record.triton,
-        "scopes": record.scopes,
-        "columns": list(COLUMNS),
-    }
+    names = sorted(record.lines)
+    lines = [f"    {json.dumps(name)}: {json.dumps(record.lines[name])}" for name in names]
+    head = {"triton": record.triton, "scopes": record.scopes, "columns": list(COLUMNS)}
     text = json.dumps(head, indent=2)[:-2] + ',\n  "cases": {\n' + ",\n".join(lines) + "\n  }\n}\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.part")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
+    write_whole(path, text.encode())
 
 
-def fault_of(case: Case, found: Compiled) -> str | None:
-    """Why what a case compiles to must not ship, or ``None``."""
-    variant = case.variant
-    return found.fault(case.architecture, may_spill=variant.may_spill, matrix=variant.needs_matrix)
-
-
-def problems(record: Record, digests: Mapping[str, str], cases: Sequence[Case]) -> list[str]:
+def problems(record: Record, cases: Sequence[Case]) -> list[str]:
     """What is wrong with a record: cases that are missing, stale, faulty, or of no entry."""
     found = []
     for case in cases:
         result = record.result(case)
         if result is None:
             found.append(f"missing: {case.name}")
-        elif record.lines[case.name][0] != digests[case.name]:
+        elif record.lines[case.name][0] != case.digest:
             found.append(f"stale, its kernel or tiles have changed: {case.name}")
-        elif fault := fault_of(case, result):
+        elif fault := case.fault(result):
             found.append(f"{case.name}: {fault}")
     wanted = {case.name for case in cases}
     return found + [f"of no table entry: {name}" for name in sorted(record.lines.keys() - wanted)]

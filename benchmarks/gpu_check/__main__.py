@@ -61,6 +61,8 @@ class Part:
     seconds: float
     shares: int = 1
     """Processes that its tests are divided among."""
+    needs: str | None = None
+    """A package that a machine without a network may lack."""
     alone: bool = False
     """Timed, so it has the device to itself, after the proofs."""
 
@@ -74,9 +76,9 @@ PARTS = {
     "f": Part(name="launches and waiting", seconds=90),
     "g": Part(name="compiles once", seconds=120),
     "h": Part(name="models", seconds=150),
-    "k": Part(name="loss curves", seconds=200),
+    "k": Part(name="loss curves", seconds=200, needs="psutil"),
     "w": Part(name="what i needs", seconds=150, shares=4),
-    "j": Part(name="training step", seconds=90, alone=True),
+    "j": Part(name="training step", seconds=90, needs="psutil", alone=True),
     "l": Part(name="small operations", seconds=120, alone=True),
     "i": Part(name="benchmarks.attention", seconds=7200, alone=True),
 }
@@ -91,7 +93,6 @@ class Plan:
     toy: bool
     minutes: float
     out: Path
-    commit: str | None
     began: float = field(default_factory=time.monotonic)
 
     def ends(self, part: Part) -> float:
@@ -116,7 +117,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--out", type=Path, default=RESULTS, help="folder of the records")
     add("--device", default="cuda")
     add("--toy", action="store_true", help="toy sizes, on the CPU by interpreter")
-    add("--commit", help="noted as the commit where there is no git repository")
     return status_of(lambda: run(_plan(parser.parse_args(argv))))
 
 
@@ -138,7 +138,7 @@ def _plan(given: argparse.Namespace) -> Plan:
 
 def run(plan: Plan) -> int:
     """All parts; 1 when a proof failed."""
-    found = machine(plan.device, plan.commit)
+    found = machine(plan.device)
     print(*machine_lines(found), sep="\n", flush=True)
     parts: dict[str, dict[str, Any]] = {}
     record = {"benchmark": "gpu_check", "machine": found, "toy": plan.toy, "parts": parts}
@@ -152,22 +152,20 @@ def run(plan: Plan) -> int:
     for test in parts.get("k", {}).get("tests", {}).values():
         curves = test.get("figures", {}).get("curves", {})
         if any(curves.values()) and has_matplotlib():
-            print(f"drawn: {draw_curves(curves, found, output)}")
+            draw_curves(curves, found, output)
     return int(any(part["status"] == "failed" for part in parts.values()))
 
 
 def _ran(plan: Plan) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every part as soon as it is whole: proofs side by side, then what is to be alone."""
     wanted = [letter for letter in PARTS if letter in plan.parts]
+    # The longest begin first.
+    proofs = [letter for letter in wanted if not PARTS[letter].alone]
+    proofs.sort(key=lambda letter: -PARTS[letter].seconds)
     processes = min(_MOST_PROCESSES, max(os.cpu_count() or 1, 2))
     with tempfile.TemporaryDirectory() as folder:
         child = partial(_child, plan, Path(folder))
         with ThreadPoolExecutor(processes) as pool:
-            # The longest begin first.
-            proofs = sorted(
-                (letter for letter in wanted if not PARTS[letter].alone),
-                key=lambda letter: -PARTS[letter].seconds,
-            )
             futures = {
                 pool.submit(child, letter, share): letter
                 for letter in proofs
@@ -186,11 +184,14 @@ def _ran(plan: Plan) -> Iterator[tuple[str, dict[str, Any]]]:
 def _child(plan: Plan, folder: Path, letter: str, share: int) -> dict[str, Any]:
     """One share of a part in a process of its own; its record, whatever becomes of it."""
     part, began = PARTS[letter], time.monotonic()
+    name, path = f"share {share}", folder / f"{letter}{share}.json"
     seconds = min(part.seconds, plan.ends(part) - began)
-    path = folder / f"{letter}{share}.json"
+    if part.needs is not None and importlib.util.find_spec(part.needs) is None:
+        missing = {"outcome": "skipped", "reason": f"{part.needs} cannot be imported"}
+        return {"tests": {name: missing}, "seconds": 0.0}
     if seconds < _LEAST_SECONDS:
         late = {"outcome": "not run", "reason": "no time was left"}
-        return {"tests": {f"share {share}": late}, "seconds": 0.0}
+        return {"tests": {name: late}, "seconds": 0.0}
     command = [
         *(sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"),
         *("-c", str(REPOSITORY / "pyproject.toml")),
@@ -200,19 +201,17 @@ def _child(plan: Plan, folder: Path, letter: str, share: int) -> dict[str, Any]:
         # Its own limit comes first, so that it can answer.
         *("--seconds", f"{max(seconds - 15, seconds / 2):.0f}"),
         *(["--toy"] if plan.toy else []),
-        *(["--commit", plan.commit] if plan.commit else []),
     ]
     finished = run_program(command, seconds=seconds, environment={"OMP_NUM_THREADS": "2"})
-    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"tests": {}}
-    tests = record["tests"]
+    tests = json.loads(path.read_text(encoding="utf-8"))["tests"] if path.exists() else {}
     # 0 and 1 are pytest's own: all passed, some failed.
     if finished.status not in (0, 1):
         end = f"ended with {finished.status}"
         if finished.status is None:
             end = f"was stopped after {seconds:.0f} s"
-        running = [name for name, test in tests.items() if test["outcome"] == "running"]
+        running = next((key for key, test in tests.items() if test["outcome"] == "running"), name)
         said = f"its process {end}: {finished.output[-800:].strip()}"
-        tests[(running or [f"share {share}"])[0]] = {"outcome": "failed", "reason": said}
+        tests[running] = {"outcome": "failed", "reason": said}
     return {"tests": tests, "seconds": round(time.monotonic() - began, 1)}
 
 

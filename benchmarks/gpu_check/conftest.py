@@ -22,7 +22,7 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 from benchmarks.gpu_check.scope import NO_TIME, Scope
-from benchmarks.shared.flags import choose_device, parse_share
+from benchmarks.shared.flags import choose_device
 from benchmarks.shared.record import RESULTS, write_json
 
 SCOPE = pytest.StashKey[Scope]()
@@ -36,7 +36,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--share", default="0/1", help="which share of the tests, K/N from 0")
     add("--record", type=Path, help="JSON of what was found")
     add("--out", type=Path, default=RESULTS, help="folder of the records of other programs")
-    add("--commit", help="noted by them where there is no git repository")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,7 +45,6 @@ def pytest_configure(config: pytest.Config) -> None:
         ends=time.monotonic() + given.seconds,
         toy=given.toy,
         out=given.out,
-        commit=given.commit,
     )
     if given.record is not None:
         config.pluginmanager.register(Recorder(given.record))
@@ -60,7 +58,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    number, total = parse_share("--share", config.option.share)
+    number, total = map(int, config.option.share.split("/"))
     items[:] = items[number::total]
 
 

@@ -22,7 +22,6 @@ def test_benchmark(scope: Scope, figures: dict[str, Any]) -> None:
         *("--device", str(scope.device)),
         # What it has begun it finishes: a cell can take a while.
         *("--seconds", f"{max(scope.left - 25, 1):.0f}"),
-        *(["--commit", scope.commit] if scope.commit else []),
         *(["--plots"] if has_matplotlib() else []),
         *(["--quick"] if scope.toy else []),
     ]

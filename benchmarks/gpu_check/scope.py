@@ -27,8 +27,6 @@ class Scope:
     """Sizes that Triton's interpreter does in seconds, to see that a part is in order."""
     out: Path = RESULTS
     """Folder of what programs record."""
-    commit: str | None = None
-    """Where there is no git to ask."""
 
     @property
     def left(self) -> float:

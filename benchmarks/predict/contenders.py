@@ -12,9 +12,10 @@ import torch
 from benchmarks.predict.gate import Agreement, Truth, agreement, truth
 from benchmarks.predict.peers import build_pipeline, merged_peer, padded_loop
 from benchmarks.predict.run import loaded
-from benchmarks.shared.contenders import get_ready
-from benchmarks.shared.step_cost import Held, holding, peak_bytes
-from benchmarks.shared.timing import CannotRun, Contender, Timing, interleave, summary, tidy
+from benchmarks.predict.settings import Settings
+from benchmarks.shared.comparison import Built, get_ready, ready, take_turns
+from benchmarks.shared.step_cost import Held, holding
+from benchmarks.shared.timing import CannotRun, Step, interleave, tidy
 from lmsl.tagger.base import load_tokenizer
 from lmsl.tagger.labeler import Labeler
 from lmsl.training.stack import Place
@@ -48,16 +49,6 @@ OURS: dict[str, Variant] = {
     "ours, predict_tags, CUDA graphs": Variant(cuda_graphs="on"),
 }
 PEERS = (BASELINE, LOOP, AS_THEY_COME)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Turns:
-    """How long is measured, and at which sizes."""
-
-    rounds: int
-    sweep_rounds: int
-    batch_sizes: Sequence[int]
-    budgets: Sequence[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +93,7 @@ class Workshop:
         self._peers.append(Peer(pipe=pipe, held=held, known=known))
         return agreement("ours", labeler, pipe, known)
 
-    def ours(self, name: str) -> tuple[Work, Held]:
+    def ours(self, name: str) -> Built:
         """A contender of ours.
 
         Raises:
@@ -111,30 +102,30 @@ class Workshop:
         variant = OURS[name]
         if variant.cuda_graphs == "on" and self.place.device.type != "cuda":
             raise CannotRun("the device is no GPU")
-        try:
-            seen = variant.labeler in self._labelers
-            labeler, held = self._loaded(variant)
-            work = partial(getattr(labeler, variant.call), self.sentences)
-            # What it needs while it works shows here, not in the middle of a measurement.
-            work()
-        except torch.OutOfMemoryError as error:
-            raise CannotRun("it does not fit into memory beside the others") from error
+        seen = variant.labeler in self._labelers
+        labeler, held = self._loaded(variant)
+        work = partial(getattr(labeler, variant.call), self.sentences)
+        found = ready(self.counted(work), held, self.place.device)
         if not seen:
             self.gates.append(agreement(name, labeler, self._peers[0].pipe, self._peers[0].known))
             print(self.gates[-1].line())
             if not self.gates[-1].holds:
                 raise CannotRun("the gate is red")
-        return work, held
+        return found
 
-    def peer(self, name: str, batch_size: int) -> tuple[Work, Held]:
+    def peer(self, name: str, batch_size: int) -> Built:
         """A peer at a batch size; the gate comes first, it builds them."""
+        work = self.counted(self.by_batch(name, batch_size))
+        return ready(work, self._peers[0].held, self.place.device)
+
+    def by_batch(self, name: str, batch_size: int) -> Work:
+        """What a peer does, in batches of so many sentences."""
         (peer,), own = self._peers, self.sentences
         pipe = peer.pipe
         if name == BASELINE:
-            texts = [" ".join(words) for words in own]
-            return partial(pipe, texts, batch_size=batch_size), peer.held
+            return partial(pipe, [" ".join(words) for words in own], batch_size=batch_size)
         loop = partial(padded_loop, pipe.model, pipe.tokenizer, own, by_length=name == LOOP)
-        return partial(loop, batch_size), peer.held
+        return partial(loop, batch_size)
 
     def by_budget(self, name: str, tokens: int) -> Work:
         """A contender of ours that predicts tags, with packs of at most so many tokens."""
@@ -142,6 +133,15 @@ class Workshop:
         other = copy.copy(labeler)
         other.info = replace(labeler.info, tokens_per_batch=tokens)
         return partial(other.predict_tags, self.sentences)
+
+    def counted(self, work: Work) -> Step:
+        """A work as a step, in sentences."""
+
+        def step() -> int:
+            work()
+            return len(self.sentences)
+
+        return step
 
     def _loaded(self, variant: Variant) -> tuple[Labeler, Held]:
         if variant.labeler not in self._labelers:
@@ -156,73 +156,43 @@ class Workshop:
         return self._labelers[variant.labeler]
 
 
-def measure(workshop: Workshop, names: Sequence[str], turns: Turns) -> dict[str, Any]:
+def measure(workshop: Workshop, names: Sequence[str], settings: Settings) -> dict[str, Any]:
     """Look for the best batch sizes, time all contenders in turns, then ours by budget."""
-    device = workshop.place.device
     ours = [name for name in names if name in OURS]
-    works, absent = get_ready(ours, workshop.ours, BASELINE, device)
-    swept = {name: _sweep(workshop, name, turns) for name in (BASELINE, LOOP) if name in names}
+    built, absent = get_ready(ours, workshop.ours, BASELINE, workshop.place.device)
+    sizes = {
+        name: {size: workshop.by_batch(name, size) for size in settings.swept}
+        for name in (BASELINE, LOOP)
+        if name in names
+    }
+    swept = {name: _sweep(workshop, works, settings) for name, works in sizes.items()}
     best = {name: max(rates, key=rates.__getitem__) for name, rates in swept.items()}
-    for name in names:
-        if name in PEERS:
-            works[name] = workshop.peer(name, best.get(name, 8))
-    timings = _timed(workshop, {name: work for name, (work, _) in works.items()}, turns.rounds, 1)
-    peaks = {name: peak_bytes(work, held, device) for name, (work, held) in works.items()}
+    built |= {name: workshop.peer(name, int(best.get(name, 8))) for name in names if name in PEERS}
+    budgets = {
+        name: {tokens: workshop.by_budget(name, tokens) for tokens in settings.budgets}
+        for name in built
+        if name in OURS and OURS[name].call == "predict_tags"
+    }
+    contenders, _ = take_turns(built, BASELINE, rounds=settings.rounds, warmup=1, unit="sentences")
     return {
         "unit": "sentences",
-        "swept": {
-            name: {str(size): rate for size, rate in r.items()} for name, r in swept.items()
-        },
-        "batch_size": best,
-        "contenders": {
-            name: summary(timing, timings[BASELINE], 1, unit="sentences")
-            | {"peak_bytes": peaks[name]}
-            for name, timing in timings.items()
-        },
+        "swept": swept,
+        "batch_size": {name: int(size) for name, size in best.items()},
+        "contenders": contenders,
         "did_not_start": absent,
-        "budgets": {
-            name: _by_budget(workshop, name, turns)
-            for name in works
-            if name in OURS and OURS[name].call == "predict_tags"
-        },
+        "budgets": {name: _sweep(workshop, works, settings) for name, works in budgets.items()},
     }
 
 
-def _sweep(workshop: Workshop, name: str, turns: Turns) -> dict[int, float]:
-    """Sentences per second of a peer by batch size; sizes that do not fit are left out."""
-    works = {}
-    for size in turns.batch_sizes:
-        work, _ = workshop.peer(name, size)
+def _sweep(workshop: Workshop, works: Mapping[int, Work], settings: Settings) -> dict[str, float]:
+    """Sentences per second by size; sizes that do not fit into memory are left out."""
+    steps = {}
+    for size, work in works.items():
         try:
-            if workshop.place.device.type == "cuda":
-                work()
-            works[str(size)] = work
-        except torch.OutOfMemoryError:
-            print(f"not compared: {name}: batches of {size} do not fit into memory")
-        tidy(workshop.place.device)
-    timings = _timed(workshop, works, turns.sweep_rounds, 0)
-    return {int(size): max(timing.rates) for size, timing in timings.items()}
-
-
-def _by_budget(workshop: Workshop, name: str, turns: Turns) -> dict[str, float]:
-    """Sentences per second of ours by the most tokens of a pack."""
-    works = {str(size): workshop.by_budget(name, size) for size in turns.budgets}
-    timings = _timed(workshop, works, turns.sweep_rounds, 1)
-    return {size: max(timing.rates) for size, timing in timings.items()}
-
-
-def _timed(
-    workshop: Workshop, works: Mapping[str, Work], rounds: int, warmup: int
-) -> dict[str, Timing]:
-    """Everybody in turns, counted in sentences."""
-    count = len(workshop.sentences)
-
-    def counted(work: Work) -> Callable[[], int]:
-        def step() -> int:
             work()
-            return count
-
-        return step
-
-    contenders = [Contender(name=name, step=counted(work)) for name, work in works.items()]
-    return interleave(contenders, rounds=rounds, steps=1, warmup=warmup)
+            steps[str(size)] = workshop.counted(work)
+        except torch.OutOfMemoryError:
+            print(f"not compared: batches of {size} do not fit into memory")
+        tidy(workshop.place.device)
+    timings = interleave(steps, rounds=settings.sweep_rounds, warmup=0)
+    return {size: max(timing.rates) for size, timing in timings.items()}

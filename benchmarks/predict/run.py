@@ -21,7 +21,6 @@ from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.data.tags.sentence import Dataset, Sentence
 from lmsl.data.write import write_columns
-from lmsl.errors import InputError
 from lmsl.layers.quantize import NF4Linear
 from lmsl.run import train
 from lmsl.tagger.inference import EagerForward
@@ -62,14 +61,10 @@ def material(
     Raises:
         InputError: no such data, or a shape, which has no tokenizer, with a text.
     """
-    if not data.startswith(lengths.PREFIX):
-        if model.startswith(shapes.PREFIX):
-            raise InputError(
-                f"--model {model}: has no tokenizer; expected --data lengths:NAME beside it"
-            )
+    known = lengths.lengths_of(data, model)
+    if known is None:
         found = labelled(data, "test", sentences if data == "synthetic" else None)
         return Material(model=model, data=found, name=record_name(found))
-    known = lengths.lengths_of(data)
     base = shapes.base_of(model, place.device, place.dtype)
     task = lengths.length_task(
         known,

@@ -18,8 +18,8 @@ products with the frozen weights, which both sides make, as a share of the runs 
 import gc
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from math import isnan, nan
 from pathlib import Path
 from statistics import median
@@ -29,14 +29,13 @@ from benchmarks.shared.flags import command
 from benchmarks.shared.labelled import CONLL2000, CPU_PLACE, labelled, prepare, record_name
 from benchmarks.shared.machine import machine, machine_lines
 from benchmarks.shared.plots import draw_scaling, finish
-from benchmarks.shared.record import RESULTS, table
+from benchmarks.shared.record import RESULTS, table, told
 from benchmarks.train_step.frozen_products import FrozenProducts
-from benchmarks.train_step.work import labelled_work
+from benchmarks.train_step.work import Work, labelled_work
 from lmsl.config.config import Config
 from lmsl.errors import InputError
 from lmsl.mask.bits import expand_strings
-from lmsl.tagger.base import load_base
-from lmsl.training.loop import Task, Update, training_updates
+from lmsl.training.loop import Update, training_updates
 from lmsl.training.runs import Run
 from lmsl.training.schedule import updates_per_epoch
 from lmsl.training.stack import Stack, assemble_runs
@@ -76,28 +75,20 @@ def run(settings: Settings) -> int:
     found = machine(CPU_PLACE.device)
     print(*machine_lines(found), sep="\n")
     data = labelled(settings.data, "train", settings.sentences)
-    config = _config(settings, len(data.sentences))
-    work = labelled_work(data, config)
-    task, classes = work.task, work.classes
-    depth = work.base().depth
-    runs = _runs(config, settings.seeds, depth)[: max(settings.sizes)]
-    difference = gate(runs, task, classes, config)
+    work = labelled_work(data, _config(settings, len(data.sentences)))
+    runs = _runs(work, settings.seeds)[: max(settings.sizes)]
+    difference = gate(work, runs)
     print(f"gate: stacked and alone differ by at most {difference:.1e} of loss or gradient norm")
     if not difference <= TOLERANCE:
         print(f"no times: that is more than {TOLERANCE}", file=sys.stderr)
         return 1
-    figures = measure(settings, runs, task, classes, config)
+    figures = measure(settings, work, runs)
     print(_table(figures))
     record = {
         "benchmark": "sweep",
         "machine": found,
-        "settings": {
-            "model": settings.model,
-            "seeds": settings.seeds,
-            "batch_size": settings.batch_size,
-            "rounds": settings.rounds,
-        },
-        "data": {"name": record_name(data), "sentences": len(task)},
+        "settings": told(settings, "data", "sentences", "sizes", "threads"),
+        "data": {"name": record_name(data), "sentences": len(work.task)},
         "gate": {"difference": difference, "tolerance": TOLERANCE},
         "sizes": figures,
     }
@@ -105,27 +96,28 @@ def run(settings: Settings) -> int:
     return 0
 
 
-def gate(runs: Sequence[Run], task: Task, classes: int, config: Config) -> float:
+def gate(work: Work, runs: Sequence[Run]) -> float:
     """The largest relative difference of losses and norms, stacked against alone."""
-    together = next(_updates(runs, task, classes, config))
-    found = []
-    for place, run in enumerate(runs):
-        single = next(_updates([run], task, classes, config))
-        for ours, its in (
-            (together.loss[place], single.loss[0]),
-            (together.grad_norm[place], single.grad_norm[0]),
-        ):
-            found.append(abs(ours - its) / abs(its))
-    return max(found)
+    together = next(_updates(work, runs))
+    alone = [next(_updates(work, [run])) for run in runs]
+    pairs = [
+        pair
+        for place, its in enumerate(alone)
+        for pair in (
+            (together.loss[place], its.loss[0]),
+            (together.grad_norm[place], its.grad_norm[0]),
+        )
+    ]
+    return max(abs(ours - its) / abs(its) for ours, its in pairs)
 
 
-def measure(
-    settings: Settings, runs: Sequence[Run], task: Task, classes: int, config: Config
-) -> list[dict[str, Any]]:
+def measure(settings: Settings, work: Work, runs: Sequence[Run]) -> list[dict[str, Any]]:
     """The figures of every size: seconds of both clocks for one update of each run."""
-    singles = [_updates([run], task, classes, config) for run in runs]
-    stacks = {size: _updates(runs[:size], task, classes, config) for size in settings.sizes}
-    products = _products(runs[0], classes, config)
+    singles = [_updates(work, [run]) for run in runs]
+    stacks = {size: _updates(work, runs[:size]) for size in settings.sizes}
+    # None where the layers are not of the shape we know.
+    tagger = _stack(work, runs[:1]).tagger
+    products = None if tagger.block is None else FrozenProducts(tagger, work.place)
     for updates in (*singles, *stacks.values()):
         # The first one allocates, and the second one finds out how much it can keep.
         next(updates)
@@ -151,59 +143,56 @@ def _timed(updates: Sequence[Iterator[Update]]) -> tuple[float, float, int]:
 
 def _figures(size: int, rows: Sequence[tuple[float, ...]]) -> dict[str, Any]:
     wall, processor, wall_alone, processor_alone, _, least = zip(*rows, strict=True)
-    ratios = {
-        "wall": [a / b for a, b in zip(wall, wall_alone, strict=True)],
-        "processor": [a / b for a, b in zip(processor, processor_alone, strict=True)],
-        "floor": [a / b for a, b in zip(least, processor_alone, strict=True)],
-    }
+
+    def ratios(one: Sequence[float], other: Sequence[float]) -> list[float]:
+        return [a / b for a, b in zip(one, other, strict=True)]
+
+    walls, processors = ratios(wall, wall_alone), ratios(processor, processor_alone)
     return {
         "runs": size,
         "stacked_ms": 1e3 * median(wall),
         "serial_ms": 1e3 * median(wall_alone),
         "stacked_processor_ms": 1e3 * median(processor),
         "serial_processor_ms": 1e3 * median(processor_alone),
-        "ratio": median(ratios["wall"]),
-        "ratio_lowest": min(ratios["wall"]),
-        "ratio_highest": max(ratios["wall"]),
-        "processor_ratio": median(ratios["processor"]),
-        "processor_ratios": ratios["processor"],
-        "floor_ratio": None if isnan(least[0]) else median(ratios["floor"]),
+        "ratio": median(walls),
+        "ratio_lowest": min(walls),
+        "ratio_highest": max(walls),
+        "processor_ratio": median(processors),
+        "processor_ratios": processors,
+        "floor_ratio": None if isnan(least[0]) else median(ratios(least, processor_alone)),
     }
 
 
-def _updates(runs: Sequence[Run], task: Task, classes: int, config: Config) -> Iterator[Update]:
-    """The training of some runs, as ``lmsl sweep`` does it."""
-    base = load_base(config.model)
-    stack = Stack(runs, assemble_runs(runs, config, base, classes, CPU_PLACE), config)
+def _stack(work: Work, runs: Sequence[Run]) -> Stack:
+    """Some runs together, as ``lmsl sweep`` puts them."""
+    made = assemble_runs(runs, work.config, work.base(), work.classes, work.place)
+    return Stack(runs, made, work.config)
+
+
+def _updates(work: Work, runs: Sequence[Run]) -> Iterator[Update]:
+    """Their training."""
+    stack = _stack(work, runs)
     return training_updates(
         stack.tagger,
-        task,
-        config,
+        work.task,
+        work.config,
         clock=stack.clock,
         parameters=stack.parameters,
         optimizers=stack.optimizers,
         peak_lr=stack.lr,
-        device=CPU_PLACE.device,
+        device=work.place.device,
     )
 
 
-def _products(run: Run, classes: int, config: Config) -> FrozenProducts | None:
-    """The products of every update; None where the layers are not of the shape we know."""
-    tagger = Stack(
-        [run], assemble_runs([run], config, load_base(config.model), classes, CPU_PLACE), config
-    ).tagger
-    return None if tagger.block is None else FrozenProducts(tagger, CPU_PLACE)
-
-
-def _runs(config: Config, seeds: int, depth: int) -> list[Run]:
+def _runs(work: Work, seeds: int) -> list[Run]:
     """The strings of the grid; none of them has a folder that is there."""
     return [
         Run(
-            config=replace(config, unmask=(string,), seed=(1 + value % seeds,)),
+            config=work.but(unmask=(string,), seed=(1 + value % seeds,)).config,
             folder=Path(f"no-such-folder/{string}"),
             bits=(bits,),
         )
-        for value, (string, bits) in enumerate(expand_strings("grid", depth).items())
+        for value, (string, bits) in enumerate(expand_strings("grid", work.base().depth).items())
     ]
 
 
@@ -221,20 +210,16 @@ def _config(settings: Settings, sentences: int) -> Config:
 
 
 def _table(figures: Sequence[dict[str, Any]]) -> str:
-    head = ["runs", "stacked ms", "serial ms", "ratio", "over rounds", "processor ratio", "floor"]
-    rows = [
-        [
-            str(one["runs"]),
-            f"{one['stacked_ms']:.0f}",
-            f"{one['serial_ms']:.0f}",
-            f"{one['ratio']:.2f}",
-            f"{one['ratio_lowest']:.2f} to {one['ratio_highest']:.2f}",
-            f"{one['processor_ratio']:.2f}",
-            "" if one["floor_ratio"] is None else f"{one['floor_ratio']:.2f}",
-        ]
-        for one in figures
-    ]
-    return table(head, rows)
+    columns: dict[str, Callable[[Any], str]] = {
+        "runs": lambda one: str(one["runs"]),
+        "stacked ms": lambda one: f"{one['stacked_ms']:.0f}",
+        "serial ms": lambda one: f"{one['serial_ms']:.0f}",
+        "ratio": lambda one: f"{one['ratio']:.2f}",
+        "over rounds": lambda one: f"{one['ratio_lowest']:.2f} to {one['ratio_highest']:.2f}",
+        "processor ratio": lambda one: f"{one['processor_ratio']:.2f}",
+        "floor": lambda one: "" if one["floor_ratio"] is None else f"{one['floor_ratio']:.2f}",
+    }
+    return table(list(columns), [[show(one) for show in columns.values()] for one in figures])
 
 
 main = command(Settings, run, "benchmarks.search.stacks")

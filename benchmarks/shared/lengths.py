@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.shared import shapes
 from benchmarks.shared.flags import status_of
 from lmsl.data.read import read
 from lmsl.data.tags.vocabulary import label_vocabulary
@@ -72,16 +73,22 @@ def known_lengths(file: Path = _FILE) -> dict[str, Lengths]:
     }
 
 
-def lengths_of(data: str) -> Lengths:
-    """Those of ``lengths:NAME``.
+def lengths_of(data: str, model: str) -> Lengths | None:
+    """Those of ``lengths:NAME``; None where ``--data`` is of words.
 
     Raises:
-        InputError: there is no such name.
+        InputError: there is no such name, or the model has no tokenizer for words.
     """
-    known, name = known_lengths(), data.removeprefix(PREFIX)
-    if name not in known:
-        raise InputError(f"--data {data}: expected one of {', '.join(known)}")
-    return known[name]
+    if data.startswith(PREFIX):
+        known, name = known_lengths(), data.removeprefix(PREFIX)
+        if name not in known:
+            raise InputError(f"--data {data}: expected one of {', '.join(known)}")
+        return known[name]
+    if model.startswith(shapes.PREFIX):
+        raise InputError(
+            f"--model {model}: has no tokenizer; expected --data lengths:NAME beside it"
+        )
+    return None
 
 
 def length_task(lengths: Lengths, *, sentences: int, vocabulary: int, seed: int) -> Task:

@@ -14,15 +14,16 @@ from typing import Any
 import torch
 
 REPOSITORY = Path(__file__).parents[2]
+_CHANGES = ("git", "--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
 _PACKAGES = ("torch", "triton", "transformers", "peft", "bitsandbytes", "numpy")
 
 
-def machine(device: torch.device, commit: str | None = None) -> dict[str, Any]:
+def machine(device: torch.device) -> dict[str, Any]:
     """The device, its load, the versions and the commit: what a figure means nothing without.
 
-    Args:
-        commit: where there is no git repository to ask.
+    Where there is no git repository to ask, the commit is what ``LMSL_COMMIT`` says.
     """
+    installed = {one.metadata["Name"]: one.version for one in importlib.metadata.distributions()}
     return {
         "device": str(device),
         "processor": _processor(),
@@ -31,10 +32,10 @@ def machine(device: torch.device, commit: str | None = None) -> dict[str, Any]:
         "load_1min": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in _PACKAGES},
+        "versions": {name: installed.get(name) for name in _PACKAGES},
         **({"gpu": gpu(device)} if device.type == "cuda" else {}),
-        "commit": _git("rev-parse", "HEAD") or commit,
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "commit": _run("git", "rev-parse", "HEAD") or os.environ.get("LMSL_COMMIT"),
+        "uncommitted_changes": bool(_run(*_CHANGES)),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join([Path(sys.executable).name, *_arguments()]),
     }
@@ -85,24 +86,10 @@ def _arguments() -> list[str]:
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        return names[0]
-    except (OSError, IndexError):
-        return platform.processor() or platform.machine()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _git(*arguments: str) -> str | None:
-    """What git says about this repository; None where there is no git, or no repository."""
-    return _run("git", "--no-optional-locks", *arguments)
+    known = Path("/proc/cpuinfo")
+    lines = known.read_text(encoding="utf-8").splitlines() if known.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _run(*command: str) -> str | None:

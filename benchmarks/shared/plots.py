@@ -23,18 +23,9 @@ from lmsl.errors import InputError
 
 _COLUMNS = 4
 _PICKS: dict[str, tuple[str, Callable[[dict[str, Any]], float]]] = {
-    "kernels": (
-        "us, forward and backward",
-        lambda one: 1e6 * float(one["times"]["both"]["seconds"]),
-    ),
-    "streams": (
-        "ms of wall time a step, lengths not seen before",
-        lambda one: float(one["first_ms"]),
-    ),
-    "mixes": (
-        "cost of 0011 against the mean of 0000 and 1111",
-        lambda one: float(one["against_mean"]),
-    ),
+    "kernels": ("us, forward and backward", lambda one: 1e6 * one["times"]["both"]["seconds"]),
+    "streams": ("ms of wall time a step, lengths not seen before", lambda one: one["first_ms"]),
+    "mixes": ("cost of 0011 against mean of 0000 and 1111", lambda one: one["against_mean"]),
 }
 
 
@@ -46,7 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         require_matplotlib()
-        print(*(f"drawn: {one}" for one in draw(_read(path), path)), sep="\n")
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            record = None
+        if not isinstance(record, dict) or record.get("benchmark") != "attention":
+            raise InputError(f"{path}: expected a record of benchmarks.attention")
+        draw(record, path)
 
     return status_of(run)
 
@@ -65,69 +62,71 @@ def require_matplotlib() -> None:
 
 
 def finish(
-    record: dict[str, Any], path: Path, draw: Callable[[dict[str, Any], Path], Path]
+    record: dict[str, Any], path: Path, draw: Callable[[dict[str, Any], Path], None]
 ) -> None:
     """Write a record and, where matplotlib is there, a PNG beside it; say so."""
     write_json(path, record)
     print(f"written: {path}")
     if has_matplotlib():
-        print(f"drawn: {draw(record, path)}")
+        draw(record, path)
 
 
-def draw(record: dict[str, Any], beside: Path) -> list[Path]:
-    """A PNG for every table with figures; their paths."""
-    paths = []
+def draw(record: dict[str, Any], beside: Path) -> None:
+    """A PNG for every table of the attention benchmark that has figures."""
     for table, (label, pick) in _PICKS.items():
-        panels = [
-            (figures["cell"]["name"], values)
+        panels = {
+            figures["cell"]["name"]: values
             for figures in record.get(table, [])
             if (values := _values(figures, pick))
-        ]
-        if panels:
-            path = beside.with_name(f"{beside.stem}_{table}.png")
-            _figure(panels, label, _title(record["machine"]), path)
-            paths.append(path)
-    return paths
+        }
+        columns = min(_COLUMNS, len(panels))
+        if not panels:
+            continue
+        rows = -(-len(panels) // columns)
+        path = beside.with_name(f"{beside.stem}_{table}.png")
+        size = (5 * columns, 0.8 + 2.6 * rows)
+        with _figure(path, record["machine"], size, label) as figure:
+            for place, (name, values) in enumerate(panels.items(), start=1):
+                axes = figure.add_subplot(rows, columns, place)
+                axes.set_title(name, fontsize=8)
+                axes.tick_params(labelsize=7)
+                _bars(axes, values, [f"{value:.3g}" for value in values.values()], OURS_BEGIN)
 
 
-def draw_scaling(record: dict[str, Any], beside: Path) -> Path:
+def draw_scaling(record: dict[str, Any], beside: Path) -> None:
     """Ratio of stacked to serial time over the number of runs, by ``benchmarks.search.stacks``."""
     sizes = [one["runs"] for one in record["sizes"]]
-    with _axes(beside.with_suffix(".png"), record["machine"], (6, 4)) as axes:
+    with _figure(beside.with_suffix(".png"), record["machine"], (6, 4)) as figure:
+        axes = figure.add_subplot()
         for key, label in (("ratio", "wall time"), ("processor_ratio", "processor time")):
             axes.plot(sizes, [one[key] for one in record["sizes"]], marker="o", label=label)
         axes.axhline(1.0, color="gray", linewidth=0.8)
         axes.set_xscale("log", base=2)
         axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.set_ylim(bottom=0)
-        axes.set_xlabel("runs in a stack")
-        axes.set_ylabel("stacked / one after another")
+        axes.set(xlabel="runs in a stack", ylabel="stacked / one after another")
         axes.legend()
-    return beside.with_suffix(".png")
 
 
-def draw_speeds(record: dict[str, Any], beside: Path) -> Path:
-    """Speed of all contenders, by benchmarks.train_step or benchmarks.predict; its path."""
+def draw_speeds(record: dict[str, Any], beside: Path) -> None:
+    """Speed of all contenders, by benchmarks.train_step or benchmarks.predict."""
     contenders, unit = record["contenders"], record.get("unit", "tokens")
     size = (7, 1.2 + 0.35 * len(contenders))
-    with _axes(beside.with_suffix(".png"), record["machine"], size) as axes:
-        speeds = [one[f"{unit}_per_second"] for one in contenders.values()]
-        colours = ["tab:blue" if name.startswith("ours") else "tab:gray" for name in contenders]
-        bars = axes.barh(list(contenders), speeds, color=colours)
-        axes.bar_label(bars, [f"{one['ratio']:.2f}" for one in contenders.values()], padding=3)
-        axes.margins(x=0.12)
-        axes.invert_yaxis()
+    with _figure(beside.with_suffix(".png"), record["machine"], size) as figure:
+        axes = figure.add_subplot()
+        speeds = {name: one[f"{unit}_per_second"] for name, one in contenders.items()}
+        _bars(axes, speeds, [f"{one['ratio']:.2f}" for one in contenders.values()], "ours")
         named = {"tokens": "real tokens"}.get(unit, unit)
         axes.set_xlabel(f"{named} per second; beside the bars the ratio to the baseline")
-    return beside.with_suffix(".png")
 
 
 def draw_curves(
     curves: dict[str, dict[str, list[float]]], machine: dict[str, Any], beside: Path
-) -> Path:
+) -> None:
     """Losses of one run each, by who learnt and by seed, of benchmarks.gpu_check's part k."""
     path = beside.with_name(f"{beside.stem}_curves.png")
-    with _axes(path, machine, (7, 4)) as axes:
+    with _figure(path, machine, (7, 4)) as figure:
+        axes = figure.add_subplot()
         for colour, (who, seeds) in zip(("tab:blue", "tab:gray"), curves.items(), strict=False):
             for style, (seed, losses) in zip(("-", "--"), seeds.items(), strict=False):
                 axes.plot(losses, color=colour, alpha=0.25, linewidth=0.6)
@@ -135,66 +134,40 @@ def draw_curves(
                 steps = range(len(losses) - len(smooth), len(losses))
                 axes.plot(steps, smooth, style, color=colour, label=f"{who}, seed {seed}")
         axes.set_yscale("log")
-        axes.set_xlabel("updates; thick lines are means over those before")
-        axes.set_ylabel("loss")
+        axes.set(xlabel="updates; thick lines are means over those before", ylabel="loss")
         axes.legend()
-    return path
 
 
 @contextmanager
-def _axes(path: Path, machine: dict[str, Any], size: tuple[float, float]) -> Iterator[Any]:
-    """The axes of a figure that is saved when it is done."""
+def _figure(
+    path: Path, found: dict[str, Any], size: tuple[float, float], label: str = ""
+) -> Iterator[Any]:
+    """A figure that is saved when it is done."""
     # Figures of their own, without pyplot: no display is asked for and nothing stays open.
     from matplotlib.figure import Figure
 
+    name = found["gpu"]["name"] if "gpu" in found else found["processor"]
+    versions = found["versions"]
+    title = f"{name}, torch {versions['torch']}, triton {versions['triton']}, {found['date']}"
     figure = Figure(figsize=size, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(_title(machine), fontsize=8)
-    yield axes
+    figure.suptitle(f"{label}\n{title}".strip(), fontsize=9)
+    yield figure
     figure.savefig(path, dpi=110)
+    print(f"drawn: {path}")
+
+
+def _bars(axes: Any, values: dict[str, float], labels: Sequence[str], ours: str) -> None:
+    colours = ["tab:blue" if name.startswith(ours) else "tab:gray" for name in values]
+    bars = axes.barh(list(values), list(values.values()), color=colours)
+    axes.bar_label(bars, labels, fontsize=7, padding=2)
+    axes.margins(x=0.2)
+    axes.invert_yaxis()
 
 
 def _values(figures: dict[str, Any], pick: Callable[[dict[str, Any]], float]) -> dict[str, float]:
     return {
         name: pick(one) for name, one in figures["contenders"].items() if one["status"] == "timed"
     }
-
-
-def _title(found: dict[str, Any]) -> str:
-    name = found["gpu"]["name"] if "gpu" in found else found["processor"]
-    versions = found["versions"]
-    return f"{name}, torch {versions['torch']}, triton {versions['triton']}, {found['date']}"
-
-
-def _figure(
-    panels: Sequence[tuple[str, dict[str, float]]], label: str, title: str, path: Path
-) -> None:
-    from matplotlib.figure import Figure
-
-    columns = min(_COLUMNS, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(5 * columns, 0.8 + 2.6 * rows), layout="constrained")
-    figure.suptitle(f"{label}\n{title}", fontsize=10)
-    for place, (name, values) in enumerate(panels, start=1):
-        axes = figure.add_subplot(rows, columns, place)
-        names = list(values)[::-1]
-        colours = ["tab:red" if one.startswith(OURS_BEGIN) else "tab:gray" for one in names]
-        bars = axes.barh(names, [values[one] for one in names], color=colours)
-        axes.bar_label(bars, fmt="%.3g", fontsize=7, padding=2)
-        axes.margins(x=0.2)
-        axes.set_title(name, fontsize=8)
-        axes.tick_params(labelsize=7)
-    figure.savefig(path, dpi=110)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: expected a record of benchmarks.attention: {error}") from error
-    if not isinstance(record, dict) or record.get("benchmark") != "attention":
-        raise InputError(f"{path}: expected a record of benchmarks.attention, got another JSON")
-    return record
 
 
 if __name__ == "__main__":

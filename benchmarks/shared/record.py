@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -47,4 +46,4 @@ def record_path(benchmark: str, found: Mapping[str, Any], quick: bool = False) -
 
 def told(settings: Any, *left_out: str) -> dict[str, Any]:
     """The settings of a benchmark for its record, without what is nobody's business."""
-    return {k: v for k, v in asdict(settings).items() if k not in (*left_out, "output")}
+    return {k: v for k, v in vars(settings).items() if k not in (*left_out, "output")}

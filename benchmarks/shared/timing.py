@@ -7,7 +7,7 @@ then hit all alike, and ratios are taken within a round before their median is.
 
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -16,18 +16,12 @@ import torch
 
 from lmsl.errors import InputError
 
+Step = Callable[[], int]
+"""One unit of work; returns its real tokens, or sentences where a benchmark counts those."""
+
 
 class CannotRun(InputError):
     """A contender cannot run here, or does not do what the others do; the message says why."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Contender:
-    """Somebody who is timed; ``step`` does one unit of work and returns the real tokens in it, or
-    the sentences where a benchmark counts those."""
-
-    name: str
-    step: Callable[[], int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,27 +38,28 @@ class Timing:
 
 
 def interleave(
-    contenders: Sequence[Contender], *, rounds: int, steps: int, warmup: int
+    steps: Mapping[str, Step], *, rounds: int, calls: int = 1, warmup: int
 ) -> dict[str, Timing]:
-    """Time all contenders in turns: ``rounds`` rounds of ``steps`` steps each, after a warm-up.
+    """Time all contenders in turns: ``rounds`` rounds of ``calls`` steps each, after a warm-up.
 
     All must do the same work: the real tokens of a round have to be equal.
     """
-    for contender in contenders:
+    for step in steps.values():
         for _ in range(warmup):
-            contender.step()
-    timings = {contender.name: Timing(seconds=[], tokens=[]) for contender in contenders}
+            step()
+    timings = {name: Timing(seconds=[], tokens=[]) for name in steps}
+    order = list(steps.items())
     for number in range(rounds):
-        first = number % len(contenders)
-        for contender in (*contenders[first:], *contenders[:first]):
+        first = number % max(1, len(order))
+        for name, step in (*order[first:], *order[:first]):
             # What others left behind must not be collected on this one's time.
             gc.collect()
             began = time.perf_counter()
-            tokens = sum(contender.step() for _ in range(steps))
-            timings[contender.name].seconds.append(time.perf_counter() - began)
-            timings[contender.name].tokens.append(tokens)
+            tokens = sum(step() for _ in range(calls))
+            timings[name].seconds.append(time.perf_counter() - began)
+            timings[name].tokens.append(tokens)
         seen = {timing.tokens[-1] for timing in timings.values()}
-        assert len(seen) == 1, f"round {number + 1}: contenders saw different tokens: {seen}"
+        assert len(seen) <= 1, f"round {number + 1}: contenders saw different tokens: {seen}"
     return timings
 
 
@@ -81,12 +76,14 @@ def tidy(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def summary(timing: Timing, baseline: Timing, steps: int, unit: str = "tokens") -> dict[str, Any]:
+def summary(
+    timing: Timing, baseline: Timing, calls: int = 1, unit: str = "tokens"
+) -> dict[str, Any]:
     """The figures of one contender, and its speed against ``baseline`` round by round."""
     ratios = [a / b for a, b in zip(timing.rates, baseline.rates, strict=True)]
     return {
         f"{unit}_per_second": median(timing.rates),
-        "step_ms": 1e3 * median(timing.seconds) / steps,
+        "step_ms": 1e3 * median(timing.seconds) / calls,
         "ratio": median(ratios),
         "ratio_lowest": min(ratios),
         "ratio_highest": max(ratios),

@@ -10,155 +10,76 @@ tokens per second; padding does not count. The peer is causal, as it comes; ours
 ``--unmask`` says.
 
 First comes the gate: with dropout off and equal adapters, ours (causal) and the peer have to agree
-in the loss and in the norm of its gradient. Where they do not, no speed is shown. Beside the
-speeds stand the peak of memory on a GPU, the share of a step in which the GPU does nothing, the
-operations that our step spends its time on, and its floor: the products with the frozen weights
-alone and one dequantisation of them. ``--trace FOLDER`` keeps the profiles as evidence.
-
-Unsloth is a contender where ``--unsloth PYTHON`` names an environment that has it; it needs other
-versions of transformers than lmsl does.
+in the loss and in the norm of its gradient. Where they do not, no speed is shown. The floor beside
+the speeds is the products with the frozen weights alone and one dequantisation of them; what else
+stands there, and how Unsloth takes part, is in ``benchmarks/README.md``.
 """
 
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 from benchmarks.shared import lengths, shapes
-from benchmarks.shared.contenders import speeds, wanted
-from benchmarks.shared.flags import at_least, command
-from benchmarks.shared.labelled import CONLL2000, labelled, prepare, record_name
-from benchmarks.shared.machine import machine, machine_lines
-from benchmarks.shared.plots import draw_speeds, finish
-from benchmarks.shared.record import record_path, told
+from benchmarks.shared.comparison import passed, speeds, wanted
+from benchmarks.shared.flags import command
+from benchmarks.shared.labelled import labelled, record_name
 from benchmarks.train_step.contenders import BASELINE, OURS, Workshop
 from benchmarks.train_step.gate import agreements
-from benchmarks.train_step.measure import Turns, measure
+from benchmarks.train_step.measure import measure
+from benchmarks.train_step.settings import Settings
 from benchmarks.train_step.work import Work, labelled_work
 from lmsl.config.config import Config
-from lmsl.device import choose_device, choose_dtype
-from lmsl.errors import InputError
-from lmsl.mask.bits import layer_bits
 from lmsl.training.schedule import updates_per_epoch
 from lmsl.training.stack import Place
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What is measured, and for how long."""
-
-    device: Literal["cpu", "cuda"] = "cpu"
-    """Where it runs; in float32 on a CPU, else in bfloat16."""
-    model: str = "tiny"
-    """Hub id or folder of a decoder, `tiny`, or `shape:NAME` for random weights of the shape of
-    llama-2-7b, mistral-7b, qwen3-4b or toy."""
-    data: str = str(CONLL2000 / "train.txt")
-    """A labelled file, `synthetic`, or `lengths:NAME` for random sentences as long as those of
-    conll2003 or conll2000."""
-    sentences: int | None = None
-    """Use only the first so many sentences."""
-    unmask: str = "0011"
-    """Unmask string of ours."""
-    batch_size: int = 16
-    """Sentences of one update."""
-    micro_batch: int | None = None
-    """Sentences of one forward of the peers, where an update does not fit into memory padded."""
-    contenders: tuple[str, ...] = ()
-    """Only these, by their names in the table, and the baseline; by default all that can run."""
-    rounds: int = 15
-    """How often all contenders take their turn."""
-    updates: int = 8
-    """Updates of a turn."""
-    warmup: int = 4
-    """Updates of each contender before the first round."""
-    threads: int | None = None
-    """Threads of torch; by default what torch takes."""
-    unsloth: str | None = None
-    """Python of an environment that has the package unsloth; by default this one."""
-    trace: Path | None = None
-    """Folder for the profiler's trace of every contender."""
-    seed: int = 1
-    """Of order, initial values and dropout."""
-    output: Path | None = None
-    """Where the record is written; by default in benchmarks/results, named by the device."""
-
-
 def run(settings: Settings) -> int:
     """Measure and report; the exit status."""
-    _check(settings)
-    prepare(settings.threads)
-    device = choose_device(settings.device)
-    found = machine(device)
-    print(*machine_lines(found), sep="\n")
-    work, data = _work(settings, Place(device=device, dtype=choose_dtype("auto", device)))
+    settings.check()
+    place, found = settings.begin()
+    work, data = _work(settings, place)
     print(
         f"{settings.model}, ours unmasked {settings.unmask}, {settings.batch_size} sentences an "
         f"update from the {len(work.task):,} of {settings.data}"
     )
-    turns = _turns(settings)
     with ExitStack() as running:
         workshop = Workshop(
-            work=work,
-            running=running,
-            unsloth=settings.unsloth or sys.executable,
-            updates=turns.needed,
+            work=work, running=running, unsloth=settings.unsloth, updates=settings.needed
         )
         names, _ = wanted(workshop.offered(), settings.contenders, BASELINE)
         gates = agreements(work)
-        print(*(gate.line() for gate in gates), sep="\n")
-        if not all(gate.holds for gate in gates):
-            allowed = gates[0].tolerance
-            print(f"no speeds: ours and the peer differ by more than {allowed}", file=sys.stderr)
+        if not passed(gates):
             return 1
-        figures = measure(workshop, names, turns, settings.trace)
-    _show(figures)
-    record = {
-        "benchmark": "train_step",
-        "machine": found,
-        "settings": told(settings, "data", "trace", "unsloth"),
-        "data": {"name": data, "sentences": len(work.task), "classes": work.classes},
-        "gate": [gate.record() for gate in (*gates, *workshop.gates)],
-        "environments": workshop.versions,
+        figures = measure(workshop, names, settings)
+    print(speeds(figures["contenders"], BASELINE))
+    print(f"padding: {100 * figures['padding']:.0f} % of what the padded peers compute")
+    print(_floor_line(figures))
+    settings.finish(
+        "train_step",
+        found,
+        data={"name": data, "sentences": len(work.task), "classes": work.classes},
+        gate=[gate.record() for gate in (*gates, *workshop.gates)],
+        environments=workshop.versions,
         **figures,
-    }
-    finish(record, settings.output or record_path("train_step", found), draw_speeds)
+    )
     return 0
-
-
-def _turns(settings: Settings) -> Turns:
-    return Turns(rounds=settings.rounds, updates=settings.updates, warmup=settings.warmup)
-
-
-def _check(settings: Settings) -> None:
-    at_least(settings, sentences=1, batch_size=1, micro_batch=1)
-    at_least(settings, rounds=1, updates=1, warmup=1, threads=1)
-    layer_bits(settings.unmask, shapes.text_config(settings.model).num_hidden_layers)
-    if settings.model.startswith(shapes.PREFIX) and not settings.data.startswith(lengths.PREFIX):
-        raise InputError(
-            f"--model {settings.model}: has no tokenizer; expected --data lengths:NAME beside it"
-        )
 
 
 def _work(settings: Settings, place: Place) -> tuple[Work, str]:
     """Model and sentences, and what the record calls the data."""
-    if not settings.data.startswith(lengths.PREFIX):
+    known = lengths.lengths_of(settings.data, settings.model)
+    if known is None:
         data = labelled(settings.data, "train", settings.sentences)
-        config = _config(settings, len(data.sentences))
-        work = labelled_work(data, config, place)
+        work = labelled_work(data, _config(settings, len(data.sentences)), place)
         return replace(work, micro=settings.micro_batch), record_name(data)
-    known = lengths.lengths_of(settings.data)
     count = settings.sentences or known.count
-    task = lengths.length_task(
-        known,
-        sentences=count,
-        vocabulary=shapes.text_config(settings.model).vocab_size,
-        seed=settings.seed,
-    )
-    config = _config(settings, count)
+    vocabulary = shapes.text_config(settings.model).vocab_size
     work = Work(
-        config=config,
-        task=task,
+        config=_config(settings, count),
+        task=lengths.length_task(
+            known, sentences=count, vocabulary=vocabulary, seed=settings.seed
+        ),
         classes=known.classes,
         place=place,
         micro=settings.micro_batch,
@@ -173,16 +94,10 @@ def _config(settings: Settings, sentences: int) -> Config:
         model=settings.model,
         seed=(settings.seed,),
         batch_size=settings.batch_size,
-        epochs=-(-_turns(settings).needed // updates_per_epoch(sentences, settings.batch_size)),
+        epochs=-(-settings.needed // updates_per_epoch(sentences, settings.batch_size)),
         schedule="constant",
         warmup=0.0,
     )
-
-
-def _show(figures: dict[str, Any]) -> None:
-    print(speeds(figures["contenders"], BASELINE))
-    print(f"padding: {100 * figures['padding']:.0f} % of what the padded peers compute")
-    print(_floor_line(figures))
 
 
 def _floor_line(figures: dict[str, Any]) -> str:

@@ -4,23 +4,26 @@ Variants of ours that keep the frozen weights alike share one copy of them, so t
 the peers fit into one GPU; what is said of their memory counts the copy for each.
 """
 
+import shutil
+import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from transformers.utils import is_flash_attn_2_available
 
-from benchmarks.shared.step_cost import holding, peak_bytes, trace
-from benchmarks.shared.timing import CannotRun, wait
+from benchmarks.shared.comparison import Built, ready
+from benchmarks.shared.model_folder import write_model
+from benchmarks.shared.step_cost import holding
+from benchmarks.shared.timing import CannotRun
 from benchmarks.train_step.frozen_products import FrozenProducts, dequantisation_seconds
 from benchmarks.train_step.gate import Agreement
 from benchmarks.train_step.padded_peer import FLAT, PADDED, RELEASED, Style, build_peer
 from benchmarks.train_step.peer_steps import peer_updates
-from benchmarks.train_step.unsloth_peer import Unsloth, why_no_unsloth, write_shared_model
+from benchmarks.train_step.unsloth_peer import Unsloth
 from benchmarks.train_step.work import Work, build_ours, optimizer_of, our_updates
 from lmsl.layers.lora import trainable_parameters
 from lmsl.tagger.assemble import Assembled
@@ -54,18 +57,6 @@ UNSLOTH: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Built:
-    """A contender that is ready."""
-
-    step: Callable[[], int]
-    """One update; returns its real tokens when it is done."""
-    peak: Callable[[], int | None]
-    """The most bytes of a GPU in use during an update; None off CUDA."""
-    trace: Callable[[Path], None]
-    """Writes what the profiler sees of updates; see ``step_cost.trace``."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Workshop:
     """Gets contenders ready, and keeps what they share.
 
@@ -78,7 +69,7 @@ class Workshop:
 
     work: Work
     running: ExitStack
-    unsloth: str
+    unsloth: str | None
     updates: int
     gates: list[Agreement] = field(default_factory=list)
     """Of contenders that are held against ours when they are built."""
@@ -89,19 +80,18 @@ class Workshop:
 
     def offered(self) -> dict[str, str | None]:
         """Every contender by name, and why it cannot run here."""
-        cuda = self.work.place.device.type == "cuda"
-        kernel = None if cuda else "ours and sdpa are the same on a CPU"
-        released = None if cuda else "gradient checkpointing saves memory that nobody lacks here"
-        flat = None if is_flash_attn_2_available() else "needs the package flash-attn and a GPU"
-        graphs = None if cuda else "the device is no GPU"
-        reasons = {
-            SDPA: kernel,
-            ELEMENTWISE: None if cuda else "ours and plain are the same on a CPU",
-            GRAPHS: graphs,
-            "peer, released recipe": released,
-            "peer, end to end": flat,
-            **dict.fromkeys(UNSLOTH, why_no_unsloth(self.unsloth)),
-        }
+        reasons = dict[str, str]()
+        if self.work.place.device.type != "cuda":
+            reasons = {
+                SDPA: "ours and sdpa are the same on a CPU",
+                ELEMENTWISE: "ours and plain are the same on a CPU",
+                GRAPHS: "the device is no GPU",
+                "peer, released recipe": "checkpointing saves memory that nobody lacks here",
+            }
+        if not is_flash_attn_2_available():
+            reasons["peer, end to end"] = "needs the package flash-attn and a GPU"
+        if shutil.which(self.unsloth or "") is None:
+            reasons |= dict.fromkeys(UNSLOTH, "--unsloth names no Python of an environment of it")
         return {name: reasons.get(name) for name in (*OURS, *PEERS, *UNSLOTH)}
 
     def build(self, name: str) -> Built:
@@ -110,32 +100,13 @@ class Workshop:
         Raises:
             CannotRun: it cannot run here after all, or does not do what the others do.
         """
-        device = self.work.place.device
-        try:
-            if name in UNSLOTH:
-                return self._unsloth(name)
-            shared = self._shared_bytes(name)
-            with holding(device) as held:
-                step = self._ours(name) if name in OURS else self._peer(*PEERS[name])
-            held.bytes += shared
-
-            def awaited() -> int:
-                tokens = step()
-                wait(device)
-                return tokens
-
-            # What it needs while it works shows here, not in the middle of a measurement.
-            awaited()
-        except torch.OutOfMemoryError as error:
-            raise CannotRun(
-                "it does not fit into memory beside the others; --micro-batch cuts the updates of "
-                "peers, --contenders picks some"
-            ) from error
-        return Built(
-            step=awaited,
-            peak=partial(peak_bytes, awaited, held, device),
-            trace=partial(trace, awaited, device),
-        )
+        if name in UNSLOTH:
+            return self._unsloth(name)
+        device, shared = self.work.place.device, self._shared_bytes(name)
+        with holding(device) as held:
+            step = self._ours(name) if name in OURS else self._peer(*PEERS[name])
+        held.bytes += shared
+        return ready(step, held, device)
 
     def floor_seconds(self, rows: int) -> float | None:
         """The least that an update of so many rows can take: all products with the frozen weights,
@@ -153,9 +124,12 @@ class Workshop:
         return least + dequantisation_seconds(tagger)
 
     def _unsloth(self, name: str) -> Built:
+        assert self.unsloth is not None
         work = self.work.but(**UNSLOTH[name])
         if not self._models:
-            self._models.append(write_shared_model(work, self.running))
+            folder = Path(self.running.enter_context(tempfile.TemporaryDirectory()))
+            write_model(work.base(), folder)
+            self._models.append(folder)
         peer = Unsloth(
             work,
             python=self.unsloth,
@@ -201,13 +175,5 @@ class Workshop:
         hidden = base.decoder.config.hidden_size
         peer = build_peer(base, work.config, classes=work.classes, place=place, style=style)
         optimizer = optimizer_of(trainable_parameters(peer), work.config, hidden)
-        updates = peer_updates(
-            peer,
-            work.task,
-            work.config,
-            optimizer=optimizer,
-            place=place,
-            style=style,
-            micro=work.micro,
-        )
+        updates = peer_updates(peer, work, optimizer=optimizer, style=style)
         return lambda: next(updates).tokens

@@ -32,7 +32,7 @@ class Agreement:
     grad_norm: float
     peer_grad_norm: float
     same_tokens: bool
-    tolerance: float
+    allowed: float
 
     @property
     def difference(self) -> float:
@@ -45,7 +45,7 @@ class Agreement:
     @property
     def holds(self) -> bool:
         # Written so that a NaN does not pass.
-        return self.same_tokens and self.difference <= self.tolerance
+        return self.same_tokens and self.difference <= self.allowed
 
     def line(self) -> str:
         """For people."""
@@ -101,7 +101,7 @@ def against(
         grad_norm=mine.grad_norm[0],
         peer_grad_norm=grad_norm,
         same_tokens=mine.tokens == tokens,
-        tolerance=TOLERANCES[work.place.dtype],
+        allowed=TOLERANCES[work.place.dtype],
     )
 
 
@@ -111,10 +111,6 @@ def _agreement(weights: str, work: Work) -> Agreement:
     peer = build_peer(work.base(), work.config, classes=work.classes, place=work.place)
     copy_adapters(ours.tagger, peer)
     mine = next(our_updates(ours, work, train=False))
-    its = next(
-        peer_updates(
-            peer, work.task, work.config, optimizer=None, place=work.place, micro=work.micro
-        )
-    )
+    its = next(peer_updates(peer, work))
     check_not_repacked(peer)
     return against(weights, work, mine, loss=its.loss, grad_norm=its.grad_norm, tokens=its.tokens)

@@ -2,68 +2,35 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.shared.contenders import get_ready
+from benchmarks.shared.comparison import Built, get_ready, take_turns
 from benchmarks.shared.record import slug
-from benchmarks.shared.step_cost import TRACED, idle_share, operations
-from benchmarks.shared.timing import Contender, interleave, summary
-from benchmarks.train_step.contenders import BASELINE, OURS, Built, Workshop
+from benchmarks.shared.step_cost import idle_share, operations
+from benchmarks.train_step.contenders import BASELINE, OURS, Workshop
 from benchmarks.train_step.peer_steps import padding_share
+from benchmarks.train_step.settings import Settings
 
 
-@dataclass(frozen=True, kw_only=True)
-class Turns:
-    """How long is measured."""
-
-    rounds: int
-    updates: int
-    """Of a turn."""
-    warmup: int
-
-    @property
-    def drawn(self) -> int:
-        """Updates until the last round ends."""
-        return self.warmup + self.rounds * self.updates
-
-    @property
-    def needed(self) -> int:
-        """Updates of a contender: one when it is built, and the looks at what a step costs."""
-        return 1 + self.drawn + 3 + 1 + TRACED
-
-
-def measure(
-    workshop: Workshop, names: Sequence[str], turns: Turns, traces: Path | None
-) -> dict[str, Any]:
-    """Time all contenders in turns, then look at what their steps cost; the figures by name.
-
-    Args:
-        traces: folder for the profiler's traces.
-    """
-    device = workshop.work.place.device
+def measure(workshop: Workshop, names: Sequence[str], settings: Settings) -> dict[str, Any]:
+    """Time all contenders in turns, then look at what their steps cost; the figures by name."""
+    work, device = workshop.work, workshop.work.place.device
     built, absent = get_ready(names, workshop.build, BASELINE, device)
-    timings = interleave(
-        [Contender(name=name, step=one.step) for name, one in built.items()],
-        rounds=turns.rounds,
-        steps=turns.updates,
-        warmup=turns.warmup,
+    contenders, timings = take_turns(
+        built, BASELINE, rounds=settings.rounds, calls=settings.updates, warmup=settings.warmup
     )
-    work, tokens = workshop.work, sum(timings[BASELINE].tokens)
-    peaks = {name: one.peak() for name, one in built.items()}
-    idle = _idle(built, traces) if traces or work.place.device.type == "cuda" else {}
+    tokens = sum(timings[BASELINE].tokens)
+    idle = _idle(built, settings.trace) if settings.trace or device.type == "cuda" else {}
     ours = next((one for name, one in built.items() if name in OURS), None)
-    floor = workshop.floor_seconds(tokens // (turns.rounds * turns.updates))
+    floor = workshop.floor_seconds(tokens // (settings.rounds * settings.updates))
     return {
         "tokens": tokens,
-        "padding": padding_share(work.task, work.config, updates=turns.drawn, micro=work.micro),
+        "padding": padding_share(work, settings.drawn),
         "floor_ms": None if floor is None else 1e3 * floor,
-        "operations": None if ours is None else operations(ours.step, work.place.device),
+        "operations": None if ours is None else operations(ours.step, device),
         "contenders": {
-            name: summary(timing, timings[BASELINE], turns.updates)
-            | {"peak_bytes": peaks[name], "idle_share": idle.get(name)}
-            for name, timing in timings.items()
+            name: one | {"idle_share": idle.get(name)} for name, one in contenders.items()
         },
         "did_not_start": absent,
     }

@@ -1,7 +1,7 @@
 """Ours and the padded peer from the same beginning, side by side."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 
 from torch import nn
@@ -33,14 +33,14 @@ def pair(work: Work) -> Pair:
     optimizer = optimizer_of(trainable_parameters(model), work.config, hidden)
     return Pair(
         ours=our_updates(ours, work, train=True),
-        peer=peer_updates(model, work.task, work.config, optimizer=optimizer, place=work.place),
+        peer=peer_updates(model, work, optimizer=optimizer),
         model=model,
     )
 
 
 def learnt(work: Work, seed: int, updates: int) -> dict[str, list[float]]:
     """The losses of both with one seed, which fixes first values, order and dropout."""
-    both = pair(replace(work, config=replace(work.config, seed=(seed,))))
+    both = pair(work.but(seed=(seed,)))
     return {
         OURS: [update.loss[0] for update in islice(both.ours, updates)],
         PEER: [update.loss for update in islice(both.peer, updates)],

@@ -9,13 +9,12 @@ import torch
 from torch import nn
 
 from benchmarks.train_step.padded_peer import PADDED, Style
-from lmsl.config.config import Config
+from benchmarks.train_step.work import Work
 from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.layers.lora import trainable_parameters
 from lmsl.packs.examples import Example
 from lmsl.training.loop import Task
 from lmsl.training.schedule import draw_updates
-from lmsl.training.stack import Place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,27 +29,22 @@ class PeerUpdate:
 
 def peer_updates(
     model: nn.Module,
-    task: Task,
-    config: Config,
+    work: Work,
     *,
-    optimizer: torch.optim.Optimizer | None,
-    place: Place,
+    optimizer: torch.optim.Optimizer | None = None,
     style: Style = PADDED,
-    micro: int | None = None,
 ) -> Iterator[PeerUpdate]:
     """Train on the sentences that lmsl's own loop draws, yielding after every update.
 
     Without an optimizer the gradients are computed, and nothing is trained.
-
-    Args:
-        micro: sentences of a forward, where an update does not fit into memory at once.
     """
+    task, config, place = work.task, work.config, work.place
     trained = list(trainable_parameters(model).values())
     padding_id = model.get_base_model().config.pad_token_id or 0  # type: ignore[operator]
     kind, autocast = place.device.type, place.autocast
     for sentences in draw_updates(len(task), config, config.seed[0]):
         batches = []
-        for part in parts(sentences, micro):
+        for part in parts(sentences, work.micro):
             examples = [example for index in part for example in task.examples[index]]
             batches.append(
                 lay_flat(examples, task.labels)
@@ -115,11 +109,11 @@ def collate(
     }
 
 
-def padding_share(task: Task, config: Config, *, updates: int, micro: int | None = None) -> float:
+def padding_share(work: Work, updates: int) -> float:
     """The share of padding in what the peer computes in its first ``updates`` updates."""
-    real = computed = 0
-    for sentences in islice(draw_updates(len(task), config, config.seed[0]), updates):
-        for part in parts(sentences, micro):
+    real, computed, task = 0, 0, work.task
+    for sentences in islice(draw_updates(len(task), work.config, work.config.seed[0]), updates):
+        for part in parts(sentences, work.micro):
             lengths = [length for index in part for length in _lengths(task, index)]
             real += sum(lengths)
             computed += len(lengths) * max(lengths)

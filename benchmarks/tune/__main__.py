@@ -17,6 +17,7 @@ What the compiler found is kept in ``build/compiled``: a second run compiles wha
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from benchmarks.compile_report.pool import Compiler
@@ -35,11 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from benchmarks.tune.measured import measure_tables
 
         return measure_tables(options)
-    folders = [None, *options.other_triton]
-    compilers = [Compiler(jobs=options.jobs, python_path=folder) for folder in folders]
     options.output.mkdir(parents=True, exist_ok=True)
-    print("compiling with triton " + " and ".join(c.version for c in compilers), flush=True)
-    try:
+    with ExitStack() as running:
+        compilers = [
+            running.enter_context(closing(Compiler(jobs=options.jobs, python_path=folder)))
+            for folder in (None, *options.other_triton)
+        ]
+        print("compiling with triton " + " and ".join(c.version for c in compilers), flush=True)
         for architecture in options.arch or TUNED:
             search = Search(architecture=architecture, compilers=compilers)
             for head_dim in options.head_dim or HEAD_DIMS:
@@ -47,9 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 path = options.output / f"{architecture}.json"
                 write_table(path, entries, head_dim)
                 print(f"{path}: {len(entries)} entries of head_dim {head_dim}", flush=True)
-    finally:
-        for compiler in compilers:
-            compiler.close()
     return 0
 
 

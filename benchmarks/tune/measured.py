@@ -9,14 +9,16 @@ and what matters most comes first, so a run may be cut off.
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from itertools import accumulate
+from contextlib import closing
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from benchmarks.attention.batch import Batch, lay_out, make_batch
+from benchmarks.attention.cells import Cell
 from benchmarks.attention.timing import time_calls
 from benchmarks.compile_report.pool import Compiler
 from benchmarks.tune.candidates import SINGLE, candidates, places_of_table
@@ -40,17 +42,6 @@ WRITES = {
 }
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Problem:
-    """A pack to compute, in bfloat16."""
-
-    lengths: tuple[int, ...]
-    q: Tensor
-    k: Tensor
-    v: Tensor
-    dout: Tensor
-
-
 def measure_tables(options: argparse.Namespace) -> int:
     """What ``python -m benchmarks.tune`` does without ``--offline``."""
     reason = no_gpu(options.arch)
@@ -63,20 +54,16 @@ def measure_tables(options: argparse.Namespace) -> int:
     places = list(places_of_table(name))
     chosen = {place: expand(known, place) for place in places}
     deadline = time.monotonic() + 60 * options.minutes if options.minutes else None
-    compiler = Compiler(jobs=options.jobs)
-    try:
+    with closing(Compiler(jobs=options.jobs)) as compiler:
         for place in sorted(places, key=_urgency):
             if options.head_dim and place.head_dim not in options.head_dim:
                 continue
             if deadline is not None and time.monotonic() > deadline:
                 print(f"stopped after {options.minutes} minutes, before {describe(place)}")
                 break
-            found = fastest(name, place, compiler)
-            chosen[place] = found or chosen[place]
+            chosen[place] = fastest(name, place, compiler) or chosen[place]
             own = [e for p in places if p.head_dim == place.head_dim for e in chosen[p]]
             write_table(path, tidy(own), place.head_dim)
-    finally:
-        compiler.close()
     return 0
 
 
@@ -98,7 +85,8 @@ def fastest(name: str, place: Tiles, compiler: Compiler) -> list[Tiles]:
     with ThreadPoolExecutor(compiler.jobs) as threads:
         plain = list(threads.map(search.fits, map(_for_plain_calls, options)))
         general = list(threads.map(lambda e, ok: ok and search.fits(e), options, plain))
-    small, large = make_problem(place, toy=True), make_problem(place, toy=False)
+    device = torch.device("cuda")
+    small, large = (make_problem(place, device, toy=toy) for toy in (True, False))
     seconds: dict[Tiles, float] = {}
     for entry, ok in zip(options, plain, strict=True):
         if not ok:
@@ -107,7 +95,7 @@ def fastest(name: str, place: Tiles, compiler: Compiler) -> list[Tiles]:
         if wrong:
             print(f"WRONG {describe(entry)}: {'; '.join(wrong)}", flush=True)
             continue
-        seconds[entry] = sum(time_entry(entry, large, flag) for flag in (True, False))
+        seconds[entry] = sum(time_entry(entry, one) for one in masked(large))
         print(f"{1e6 * seconds[entry]:9.1f} us {describe(entry)}", flush=True)
     if not seconds:
         return []
@@ -125,7 +113,7 @@ def _for_plain_calls(entry: Tiles) -> Tiles:
     return replace(entry, plain=True)
 
 
-def make_problem(place: Tiles, *, toy: bool) -> Problem:
+def make_problem(place: Tiles, device: torch.device, *, toy: bool) -> Batch:
     """A pack with lengths that the key is for; a toy one is cheap to compute in float64."""
     low, high, sequences = place.longest // 2 + 1, place.longest, 64
     if place.kernel not in SINGLE:
@@ -134,74 +122,71 @@ def make_problem(place: Tiles, *, toy: bool) -> Problem:
         high = min(high, 700)
         low, sequences = min(low, high // 2), 3
     step = (high - low) / (sequences - 1)
-    lengths = tuple(round(low + step * number) for number in range(sequences))
-    kv_heads, group = 2 if toy else 8, place.group or GROUP
-    generator = torch.Generator(device="cuda").manual_seed(1)
-    q, k, v, dout = (
-        torch.randn(
-            (sum(lengths), heads * kv_heads, place.head_dim),
-            generator=generator,
-            device="cuda",
-            dtype=torch.bfloat16,
-        )
-        for heads in (group, 1, 1, group)
+    kv_heads = 2 if toy else 8
+    cell = Cell(
+        sentences=sequences,
+        mean_length=(low + high) // 2,
+        is_causal=True,
+        heads=kv_heads * (place.group or GROUP),
+        kv_heads=kv_heads,
+        head_dim=place.head_dim,
     )
-    return Problem(lengths=lengths, q=q, k=k, v=v, dout=dout)
+    lengths = tuple(round(low + step * number) for number in range(sequences))
+    return make_batch(cell, device, 1, lengths)
 
 
-def gate(entry: Tiles, problem: Problem) -> list[str]:
+def masked(batch: Batch) -> Iterator[Batch]:
+    """The same under both masks."""
+    for is_causal in (True, False):
+        yield replace(batch, cell=replace(batch.cell, is_causal=is_causal))
+
+
+def gate(entry: Tiles, problem: Batch) -> list[str]:
     """What is wrong with the results of an entry; nothing is the hope."""
     wrong = []
-    for is_causal in (True, False):
-        exact = [x.double() for x in (problem.q, problem.k, problem.v, problem.dout)]
-        truth = _reference(exact, problem, is_causal, upcast=True)
-        inputs = [problem.q, problem.k, problem.v, problem.dout]
-        plain = _reference(inputs, problem, is_causal, upcast=False)
+    for one in masked(problem):
+        truth = _reference(lay_out(one, "packed", torch.float64), upcast=True)
+        plain = _reference(lay_out(one, "packed"), upcast=False)
         results = [x.clone() for x in plain]
-        for launch in launches(entry, problem, is_causal, results):
+        for launch in launches(entry, one, results):
             launch.run()
         wrong += [str(error) for error in compare(results, truth, plain) if not error.ok]
     return wrong
 
 
-def time_entry(entry: Tiles, problem: Problem, is_causal: bool) -> float:
+def time_entry(entry: Tiles, problem: Batch) -> float:
     """Seconds of one launch of an entry's kernel."""
-    results = [torch.empty_like(x) for x in (problem.q, problem.q, problem.k, problem.v)]
-    made = launches(entry, problem, is_causal, results)
+    results = [torch.empty_like(x) for x in (problem.q, *problem.leaves)]
+    made = launches(entry, problem, results)
     for launch in made:
         launch.run()
     own = next(launch for launch in made if launch.tiles == entry)
     return time_calls(own.run, torch.cuda.Stream()).seconds
 
 
-def launches(
-    entry: Tiles, problem: Problem, is_causal: bool, results: Sequence[Tensor]
-) -> list[Launch]:
+def launches(entry: Tiles, problem: Batch, results: Sequence[Tensor]) -> list[Launch]:
     """The launch of an entry and those that it needs before it, into ``results`` (o, dq, dk, dv).
 
     What other kernels write goes elsewhere.
     """
-    bounds = list(accumulate(problem.lengths, initial=0))
     # An upper bound, as a plan may have: toy problems of regime L are shorter than its sequences.
     longest = max(*problem.lengths, 0 if entry.longest else MEDIUM + 1)
     call = make_call(
-        problem.q,
-        problem.k,
-        problem.v,
-        plan=plan_pack(bounds, longest, device="cuda"),
-        is_causal=is_causal,
+        *problem.leaves,
+        plan=plan_pack(problem.bounds, longest, device=problem.q.device),
+        is_causal=problem.cell.is_causal,
         window=None,
         softcap=None,
-        scale=problem.q.shape[-1] ** -0.5,
+        scale=problem.cell.head_dim**-0.5,
         table=_table(entry),
     )
     writes = WRITES[entry.kernel]
     o, dq, dk, dv = (x if i in writes else torch.empty_like(x) for i, x in enumerate(results))
-    log_total = torch.empty(call.heads, call.rows, dtype=torch.float32, device="cuda")
-    inputs = (problem.q, problem.k, problem.v)
-    forward = forward_launches(call, *inputs, o, log_total)
-    backward = backward_launches(call, *inputs, o, log_total, problem.dout, (dq, dk, dv))
-    made = [*forward, *backward]
+    log_total = torch.empty(call.heads, call.rows, dtype=torch.float32, device=o.device)
+    made = [
+        *forward_launches(call, *problem.leaves, o, log_total),
+        *backward_launches(call, *problem.leaves, o, log_total, problem.dout, (dq, dk, dv)),
+    ]
     if entry.kernel in SINGLE:
         return [launch for launch in made if launch.tiles == entry]
     return made[: next(i for i, launch in enumerate(made) if launch.tiles == entry) + 1]
@@ -216,19 +201,12 @@ def _table(entry: Tiles) -> Table:
     return (entry, *(replace(safe, kernel=name) for name in others if name not in SINGLE))
 
 
-def _reference(
-    tensors: Sequence[Tensor], problem: Problem, is_causal: bool, *, upcast: bool
-) -> list[Tensor]:
-    q, k, v = (x.detach().clone().requires_grad_() for x in tensors[:3])
+def _reference(problem: Batch, *, upcast: bool) -> list[Tensor]:
+    bounds, is_causal = problem.bounds, problem.cell.is_causal
     out = reference_attention(
-        q,
-        k,
-        v,
-        is_causal=is_causal,
-        cu_seqlens=list(accumulate(problem.lengths, initial=0)),
-        upcast=upcast,
+        *problem.leaves, is_causal=is_causal, cu_seqlens=bounds, upcast=upcast
     )
-    return [out.detach(), *torch.autograd.grad(out, (q, k, v), tensors[3])]
+    return [x.detach() for x in problem.passes(out)]
 
 
 def _urgency(place: Tiles) -> tuple[int, int, int, int]:

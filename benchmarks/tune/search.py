@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from benchmarks.compile_report.cases import Case, required_cases
+from benchmarks.compile_report.cases import required_cases
 from benchmarks.compile_report.pool import Compiler
-from benchmarks.compile_report.record import fault_of
 from benchmarks.tune.candidates import (
     SINGLE,
     TILED,
@@ -29,11 +28,10 @@ class Search:
 
     def fits(self, entry: Tiles) -> bool:
         """Whether an entry may be in the table; says why not."""
-        for variant, group in required_cases(entry):
-            case = Case(architecture=self.architecture, entry=entry, variant=variant, group=group)
+        for case in required_cases(self.architecture, entry):
             for compiler in self.compilers:
-                if fault := fault_of(case, compiler.compile(case)):
-                    where = f"{variant.name}, group {group}, triton {compiler.version}"
+                if fault := case.fault(compiler.compile(case)):
+                    where = f"{case.variant.name}, group {case.group}, triton {compiler.version}"
                     print(f"{case.architecture} {describe(entry)}: {fault} ({where})", flush=True)
                     return False
         return True

@@ -1,5 +1,6 @@
 """What the tests of several benchmarks share."""
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +15,11 @@ Refused = Callable[[Callable[[Sequence[str]], int], Sequence[str], str], None]
 def restored_settings() -> Iterator[None]:
     """A benchmark sets what a program of its own may set; other tests must not see it."""
     verbosity, threads = transformers_logging.get_verbosity(), torch.get_num_threads()
+    # Benchmarks collect garbage before every turn; what is there already is none of theirs, and
+    # looking at it again takes most of their time here.
+    gc.freeze()
     yield
+    gc.unfreeze()
     transformers_logging.set_verbosity(verbosity)
     transformers_logging.enable_progress_bar()
     torch.set_num_threads(threads)

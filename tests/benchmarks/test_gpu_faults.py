@@ -11,8 +11,7 @@ from torch import Tensor
 from benchmarks.attention import peers
 from benchmarks.gpu_check import (
     part_f_launches,
-    part_j_prediction,
-    part_j_training,
+    part_j_replays,
     part_l_operations,
 )
 from benchmarks.gpu_check.part_b_determinism import cases as cells
@@ -134,12 +133,12 @@ def test_small_operations_that_are_off_are_found(
 
 
 def trained(figures: dict[str, Any] | None = None) -> None:
-    part_j_training.test_replayed_steps_are_eager_steps(TOY, {} if figures is None else figures)
+    part_j_replays.test_replayed_steps_are_eager_steps(TOY, {} if figures is None else figures)
 
 
 def predicted(figures: dict[str, Any] | None = None) -> None:
     own = {} if figures is None else figures
-    part_j_prediction.test_replayed_forwards_are_eager_forwards(TOY, own)
+    part_j_replays.test_replayed_forwards_are_eager_forwards(TOY, own)
 
 
 @pytest.mark.parametrize("replays", [trained, predicted])
@@ -221,7 +220,7 @@ def test_masks_of_another_step_are_found(monkeypatch: pytest.MonkeyPatch) -> Non
         clock.step += 1
         return honest(clock, **settings)
 
-    part_j_training.test_dropout_is_that_of_the_host(TOY)
-    monkeypatch.setattr(part_j_training, "dropout_mask", later_each_time)
+    part_j_replays.test_dropout_is_that_of_the_host(TOY)
+    monkeypatch.setattr(part_j_replays, "dropout_mask", later_each_time)
     with pytest.raises(AssertionError, match="dropout of 33 features is not that of the host"):
-        part_j_training.test_dropout_is_that_of_the_host(TOY)
+        part_j_replays.test_dropout_is_that_of_the_host(TOY)

@@ -27,7 +27,6 @@ from benchmarks.train_step.work import labelled_work
 from lmsl.config.config import Config
 from lmsl.data import synthetic
 
-STEPS = 10
 CONFIG = Config(
     unmask=("causal",),
     batch_size=6,
@@ -40,21 +39,21 @@ CONFIG = Config(
 )
 
 
-@pytest.mark.parametrize("quantize", ["nf4", "none"])
-def test_ten_updates(quantize: str) -> None:
+@pytest.mark.parametrize(("quantize", "steps", "fallen"), [("nf4", 8, 0.8), ("none", 4, 0.95)])
+def test_updates_agree_one_by_one(quantize: str, steps: int, fallen: float) -> None:
     config = replace(CONFIG, quantize=quantize)
-    data = synthetic.generate("train", synthetic.DEFAULT_DIAL, 6 * STEPS // 2)
+    data = synthetic.generate("train", synthetic.DEFAULT_DIAL, 3 * steps)
     work = labelled_work(data, config)
     both = pair(work)
-    mine, its = list(islice(both.ours, STEPS)), list(islice(both.peer, STEPS))
+    mine, its = list(islice(both.ours, steps)), list(islice(both.peer, steps))
     check_not_repacked(both.model)
     losses = [update.loss[0] for update in mine]
-    assert len(losses) == len(its) == STEPS
+    assert len(losses) == len(its) == steps
     assert losses == pytest.approx([update.loss for update in its], rel=1e-4)
     norms = [update.grad_norm[0] for update in mine]
     assert norms == pytest.approx([update.grad_norm for update in its], rel=1e-3)
     # Were nothing learnt, the curves would say nothing.
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < fallen * losses[0]
 
 
 TOY = Scope(device=torch.device("cpu"), toy=True)
@@ -64,7 +63,7 @@ def test_with_dropout_the_curves_agree_within_two_seeds() -> None:
     found: dict[str, Any] = {}
     curves_are_alike(TOY, found)
     for who in (OURS, PEER):
-        assert {len(losses) for losses in found["curves"][who].values()} == {24}
+        assert {len(losses) for losses in found["curves"][who].values()} == {12}
     for seed in ("1", "2"):
         ours, peer = (found["curves"][who][seed] for who in (OURS, PEER))
         # Nothing is drawn before the first loss but dropout; a copy of one would be equal.
@@ -113,6 +112,5 @@ def test_what_is_allowed_is_the_noise_of_two_seeds() -> None:
 def test_curves_are_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the optional extra `plots` is not installed")
     found = machine(torch.device("cpu"))
-    path = draw_curves(curves(), found, tmp_path / "gpu_check_cpu.json")
-    assert path.name == "gpu_check_cpu_curves.png"
-    assert path.read_bytes().startswith(b"\x89PNG")
+    draw_curves(curves(), found, tmp_path / "gpu_check_cpu.json")
+    assert (tmp_path / "gpu_check_cpu_curves.png").read_bytes().startswith(b"\x89PNG")

@@ -1,6 +1,7 @@
 """The benchmark of prediction compares equal models, refuses unequal ones, and leaves a record."""
 
 import json
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from benchmarks.predict.__main__ import main
 from benchmarks.predict.contenders import AS_THEY_COME, BASELINE, LOOP, OURS, Workshop
 from benchmarks.predict.gate import TOLERANCE, Agreement, agreement
 from benchmarks.predict.run import loaded, material, trained_run
+from benchmarks.shared.labelled import CPU_PLACE
 from benchmarks.shared.lengths import known_lengths, length_task
 from benchmarks.shared.model_folder import as_words, text_ids, write_model, write_tokenizer
 from benchmarks.shared.shapes import base_of
@@ -26,21 +28,24 @@ from lmsl.tagger import labeler as labeler_module
 from lmsl.tagger.captured import StaticForward
 from lmsl.tagger.graphs import Reruns
 from lmsl.tagger.inference import EagerForward
-from lmsl.training.stack import Place
 
 GRAPHS = "ours, predict_tags, CUDA graphs"
 SHORT = [
-    *("--data", "synthetic", "--sentences", "24", "--updates", "6", "--threads", "1"),
+    *("--sentences", "16", "--updates", "4", "--threads", "1"),
     *("--rounds", "1", "--sweep-rounds", "1", "--batch-sizes", "2", "5"),
     *("--budgets", "64", "4096"),
 ]
+TOY = ["--data", "lengths:conll2003", "--model"]
+SYNTHETIC = [*SHORT, "--data", "synthetic"]
 
 
+@pytest.mark.parametrize("model", ["shape:toy", pytest.param("tiny", marks=pytest.mark.slow)])
 def test_predict_measures_and_leaves_a_record(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """On random words of known lengths, as it is measured on a GPU, with next to nothing."""
     output = tmp_path / "predict.json"
-    assert main([*SHORT, "--output", str(output)]) == 0
+    assert main([*SHORT, *TOY, model, "--output", str(output)]) == 0
     record = json.loads(output.read_text())
     gate = record["gate"]
     assert gate["holds"] and gate["same_tokens"] and gate["labels"] == 0
@@ -56,13 +61,15 @@ def test_predict_measures_and_leaves_a_record(
     for rates in record["budgets"].values():
         assert list(rates) == ["64", "4096"] and min(rates.values()) > 0
     assert list(record["contenders"]) == names
-    assert all(one["sentences_per_second"] > 0 for one in record["contenders"].values())
+    for figures in record["contenders"].values():
+        assert figures["sentences_per_second"] > 0 and figures["peak_bytes"] is None
     assert record["contenders"][BASELINE]["ratio"] == 1.0
     assert {tuple(rates) for rates in record["swept"].values()} == {("2", "5")}
     for name, size in record["batch_size"].items():
         rates = record["swept"][name]
         assert rates[str(size)] == max(rates.values())
-    assert record["data"]["sentences"] == 24 and record["machine"]["threads"] == 1
+    assert record["data"] == {"name": "lengths:conll2003", "sentences": 16}
+    assert record["machine"]["threads"] == 1
     printed = capsys.readouterr().out
     assert all(name in printed for name in names) and ": ok" in printed
 
@@ -73,7 +80,7 @@ def test_no_speed_for_another_model(
     """Weights that are not carried over must be noticed, or the gate proves nothing."""
     monkeypatch.setattr(predict_peers, "_merged", lambda decoder: iter(()))
     output = tmp_path / "predict.json"
-    assert main([*SHORT, "--output", str(output)]) == 1
+    assert main([*SYNTHETIC, "--output", str(output)]) == 1
     printed = capsys.readouterr()
     assert "FAILED" in printed.out and "sentences/s" not in printed.out
     assert "no speeds" in printed.err and not output.exists()
@@ -89,27 +96,16 @@ def test_no_speed_for_another_model(
         (["--budgets", "512", "0"], "--budgets: expected sizes from 1"),
         (["--model", "shape:toy", "--data", "synthetic"], "expected --data lengths:NAME"),
         (["--data", "lengths:nowhere"], "expected one of conll2003, conll2000"),
-        ([*SHORT, "--contenders", "theirs"], "expected some of ours, predict; ours, predict_tags"),
+        (
+            [*SYNTHETIC, "--contenders", "theirs"],
+            "expected some of ours, predict; ours, predict_tags",
+        ),
     ],
 )
 def test_bad_input_is_one_line(
     arguments: list[str], expected: str, tmp_path: Path, refused: Any
 ) -> None:
     refused(main, [*arguments, "--output", str(tmp_path / "x.json")], expected)
-
-
-@pytest.mark.parametrize("model", ["shape:toy", pytest.param("tiny", marks=pytest.mark.slow)])
-def test_random_words_of_known_lengths(model: str, tmp_path: Path) -> None:
-    """What is measured on a GPU, with models of next to nothing: everybody's tokenizer works."""
-    output = tmp_path / "toy.json"
-    given = ["--model", model, "--data", "lengths:conll2003"]
-    few = ["--contenders", "ours, predict_tags"]
-    assert main([*SHORT, *given, *few, "--output", str(output)]) == 0
-    record = json.loads(output.read_text())
-    assert list(record["contenders"]) == ["ours, predict_tags", BASELINE]
-    assert record["data"] == {"name": "lengths:conll2003", "sentences": 24}
-    assert record["gate"]["holds"] and record["gate"]["words"] > 200
-    assert record["contenders"][BASELINE]["peak_bytes"] is None
 
 
 def test_words_of_random_ids_are_their_sub_words(tmp_path: Path) -> None:
@@ -135,49 +131,56 @@ def test_words_of_random_ids_are_their_sub_words(tmp_path: Path) -> None:
         assert own.ends.tolist() == made.ends.tolist()
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[list[str]]]]:
+    """A run, and sentences."""
+    with ExitStack() as running:
+        data = {"data": "lengths:conll2003", "sentences": 16, "seed": 1}
+        given = material("shape:toy", place=CPU_PLACE, running=running, **data)
+        folder = tmp_path_factory.mktemp("run")
+        yield (
+            trained_run(given, folder, updates=4, seed=1, place=CPU_PLACE),
+            given.sentences[:16],
+        )
+
+
 def test_replayed_predictions_pass_the_gate(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: tuple[Path, list[list[str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a GPU the forward is run over the same memory once more; see lmsl.tagger.graphs."""
-    cpu = Place(device=torch.device("cpu"), dtype=torch.float32)
-    with ExitStack() as running:
-        data = {"data": "lengths:conll2003", "sentences": 16, "seed": 1}
-        given = material("shape:toy", place=cpu, running=running, **data)
-        run = trained_run(given, tmp_path, updates=4, seed=1, place=cpu)
-        with pytest.raises(CannotRun, match="CUDA graphs: off, the device is cpu"):
-            loaded(run, cpu, resident=True, cuda_graphs="on")
+    run, sentences = trained
+    with pytest.raises(CannotRun, match="CUDA graphs: off, the device is cpu"):
+        loaded(run, CPU_PLACE, resident=True, cuda_graphs="on")
 
-        def rerun(tagger: Any, device: Any, autocast: Any, say: Any, **others: Any) -> Any:
-            return StaticForward(EagerForward(tagger, device, autocast), Reruns(), say)
+    def rerun(tagger: Any, device: Any, autocast: Any, say: Any, **others: Any) -> Any:
+        return StaticForward(EagerForward(tagger, device, autocast), Reruns(), say)
 
-        workshop = Workshop(run=run, sentences=given.sentences[:16], place=cpu)
-        assert workshop.gate().holds
-        (peer,) = workshop._peers
-        monkeypatch.setattr(labeler_module, "choose_forward", rerun)
-        labeler, _ = workshop._loaded(OURS[GRAPHS])
-        assert isinstance(labeler.compute, StaticForward)
-        assert agreement(GRAPHS, labeler, peer.pipe, peer.known).holds
-        eager, _ = workshop._loaded(OURS["ours, predict_tags"])
-        expected = eager.predict_tags(workshop.sentences)
-        assert workshop.by_budget(GRAPHS, 128)() == expected == workshop.peer(LOOP, 4)[0]()
+    workshop = Workshop(run=run, sentences=sentences, place=CPU_PLACE)
+    assert workshop.gate().holds
+    (peer,) = workshop._peers
+    monkeypatch.setattr(labeler_module, "choose_forward", rerun)
+    labeler, _ = workshop._loaded(OURS[GRAPHS])
+    assert isinstance(labeler.compute, StaticForward)
+    assert agreement(GRAPHS, labeler, peer.pipe, peer.known).holds
+    eager, _ = workshop._loaded(OURS["ours, predict_tags"])
+    expected = eager.predict_tags(workshop.sentences)
+    assert workshop.by_budget(GRAPHS, 128)() == expected == workshop.by_batch(LOOP, 4)()
 
 
-def test_a_peer_in_bfloat16_is_off_and_that_is_known(tmp_path: Path) -> None:
+def test_a_peer_in_bfloat16_is_off_and_that_is_known(
+    trained: tuple[Path, list[list[str]]],
+) -> None:
     """The arithmetic of the gate on a GPU, as far as a CPU has it: ours stays in float32."""
-    cpu = Place(device=torch.device("cpu"), dtype=torch.float32)
-    with ExitStack() as running:
-        data = {"data": "lengths:conll2003", "sentences": 16, "seed": 1}
-        given = material("shape:toy", place=cpu, running=running, **data)
-        run = trained_run(given, tmp_path, updates=4, seed=1, place=cpu)
-        rounded = replace(cpu, dtype=torch.bfloat16)
-        # One that no window of ours holds whole is not compared.
-        sentences = [["\u4e01"] * 300, *given.sentences[:16]]
-        workshop = Workshop(run=run, sentences=sentences, place=rounded)
-        gate = workshop.gate()
-        (peer,) = workshop._peers
-        assert peer.pipe.model.dtype == torch.bfloat16
-        work, _ = workshop.peer(AS_THEY_COME, 8)
-        assert [len(tags) for tags in work()] == [len(words) for words in workshop.sentences]
+    run, known = trained
+    # One that no window of ours holds whole is not compared.
+    sentences = [["\u4e01"] * 300, *known]
+    place = replace(CPU_PLACE, dtype=torch.bfloat16)
+    workshop = Workshop(run=run, sentences=sentences, place=place)
+    gate = workshop.gate()
+    (peer,) = workshop._peers
+    assert peer.pipe.model.dtype == torch.bfloat16
+    tags: Any = workshop.by_batch(AS_THEY_COME, 8)()
+    assert list(map(len, tags)) == list(map(len, sentences))
     assert 1e-4 < gate.peer_log_probability < 0.2 and gate.log_probability < 1e-4
     assert gate.sentences == 16
     assert gate.holds and gate.clear > 20 and gate.labels == 0

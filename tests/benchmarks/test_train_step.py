@@ -14,7 +14,8 @@ import torch
 from benchmarks.shared.lengths import known_lengths, length_task
 from benchmarks.shared.machine import machine
 from benchmarks.shared.record import table, write_json
-from benchmarks.shared.timing import Contender, Timing, interleave, summary
+from benchmarks.shared.timing import Step, Timing, interleave, summary
+from benchmarks.train_step import __main__ as train_main
 from benchmarks.train_step import contenders as train_contenders
 from benchmarks.train_step import gate as train_gate
 from benchmarks.train_step.__main__ import main
@@ -27,14 +28,17 @@ from lmsl.config.config import Config
 from lmsl.packs.examples import Example
 from lmsl.training.loop import Task
 
-SHORT = ["--data", "synthetic", "--sentences", "32", "--rounds", "1", "--updates", "1"]
+SYNTHETIC = ["--data", "synthetic", "--sentences", "8", "--batch-size", "4"]
+TOY = ["--model", "shape:toy", "--data", "lengths:conll2003", "--sentences", "16"]
+SHORT = ["--batch-size", "4", "--rounds", "1", "--updates", "1", "--warmup", "1"]
 
 
 def test_train_step_measures_and_leaves_a_record(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """With random weights, as it is measured on a GPU, of next to nothing."""
     output = tmp_path / "folder" / "train_step.json"
-    assert main([*SHORT, "--warmup", "1", "--threads", "1", "--output", str(output)]) == 0
+    assert main([*TOY, *SHORT, "--threads", "1", "--output", str(output)]) == 0
     record = json.loads(output.read_text())
     written = {path.name for path in output.parent.iterdir()}
     # The plot is drawn where the extra `plots` is installed, and nothing is lost without it.
@@ -52,9 +56,12 @@ def test_train_step_measures_and_leaves_a_record(
     for figures in record["contenders"].values():
         speed = record["tokens"] / figures["step_ms"] * 1e3
         assert figures["tokens_per_second"] == pytest.approx(speed) and speed > 0
+        assert figures["peak_bytes"] is None
     assert record["contenders"][BASELINE]["ratio"] == 1.0
     assert record["machine"]["threads"] == 1 and record["machine"]["versions"]["torch"]
-    assert 0 < record["padding"] < 1 and record["data"]["sentences"] == 32
+    assert record["data"] == {"name": "lengths:conll2003", "sentences": 16, "classes": 9}
+    assert 0 < record["padding"] < 1 and record["floor_ms"] > 0
+    assert sum(record["operations"]["shares"].values()) == pytest.approx(1, abs=0.5)
     printed = capsys.readouterr().out
     assert all(name in printed for name in names) and printed.count(": ok") == 4
 
@@ -65,7 +72,7 @@ def test_no_speed_on_a_red_gate(
     """Adapters that are not carried over must be noticed, or the gate proves nothing."""
     monkeypatch.setattr(train_gate, "copy_adapters", lambda tagger, peer: None)
     output = tmp_path / "train_step.json"
-    assert main([*SHORT, "--output", str(output)]) == 1
+    assert main([*SYNTHETIC, "--output", str(output)]) == 1
     printed = capsys.readouterr()
     assert printed.out.count("FAILED") == 4 and "tokens/s" not in printed.out
     assert "no speeds" in printed.err and not output.exists()
@@ -76,13 +83,13 @@ def test_no_speed_on_a_red_gate(
     [
         (["--data", "nowhere.conll"], "found none at nowhere.conll"),
         (["--rounds", "0"], "--rounds: expected at least 1, got 0"),
-        ([*SHORT, "--unmask", "0021"], "0021"),
+        ([*SYNTHETIC, "--unmask", "0021"], "0021"),
         (["--batch-size", "0"], "--batch-size: expected at least 1"),
         (["--micro-batch", "0"], "--micro-batch: expected at least 1"),
         (["--model", "shape:gpt-9"], "expected one of llama-2-7b"),
         (["--model", "shape:toy"], "expected --data lengths:NAME"),
         (["--data", "lengths:nowhere"], "expected one of conll2003, conll2000"),
-        ([*SHORT, "--contenders", "theirs"], "expected some of ours, NF4 resident"),
+        ([*SYNTHETIC, "--contenders", "theirs"], "expected some of ours, NF4 resident"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -94,22 +101,23 @@ def test_bad_input_is_one_line(
 def test_everybody_takes_turns_and_begins_once() -> None:
     order: list[str] = []
 
-    def contender(name: str, tokens: int = 5) -> Contender:
-        return Contender(name=name, step=lambda: order.append(name) or tokens)  # type: ignore[func-returns-value]
+    def step(name: str, tokens: int = 5) -> Step:
+        return lambda: order.append(name) or tokens  # type: ignore[func-returns-value]
 
-    timings = interleave([contender("a"), contender("b")], rounds=3, steps=2, warmup=1)
+    both = {"a": step("a"), "b": step("b")}
+    timings = interleave(both, rounds=3, calls=2, warmup=1)
     assert "".join(order) == "ab" + "aabb" + "bbaa" + "aabb"
     assert timings["a"].tokens == timings["b"].tokens == [10, 10, 10]
     assert all(seconds > 0 for seconds in timings["a"].seconds)
     with pytest.raises(AssertionError, match="different tokens"):
-        interleave([contender("a"), contender("b", 6)], rounds=1, steps=1, warmup=0)
+        interleave(both | {"b": step("b", 6)}, rounds=1, warmup=0)
 
 
 def test_ratios_are_taken_within_rounds() -> None:
     """A slow phase that hits both in the same round leaves the ratio alone."""
     ours = Timing(seconds=[1.0, 10.0, 1.0], tokens=[100, 100, 100])
     peer = Timing(seconds=[2.0, 20.0, 3.0], tokens=[100, 100, 100])
-    figures = summary(ours, peer, steps=4)
+    figures = summary(ours, peer, calls=4)
     assert (figures["ratio"], figures["ratio_lowest"], figures["ratio_highest"]) == (2, 2, 3)
     assert figures["tokens_per_second"] == 100 and figures["step_ms"] == 250
 
@@ -127,7 +135,7 @@ def test_agreement_has_to_be_complete(change: dict[str, float]) -> None:
         grad_norm=1.0,
         peer_grad_norm=1.0,
         same_tokens=True,
-        tolerance=1e-4,
+        allowed=1e-4,
     )
     assert equal.holds and "ok" in equal.line()
     changed = replace(equal, **change)
@@ -151,16 +159,23 @@ def test_the_peer_is_padded_and_labelled_where_ours_reads() -> None:
     assert batch["input_ids"].tolist() == [[11, 12, 13], [14, 99, 99]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
     assert batch["labels"].tolist() == [[-100, 7, 8], [3, -100, -100]]
+    flat = lay_flat(examples, labels)
+    assert flat["input_ids"].tolist() == [[11, 12, 13, 14]]
+    assert flat["position_ids"].tolist() == [[0, 1, 2, 0]]
+    assert flat["labels"].tolist() == [[-100, 7, 8, 3]]
     task = Task(examples=[[one] for one in examples], labels=labels, names=["", ""])
-    config = Config(batch_size=2, epochs=1)
-    assert padding_share(task, config, updates=1) == pytest.approx(1 - 4 / 6)
-    assert padding_share(task, config, updates=1, micro=1) == 0
+    work = Work(config=Config(batch_size=2, epochs=1), task=task, classes=9)
+    assert padding_share(work, 1) == pytest.approx(1 - 4 / 6)
+    assert padding_share(replace(work, micro=1), 1) == 0
 
 
-def test_a_machine_without_git_has_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_git_has_the_commit_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("LMSL_COMMIT", "abc")
     found = machine(torch.device("cpu"))
-    assert found["commit"] is None and found["processor"] and found["cores"] >= 1
+    assert found["commit"] == "abc" and found["processor"] and found["cores"] >= 1
 
 
 def test_tables_line_up() -> None:
@@ -175,14 +190,6 @@ def test_a_record_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(path, {"value": math.nan})
     assert json.loads(path.read_text(encoding="utf-8"))["value"] == 1.5
-
-
-def test_lay_flat() -> None:
-    examples = [example([11, 12, 13], 0, 0, [2, 3]), example([14], 1, 2, [1])]
-    batch = lay_flat(examples, [[7, 8], [1, 2, 3]])
-    assert batch["input_ids"].tolist() == [[11, 12, 13, 14]]
-    assert batch["position_ids"].tolist() == [[0, 1, 2, 0]]
-    assert batch["labels"].tolist() == [[-100, 7, 8, 3]]
 
 
 def test_lengths_are_those_of_the_data() -> None:
@@ -207,22 +214,10 @@ def test_lengths_are_those_of_the_data() -> None:
     assert all((a == b[0].ids).all() for a, b in zip(ids, again.examples, strict=True))
 
 
-def test_random_weights_of_a_shape(tmp_path: Path) -> None:
-    """What is measured on a GPU, with a model of next to nothing."""
-    output = tmp_path / "toy.json"
-    shape = ["--model", "shape:toy", "--data", "lengths:conll2003", "--sentences", "40"]
-    few = ["--rounds", "1", "--updates", "1", "--warmup", "1", "--contenders", "ours, NF4"]
-    assert main([*shape, *few, "--output", str(output)]) == 0
-    record = json.loads(output.read_text())
-    assert list(record["contenders"]) == ["ours, NF4", BASELINE]
-    assert record["data"] == {"name": "lengths:conll2003", "sentences": 40, "classes": 9}
-    assert record["floor_ms"] > 0 and record["contenders"][BASELINE]["peak_bytes"] is None
-    assert sum(record["operations"]["shares"].values()) == pytest.approx(1, abs=0.5)
-
-
-def test_who_does_not_fit_into_memory_is_left_out_and_said(
+def test_who_cannot_run_is_left_out_and_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """One for which there is no memory, and one that a command for a GPU machine names."""
     build, calls = train_contenders.build_ours, 0
 
     def full(*arguments: Any) -> Any:
@@ -233,29 +228,17 @@ def test_who_does_not_fit_into_memory_is_left_out_and_said(
         return build(*arguments)
 
     monkeypatch.setattr(train_contenders, "build_ours", full)
-    output = tmp_path / "toy.json"
-    shape = ["--model", "shape:toy", "--data", "lengths:conll2000", "--sentences", "16"]
-    few = ["--rounds", "1", "--updates", "1", "--warmup", "1"]
-    names = ["--contenders", "ours, NF4 resident", "ours, NF4 resident, plain block"]
-    assert main([*shape, *few, *names, "--output", str(output)]) == 0
+    monkeypatch.setattr(train_main, "agreements", lambda work: [])
+    output, (first, other) = tmp_path / "toy.json", list(OURS)[:3:2]
+    names = ["--contenders", first, other, GRAPHS]
+    assert main([*TOY, *SHORT, *names, "--output", str(output)]) == 0
     record = json.loads(output.read_text())
     # The next one finds no weights that were left half done.
-    assert list(record["contenders"]) == ["ours, NF4 resident, plain block", BASELINE]
-    assert "does not fit" in record["did_not_start"]["ours, NF4 resident"]
-    assert "not compared: ours, NF4 resident: it does not fit" in capsys.readouterr().out
-
-
-def test_who_was_chosen_and_cannot_run_is_left_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A command for a GPU machine goes through where one of those it names is missing."""
-    output = tmp_path / "toy.json"
-    shape = ["--model", "shape:toy", "--data", "lengths:conll2000", "--sentences", "16"]
-    few = ["--rounds", "1", "--updates", "1", "--warmup", "1", "--contenders", GRAPHS]
-    assert main([*shape, *few, "--output", str(output)]) == 0
-    assert list(json.loads(output.read_text())["contenders"]) == [BASELINE]
+    assert list(record["contenders"]) == [other, BASELINE]
+    assert list(record["did_not_start"]) == [first]
     said = [line for line in capsys.readouterr().out.splitlines() if "not compared" in line]
-    assert said == [f"not compared: {GRAPHS}: the device is no GPU"]
+    assert said[0] == f"not compared: {GRAPHS}: the device is no GPU"
+    assert said[1].startswith(f"not compared: {first}: it does not fit") and len(said) == 2
 
 
 def test_other_ways_to_the_same_update() -> None:
@@ -271,10 +254,7 @@ def test_other_ways_to_the_same_update() -> None:
         peer = build_peer(work.base(), config, classes=9, place=work.place, style=style)
         assert peer.get_base_model().base_model.is_gradient_checkpointing == style.checkpointing  # type: ignore[operator]
         assert peer.config._attn_implementation == style.attention  # type: ignore[union-attr]
-        updates = peer_updates(
-            peer, task, config, optimizer=None, place=work.place, style=style, micro=micro
-        )
-        found.append(next(updates))
+        found.append(next(peer_updates(peer, replace(work, micro=micro), style=style)))
     assert found[0].grad_norm > 0.01
     for other in found[1:]:
         assert other.loss == pytest.approx(found[0].loss, rel=1e-5)

@@ -6,15 +6,21 @@ everything on this side of it: files, orders, turns, the gate, and how a failure
 
 import json
 import sys
-from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from benchmarks.shared.lengths import known_lengths, length_task
+from benchmarks.shared.model_folder import write_model
+from benchmarks.shared.timing import CannotRun
 from benchmarks.train_step.__main__ import main
-from benchmarks.train_step.contenders import BASELINE, UNSLOTH
-from benchmarks.train_step.unsloth_peer import why_no_unsloth
+from benchmarks.train_step.contenders import BASELINE, UNSLOTH, Workshop
+from benchmarks.train_step.gate import against
+from benchmarks.train_step.unsloth_child import Trainer
+from benchmarks.train_step.unsloth_peer import Unsloth, write_work
+from benchmarks.train_step.work import Work
+from lmsl.config.config import Config
 
 FAKE = '''
 """Loads, quantises and adapts as the real one does, and says as much."""
@@ -44,69 +50,78 @@ class FastLanguageModel:
     def get_peft_model(model, r, target_modules, lora_alpha, lora_dropout, bias,
                        use_gradient_checkpointing, random_state):
         torch.manual_seed(random_state)
-        CHANGE
         return get_peft_model(model, LoraConfig(
             task_type="CAUSAL_LM", r=r, target_modules=target_modules, lora_alpha=lora_alpha,
             lora_dropout=lora_dropout, bias=bias))
 '''
 SHORT = [
-    *("--model", "shape:toy", "--data", "lengths:conll2003", "--sentences", "24"),
-    *("--rounds", "2", "--updates", "1", "--warmup", "1", "--threads", "1"),
+    *("--model", "shape:toy", "--data", "lengths:conll2003", "--sentences", "8"),
+    *("--batch-size", "4", "--micro-batch", "3", "--threads", "1"),
+    *("--rounds", "2", "--updates", "1", "--warmup", "1"),
 ]
+FULL = next(iter(UNSLOTH))
 
 
-def fake(folder: Path, monkeypatch: pytest.MonkeyPatch, change: str = "pass") -> None:
-    package = folder / "packages" / "unsloth"
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The root of a package of its name."""
+    package = tmp_path / "packages" / "unsloth"
     package.mkdir(parents=True)
-    (package / "__init__.py").write_text(FAKE.replace("CHANGE", change))
+    (package / "__init__.py").write_text(FAKE)
     root = Path(__file__).parents[2]
     paths = [str(package.parent), str(root), str(root / "kernels")]
     monkeypatch.setenv("PYTHONPATH", ":".join(paths))
-
-
-def measured(folder: Path, *flags: str, names: Sequence[str]) -> tuple[int, dict[str, Any]]:
-    output = folder / "record.json"
-    status = main([*SHORT, "--contenders", *names, "--output", str(output), *flags])
-    return status, json.loads(output.read_text()) if output.exists() else {}
+    return package.parent
 
 
 def test_unsloth_takes_its_turns(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    stand_in: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fake(tmp_path, monkeypatch)
-    traces = tmp_path / "traces"
-    status, record = measured(
-        tmp_path, "--trace", str(traces), "--micro-batch", "5", names=list(UNSLOTH)
-    )
-    assert status == 0, capsys.readouterr().err
-    assert list(record["contenders"]) == [BASELINE, *UNSLOTH] and not record["did_not_start"]
+    traces, output = tmp_path / "traces", tmp_path / "record.json"
+    flags = ["--trace", str(traces), "--output", str(output), "--unsloth", sys.executable]
+    assert main([*SHORT, *flags, "--contenders", FULL]) == 0, capsys.readouterr().err
+    record = json.loads(output.read_text())
+    assert list(record["contenders"]) == [BASELINE, FULL]
     gates = {gate["weights"]: gate for gate in record["gate"]}
-    for name in UNSLOTH:
-        gate = gates[f"NF4, {name}"]
-        assert gate["holds"] and gate["same_tokens"] and gate["difference"] < 1e-4
-        assert record["contenders"][name]["tokens_per_second"] > 0
-        assert record["environments"][name]["transformers"]
-    assert gates["NF4, Unsloth"]["loss"] == gates["NF4"]["loss"]
-    names = {"peer_nf4", "unsloth", "unsloth_lora_without_dropout"}
-    assert {path.name for path in traces.iterdir()} == {f"{name}.json.gz" for name in names}
+    gate = gates[f"NF4, {FULL}"]
+    assert gate["holds"] and gate["same_tokens"] and gate["difference"] < 1e-4
+    assert gate["loss"] == gates["NF4"]["loss"]
+    assert record["contenders"][FULL]["tokens_per_second"] > 0
+    assert record["environments"][FULL]["transformers"]
+    assert {path.name for path in traces.iterdir()} == {"peer_nf4.json.gz", "unsloth.json.gz"}
 
 
-def test_another_model_is_not_timed_and_a_program_that_ends_has_last_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_another_model_fails_the_gate_and_a_program_that_ends_has_last_words(
+    stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other, ending = UNSLOTH
-    change = """if not lora_dropout:
-            raise RuntimeError('no such GPU')
-        model.model.norm.weight.data.mul_(1.01)"""
-    fake(tmp_path, monkeypatch, change)
-    status, record = measured(tmp_path, names=[other, ending])
-    assert status == 0 and list(record["contenders"]) == [BASELINE]
-    assert "FAILED" in record["did_not_start"][other]
-    said = capsys.readouterr().out
-    assert f"not compared: {other}: gate" in said
-    assert f"not compared: {ending}: it ended: RuntimeError: no such GPU" in said
+    """The program's trainer in this process."""
+    monkeypatch.syspath_prepend(stand_in)
+    task = length_task(known_lengths()["conll2003"], sentences=8, vocabulary=64, seed=1)
+    config = Config(model="shape:toy", batch_size=4, epochs=9)
+    work = Work(config=config, task=task, classes=9, micro=3)
+    model = tmp_path / "model"
+    write_model(work.base(), model)
+    mine = write_work(tmp_path, work, model, updates=4)
+    trainer = Trainer(tmp_path)
+    its = trainer.gate()
+    assert against(FULL, work, mine, **its).holds and trainer.gate() == its
+    # With dropout, and other adapters after the first.
+    losses = [trainer.update()["loss"] for _ in range(5)]
+    assert len({its["loss"], *losses}) == 6 and trainer.peak() == {"bytes": None}
+    trainer = Trainer(tmp_path)
+    trainer._decoder().norm.weight.data.mul_(1.01)
+    gate = against(FULL, work, mine, **trainer.gate())
+    assert not gate.holds and "FAILED" in gate.line()
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho no such GPU >&2\n")
+    program.chmod(0o755)
+    with ExitStack() as running, pytest.raises(CannotRun, match="it ended: no such GPU"):
+        Unsloth(work, python=str(program), model=model, updates=4, running=running)
 
 
-def test_where_unsloth_is_not(tmp_path: Path) -> None:
-    assert "no package unsloth" in str(why_no_unsloth(sys.executable))
-    assert "does not run" in str(why_no_unsloth(str(tmp_path / "python")))
+def test_where_unsloth_is_not() -> None:
+    task = length_task(known_lengths()["conll2003"], sentences=2, vocabulary=64, seed=1)
+    work = Work(config=Config(model="shape:toy"), task=task, classes=9)
+    for python in (None, "no-such-folder/python"):
+        workshop = Workshop(work=work, running=ExitStack(), unsloth=python, updates=1)
+        assert "--unsloth names no Python" in str(workshop.offered()[FULL])

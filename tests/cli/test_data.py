@@ -156,7 +156,9 @@ class TestProbe:
         assert status == 0 and len(layers) == 8
         assert all(line.endswith(": causal") for line in layers)
         _, out, _ = call("probe", "tiny", "--unmask", "0011")
-        kinds = [line.split(": ")[1] for line in out.splitlines()[1:]]
+        title, *layers = out.splitlines()
+        assert title == "tiny: unmask 0011"
+        kinds = [line.split(": ")[1] for line in layers]
         assert kinds == ["causal"] * 4 + ["bidirectional"] * 4
 
     def test_a_run_brings_its_string(self, run: Path, call: Call) -> None:

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, settings
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
-from tests.small_runs import train, write_data
+import lmsl
+from tests.small_runs import train, train_talkative, write_data
 
 # How long an example takes says something about the machine, not about what is tested.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -33,3 +34,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a run of one update on them."""
     return train(data, tmp_path_factory.mktemp("runs") / "run", "--max-steps", "1")
+
+
+@pytest.fixture(scope="session")
+def talkative_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run that finds entities everywhere."""
+    return train_talkative(tmp_path_factory.mktemp("talkative"))
+
+
+@pytest.fixture(scope="session")
+def labeler(talkative_run: Path) -> lmsl.Labeler:
+    """That run, loaded."""
+    return lmsl.Labeler.load(talkative_run, device="cpu")

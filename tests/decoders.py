@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModel
 
+from lmsl.mask.attention import no_mask, pack_attention
+
 ORACLE = "test_explicit_masks"
 ALL_STRINGS = tuple("".join(bits) for bits in product("01", repeat=4))
 WINDOW = 4
@@ -82,6 +84,16 @@ class Batch:
     @property
     def lengths(self) -> list[int]:
         return [len(sentence) for sentence in self.sentences]
+
+    def packed(self, device: Any = None, **more: Any) -> dict[str, Any]:
+        """The sentences end to end; ``more`` goes to ``pack_attention``."""
+        return {
+            "input_ids": torch.cat(self.sentences)[None].to(device),
+            "position_ids": torch.cat([torch.arange(n) for n in self.lengths])[None].to(device),
+            "attention_mask": no_mask(device),
+            "use_cache": False,
+            "packed": pack_attention(self.lengths, device, **more),
+        }
 
     def real(self, states: Tensor) -> Tensor:
         """[batch, seqlen, ...] to the real tokens, sentence by sentence."""

@@ -40,6 +40,14 @@ def write_data(folder: Path, sizes: dict[str, int] | None = None) -> Path:
     return folder
 
 
+def written(folder: Path, **splits: str) -> Path:
+    """A folder of splits with these contents, bytes and all."""
+    folder.mkdir(exist_ok=True)
+    for name, text in splits.items():
+        (folder / f"{name}.conll").write_bytes(text.encode())
+    return folder
+
+
 def one_of_each_type_first(sentences: Sequence[Sentence]) -> list[Sentence]:
     """The same sentences, in an order whose beginning holds every type."""
     seen: set[str] = set()
@@ -106,6 +114,16 @@ def environment() -> dict[str, str]:
 def metrics_of(run: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     return found
+
+
+def logged(run: Path) -> list[dict[str, Any]]:
+    """The log of a run, line by line."""
+    return [json.loads(line) for line in (run / "log.jsonl").read_text("utf-8").splitlines()]
+
+
+def updates_of(run: Path) -> list[dict[str, Any]]:
+    """The lines of its log that are of updates."""
+    return [line for line in logged(run) if "loss" in line]
 
 
 def evaluated(run: Path, file: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> Any:

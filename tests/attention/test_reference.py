@@ -11,6 +11,13 @@ from hypothesis import strategies as st
 from lmsl_kernels import PackPlan, attention, plan_pack, reference_attention
 from lmsl_kernels.sdpa import short as short_groups
 from lmsl_kernels.sdpa.groups import cut_by_length, layout_of
+from tests.attention.attention_tools import (
+    NAMES,
+    assert_equal,
+    assert_near,
+    random_heads,
+    starts_of,
+)
 
 # Lengths, and rows behind the last sequence.
 PACKS = {
@@ -22,16 +29,10 @@ PACKS = {
 }
 
 
-def _starts(lengths):
-    return torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()], dtype=torch.int32)
-
-
 def _qkv(tokens, heads=6, kv_heads=2, dim=16, dtype=torch.float64, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return [
-        torch.randn(tokens, h, dim, dtype=dtype, generator=generator).requires_grad_()
-        for h in (heads, kv_heads, kv_heads)
-    ]
+    heads = (heads, kv_heads, kv_heads)
+    made = random_heads(tokens, heads=heads, size=dim, dtype=dtype, seed=seed)
+    return [x.requires_grad_() for x in made]
 
 
 def _run(function, q, k, v, **arguments):
@@ -42,16 +43,10 @@ def _run(function, q, k, v, **arguments):
     return out, *torch.autograd.grad(out, (q, k, v), grad.to(out.dtype).transpose(-1, -2))
 
 
-def _assert_same(got, expected, tolerance):
-    for name, one, other in zip(("o", "dq", "dk", "dv"), got, expected, strict=True):
-        assert one.shape == other.shape, name
-        error = (one - other).abs().max().item() if one.numel() else 0.0
-        assert error <= tolerance, f"{name}: {error:.2e}"
-
-
-def _choose(monkeypatch, products):
+@pytest.fixture(params=[10_000, 0], ids=["products", "torch"])
+def products(request, monkeypatch):
     """Who computes packs on a CPU: batched products whatever the length, or torch's attention."""
-    monkeypatch.setattr(short_groups, "LONGEST", 10_000 if products else 0)
+    monkeypatch.setattr(short_groups, "LONGEST", request.param)
 
 
 def _flags(causal, sequences):
@@ -72,7 +67,7 @@ def test_reference_matches_torch(causal, kv_heads):
         ).transpose(1, 2)
 
     ours = _run(reference_attention, q, k, v, is_causal=causal)
-    _assert_same(ours, _run(torch_attention, q, k, v), 1e-12)
+    assert_near(ours, _run(torch_attention, q, k, v), 1e-12)
 
 
 def test_reference_by_hand():
@@ -105,11 +100,9 @@ def test_reference_gradients():
 @pytest.mark.parametrize("window", [None, 1, 4, 39])
 @pytest.mark.parametrize("causal", [True, False, "each"])
 @pytest.mark.parametrize("pack", PACKS)
-@pytest.mark.parametrize("products", [True, False], ids=["products", "torch"])
-def test_packed_matches_reference(pack, causal, window, softcap, products, monkeypatch):
-    _choose(monkeypatch, products)
+def test_packed_matches_reference(pack, causal, window, softcap, products):
     lengths, tail = PACKS[pack]
-    starts, flags = _starts(lengths), _flags(causal, len(lengths))
+    starts, flags = starts_of(lengths), _flags(causal, len(lengths))
     q, k, v = _qkv(sum(lengths) + tail)
     arguments = {"is_causal": flags, "window": window, "softcap": softcap, "scale": 0.4}
     expected = _run(reference_attention, q, k, v, cu_seqlens=starts, **arguments)
@@ -117,10 +110,10 @@ def test_packed_matches_reference(pack, causal, window, softcap, products, monke
     blind = PackPlan(cu_seqlens=starts, max_seqlen=max(lengths) + 1)
     for plan in (plan_pack(starts), blind):
         got = _run(attention, q, k, v, plan=plan, impl="sdpa", **arguments)
-        _assert_same(got, expected, 1e-11)
-        for name, tensor in zip(("o", "dq", "dk", "dv"), got, strict=True):
+        assert_near(got, expected, 1e-11)
+        for name, tensor in zip(NAMES, got, strict=True):
             assert not tensor[sum(lengths) :].any(), f"{name} behind the last sequence"
-    _assert_same(
+    assert_near(
         _run(attention, q, k, v, cu_seqlens=starts, impl="eager", **arguments), expected, 0
     )
 
@@ -131,13 +124,15 @@ def test_packed_matches_reference(pack, causal, window, softcap, products, monke
 def test_dense_equals_packed(impl, causal, window):
     q, k, v = _qkv(33)
     flags = _flags(causal, 3)
-    packed = _run(attention, q, k, v, is_causal=flags, cu_seqlens=_starts([11] * 3), window=window)
+    packed = _run(
+        attention, q, k, v, is_causal=flags, cu_seqlens=starts_of([11] * 3), window=window
+    )
 
     def dense(q, k, v):
         rows = [x.unflatten(0, (3, 11)) for x in (q, k, v)]
         return attention(*rows, is_causal=flags, window=window, impl=impl).flatten(0, 1)
 
-    _assert_same(_run(dense, q, k, v), packed, 1e-12)
+    assert_near(_run(dense, q, k, v), packed, 1e-12)
 
 
 @pytest.mark.parametrize("impl", ["sdpa", "eager"])
@@ -158,11 +153,11 @@ def test_half_precision(dtype, softcap):
     lengths = [19, 3, 40]
     exact = [x.detach().to(dtype).double().requires_grad_() for x in _qkv(62)]
     half = [x.detach().to(dtype).requires_grad_() for x in exact]
-    arguments = {"is_causal": False, "cu_seqlens": _starts(lengths), "softcap": softcap}
+    arguments = {"is_causal": False, "cu_seqlens": starts_of(lengths), "softcap": softcap}
     truth = _run(reference_attention, *exact, **arguments)
     plain = _run(reference_attention, *half, **arguments, upcast=False)
     ours = _run(attention, *half, **arguments)
-    for name, true, same, got in zip(("o", "dq", "dk", "dv"), truth, plain, ours, strict=True):
+    for name, true, same, got in zip(NAMES, truth, plain, ours, strict=True):
         band = torch.finfo(dtype).eps * true.abs().max()
         allowed = 2 * (same - true).abs().max() + band
         assert (got - true).abs().max() <= allowed, name
@@ -170,11 +165,9 @@ def test_half_precision(dtype, softcap):
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("known", [True, False], ids=["host plan", "device plan"])
-@pytest.mark.parametrize("products", [True, False], ids=["products", "torch"])
-def test_a_poisoned_neighbour_stays_alone(causal, known, products, monkeypatch):
-    _choose(monkeypatch, products)
+def test_a_poisoned_neighbour_stays_alone(causal, known, products):
     lengths = [9, 14, 3, 14]
-    starts = _starts(lengths)
+    starts = starts_of(lengths)
     plan = plan_pack(starts) if known else PackPlan(cu_seqlens=starts, max_seqlen=16)
     clean = _qkv(40, dtype=torch.float32)
     dirty = [x.detach().clone() for x in clean]
@@ -185,32 +178,29 @@ def test_a_poisoned_neighbour_stays_alone(causal, known, products, monkeypatch):
     others[9:23] = False
     arguments = {"is_causal": causal, "plan": plan, "impl": "sdpa"}
     before, after = _run(attention, *clean, **arguments), _run(attention, *dirty, **arguments)
-    for name, one, other in zip(("o", "dq", "dk", "dv"), before, after, strict=True):
-        assert torch.equal(one[others], other[others]), name
+    assert_equal(before, after, others)
 
 
 def test_transposed_views_are_taken_as_they_are():
     base = [torch.randn(1, h, 30, 8) for h in (4, 2, 2)]
     views = [x[0].transpose(0, 1) for x in base]
-    arguments = {"is_causal": True, "cu_seqlens": _starts([13, 17])}
+    arguments = {"is_causal": True, "cu_seqlens": starts_of([13, 17])}
     strided = attention(*views, **arguments)
     assert torch.equal(strided, attention(*(x.contiguous() for x in views), **arguments))
 
 
-@pytest.mark.parametrize("products", [True, False], ids=["products", "torch"])
-def test_heads_of_a_joint_product_are_taken_as_they_are(products, monkeypatch):
+def test_heads_of_a_joint_product_are_taken_as_they_are(products):
     """Queries, keys and values side by side in memory, behind and before other features."""
-    _choose(monkeypatch, products)
     joint = torch.randn(31, 12, 8, dtype=torch.float64)
     views = [x.requires_grad_() for x in joint.split((1, 4, 2, 2, 3), 1)[1:4]]
     apart = [x.detach().contiguous().requires_grad_() for x in views]
-    arguments = {"is_causal": False, "cu_seqlens": _starts([13, 1, 17]), "impl": "sdpa"}
+    arguments = {"is_causal": False, "cu_seqlens": starts_of([13, 1, 17]), "impl": "sdpa"}
     found, expected = (_run(attention, *x, **arguments) for x in (views, apart))
-    _assert_same(found, expected, 0)
+    assert_near(found, expected, 0)
     # One token, whose stride says nothing.
     one = [x[:1] for x in views], [x[:1] for x in apart]
-    arguments["cu_seqlens"] = _starts([1])
-    _assert_same(*(_run(attention, *x, **arguments) for x in one), 0)
+    arguments["cu_seqlens"] = starts_of([1])
+    assert_near(*(_run(attention, *x, **arguments) for x in one), 0)
 
 
 @settings(max_examples=40)
@@ -221,8 +211,8 @@ def test_heads_of_a_joint_product_are_taken_as_they_are(products, monkeypatch):
 )
 def test_packed_equals_one_by_one(lengths, causal, seed):
     q, k, v = _qkv(sum(lengths), dtype=torch.float32, seed=seed)
-    packed = attention(q, k, v, is_causal=causal, cu_seqlens=_starts(lengths))
-    starts = _starts(lengths).tolist()
+    packed = attention(q, k, v, is_causal=causal, cu_seqlens=starts_of(lengths))
+    starts = starts_of(lengths).tolist()
     for start, end in pairwise(starts):
         row = [x[start:end][None] for x in (q, k, v)]
         alone = attention(*row, is_causal=causal)[0]
@@ -234,7 +224,7 @@ def test_packed_equals_one_by_one(lengths, causal, seed):
 def test_a_causal_prefix_never_changes(length, data):
     cut = data.draw(st.integers(1, length - 1))
     q, k, v = _qkv(length, dtype=torch.float32)
-    starts = _starts([length])
+    starts = starts_of([length])
     before = attention(q, k, v, is_causal=True, cu_seqlens=starts)
     noisy = [torch.cat([x[:cut], torch.randn_like(x[cut:]) * 9]) for x in (q, k, v)]
     after = attention(*noisy, is_causal=True, cu_seqlens=starts)
@@ -245,7 +235,7 @@ def test_a_causal_prefix_never_changes(length, data):
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=60))
 def test_groups_cover_every_token_once(lengths):
-    plan = plan_pack(_starts(lengths))
+    plan = plan_pack(starts_of(lengths))
     layout = layout_of(plan, sum(lengths))
     assert sum(group.count for group in layout.groups) == len(lengths)
     back = layout.token_of_slot[layout.slot_of_token]
@@ -257,7 +247,7 @@ def test_groups_cover_every_token_once(lengths):
 
 def test_products_serve_short_packs_in_full_precision_on_a_cpu():
     def served(lengths, dtype=torch.float32):
-        layout = layout_of(plan_pack(_starts(lengths)), sum(lengths))
+        layout = layout_of(plan_pack(starts_of(lengths)), sum(lengths))
         return short_groups.served(torch.empty(sum(lengths), 2, 8, dtype=dtype), layout)
 
     longest = short_groups.LONGEST
@@ -270,7 +260,7 @@ def test_products_serve_short_packs_in_full_precision_on_a_cpu():
 
 
 def test_masks_are_made_once():
-    plan = plan_pack(_starts([5, 9, 30]))
+    plan = plan_pack(starts_of([5, 9, 30]))
     q, k, v = _qkv(44, dtype=torch.float32)
     attention(q, k, v, is_causal=False, window=3, plan=plan)
     layout = layout_of(plan, 44)

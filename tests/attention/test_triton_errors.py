@@ -32,6 +32,9 @@ REFUSED = {
     "nan": ({}, {"scale": float("nan")}, "scale must be positive, got nan"),
     "meta": ({"device": "meta"}, {}, "needs a CUDA device, got meta"),
 }
+if DEVICE == "cpu":
+    words = "interpreter gets bfloat16 products wrong; use float16"
+    REFUSED["bfloat16"] = ({"dtype": torch.bfloat16}, {}, words)
 
 
 @pytest.mark.parametrize(("tensor", "arguments", "words"), REFUSED.values(), ids=REFUSED.keys())
@@ -80,12 +83,6 @@ def test_every_gpu_from_ampere_on_has_tiles(monkeypatch, capability, name):
 
 
 @on_cpu
-def test_the_interpreter_refuses_bfloat16():
-    with pytest.raises(ValueError, match="interpreter gets bfloat16 products wrong; use float16"):
-        _call(_rows(dtype=torch.bfloat16))
-
-
-@on_cpu
 def test_a_cpu_without_the_interpreter(monkeypatch):
     monkeypatch.setattr("lmsl_kernels.flash.launch.INTERPRETED", False)
     with pytest.raises(ValueError, match=r"CUDA device, got cpu \(TRITON_INTERPRET=1 runs it on"):
@@ -109,12 +106,6 @@ def test_the_interpreter_serves_only_who_asks():
     default = attention(q, q, q, is_causal=True, plan=plan)
     assert torch.equal(default, attention(q, q, q, is_causal=True, plan=plan, impl="sdpa"))
     assert explain(q).startswith("attention by sdpa; not by triton: the interpreter is there to")
-
-
-def test_dropout_is_not_offered():
-    with pytest.raises(TypeError, match="dropout_p"):
-        _call(_rows(), dropout_p=0.1)
-    assert "There is no dropout" in attention.__doc__
 
 
 ALONE = """

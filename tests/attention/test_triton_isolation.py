@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmsl_kernels import PackPlan, attention, plan_pack
-from lmsl_kernels.proof.tolerances import NAMES, poisoned_memory
+from lmsl_kernels.proof.tolerances import poisoned_memory
+from tests.attention.attention_tools import assert_equal, assert_near, random_heads, starts_of
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 REGIMES = {"single": 40, "medium": 300, "long": 2000}
@@ -23,11 +24,8 @@ FEW = settings(derandomize=True, max_examples=3)
 
 def _inputs(tokens, heads=2, kv_heads=1, size=32, seed=0):
     """q, k, v and dout."""
-    generator = torch.Generator().manual_seed(seed)
-    return [
-        torch.randn(tokens, h, size, generator=generator).to(DEVICE)
-        for h in (heads, kv_heads, kv_heads, heads)
-    ]
+    made = random_heads(tokens, heads=(heads, kv_heads, kv_heads, heads), size=size, seed=seed)
+    return [x.to(DEVICE) for x in made]
 
 
 def _run(inputs, is_causal, plan=None, **arguments):
@@ -38,29 +36,15 @@ def _run(inputs, is_causal, plan=None, **arguments):
 
 
 def _plan(lengths, regime, known=True):
-    starts = list(accumulate(lengths, initial=0))
     if known:
-        return plan_pack(starts, REGIMES[regime], device=DEVICE)
-    bounds = torch.tensor(starts, dtype=torch.int32, device=DEVICE)
-    return PackPlan(cu_seqlens=bounds, max_seqlen=REGIMES[regime])
+        return plan_pack(starts_of(lengths), REGIMES[regime], device=DEVICE)
+    return PackPlan(cu_seqlens=starts_of(lengths, DEVICE), max_seqlen=REGIMES[regime])
 
 
 def _flags(mask, sequences):
     if mask != HALF_AND_HALF:
         return mask == "causal"
     return torch.arange(sequences, device=DEVICE) % 2 == 0
-
-
-def _assert_equal(got, expected, where=slice(None)):
-    for name, one, other in zip(NAMES, got, expected, strict=True):
-        assert torch.equal(one[where], other[where]), name
-
-
-def _assert_close(got, expected, atol=1e-5):
-    for name, one, other in zip(NAMES, got, expected, strict=True):
-        torch.testing.assert_close(
-            one, other, atol=atol, rtol=0, msg=lambda text, name=name: f"{name}: {text}"
-        )
 
 
 @pytest.mark.parametrize("mask", ["causal", "bidirectional", HALF_AND_HALF])
@@ -77,7 +61,7 @@ def test_a_poisoned_sentence_stays_alone(regime, mask):
     for x in dirty:
         x[9:23] = float("nan") if mask == HALF_AND_HALF else float("inf")
     got = _run(dirty, _flags(mask, 3), plan, **arguments)
-    _assert_equal(got, clean, others)
+    assert_equal(got, clean, others)
     assert not any(x[9:23].isfinite().all() for x in got)
 
 
@@ -94,7 +78,7 @@ def test_what_memory_held_before_does_not_matter(regime):
             results.append(_run(inputs, False, plan, window=6, softcap=3.0))
     assert all(x.isfinite().all() and not x[28:].any() for x in results[0])
     for again in results[1:]:
-        _assert_equal(again, results[0])
+        assert_equal(again, results[0])
 
 
 @pytest.mark.parametrize("regime", REGIMES)
@@ -104,14 +88,14 @@ def test_flags_and_starts_of_any_strides(regime):
     inputs, plan = _inputs(20), _plan([12, 8], regime)
     expected = _run(inputs, torch.tensor([True, False], device=DEVICE), plan)
     table = torch.tensor([[True, True], [False, True]], device=DEVICE)
-    _assert_equal(_run(inputs, table[:, 0], plan), expected)
+    assert_equal(_run(inputs, table[:, 0], plan), expected)
     alike = {causal: _run(inputs, causal, plan) for causal in (True, False)}
     for causal, one in alike.items():
         once = torch.tensor(causal, device=DEVICE).expand(2)
-        _assert_equal(_run(inputs, once, plan), one)
+        assert_equal(_run(inputs, once, plan), one)
     starts = torch.tensor([0, 99, 12, 99, 20], dtype=torch.int32, device=DEVICE)[::2]
     apart = plan_pack(starts, plan.max_seqlen)
-    _assert_equal(_run(inputs, True, apart), alike[True])
+    assert_equal(_run(inputs, True, apart), alike[True])
 
 
 @pytest.mark.parametrize("regime", REGIMES)
@@ -127,7 +111,7 @@ def test_a_causal_prefix_never_changes(regime, length, data):
         x[cut:] = 0.0
     before = _run(inputs, True, plan, window=window)
     after = _run(noisy, True, plan, window=window)
-    _assert_equal(after, before, slice(0, cut))
+    assert_equal(after, before, slice(0, cut))
     assert not any(x[cut:].any() for x in before[1:])
     full = [_run(x, False, plan)[0][:cut] for x in (inputs, noisy)]
     assert not torch.equal(*full)
@@ -146,7 +130,7 @@ def test_a_pack_equals_its_sentences_one_by_one(regime, lengths, tail, mask):
     for start, end in pairwise(accumulate(lengths, initial=0)):
         alone = [x[start:end] for x in inputs]
         expected = _run(alone, mask == "causal", _plan([end - start], regime))
-        _assert_equal([x[start:end] for x in packed], expected)
+        assert_equal([x[start:end] for x in packed], expected)
     assert not any(x[sum(lengths) :].any() for x in packed)
 
 
@@ -158,7 +142,7 @@ def test_dense_equals_packed(batch, length, mask):
     inputs, flags = _inputs(batch * length), _flags(mask, batch)
     plan = plan_pack(list(range(0, batch * length + 1, length)), device=DEVICE)
     dense = _run([x.unflatten(0, (batch, length)) for x in inputs], flags)
-    _assert_equal([x.flatten(0, 1) for x in dense], _run(inputs, flags, plan))
+    assert_equal([x.flatten(0, 1) for x in dense], _run(inputs, flags, plan))
 
 
 def test_padding_behind_causal_rows_is_not_heard():
@@ -171,7 +155,7 @@ def test_padding_behind_causal_rows_is_not_heard():
         one[real] = other
     padded[3][~real] = 0.0
     packed = _run(inputs, True, plan_pack([0, 5, 21, 30], 16, device=DEVICE))
-    _assert_equal([x[real] for x in _run(padded, True)], packed)
+    assert_equal([x[real] for x in _run(padded, True)], packed)
 
 
 @pytest.mark.parametrize(("regime", "group"), [("single", 3), ("medium", 2), ("long", 3)])
@@ -182,7 +166,7 @@ def test_grouped_heads_are_repeated_ones(regime, group):
     repeated = [x.repeat_interleave(group, 1) for x in (k, v)]
     expected = _run([q, *repeated, dout], True, plan)
     summed = [x.unflatten(1, (2, group)).sum(2) for x in expected[2:]]
-    _assert_close([o, dq, dk, dv], [*expected[:2], *summed])
+    assert_near([o, dq, dk, dv], [*expected[:2], *summed], 1e-5)
 
 
 @pytest.mark.parametrize("mask", ["causal", "bidirectional"])
@@ -192,7 +176,7 @@ def test_a_window_that_all_fit_in_is_none(regime, mask):
     inputs, plan = _inputs(33), _plan([20, 13], regime)
     arguments = (inputs, mask == "causal", plan)
     plain = _run(*arguments)
-    _assert_close(_run(*arguments, window=20), plain)
-    _assert_equal(_run(*arguments, window=REGIMES[regime]), plain)
+    assert_near(_run(*arguments, window=20), plain, 1e-5)
+    assert_equal(_run(*arguments, window=REGIMES[regime]), plain)
     narrower = _run(*arguments, window=19)
     assert not torch.equal(narrower[0], plain[0])

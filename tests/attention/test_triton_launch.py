@@ -1,6 +1,5 @@
 """A launch goes to the device of its tensors, with numbers of one type whatever the caller has."""
 
-from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,6 +11,7 @@ from lmsl_kernels import attention, plan_pack
 from lmsl_kernels.flash.call import make_call
 from lmsl_kernels.flash.launch import Launch, backward_launches, forward_launches
 from lmsl_kernels.flash.tuning import Tiles
+from tests.row_tools import FakeDevices, FakeKernel
 
 TILES = Tiles(
     kernel="tiled_forward",
@@ -31,76 +31,45 @@ NUMBERS = {
 }
 
 
-class Kernel:
-    """Keeps where and with what it was started, in place of a compiled kernel."""
-
-    def __init__(self, current: list[int]) -> None:
-        self.current = current
-        self.started: list[tuple[int, tuple[int, ...], dict[str, object]]] = []
-
-    def __getitem__(self, grid: tuple[int, ...]):
-        return lambda **named: self.started.append((self.current[0], grid, named))
-
-
 @pytest.fixture
-def current(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The current CUDA device, of a machine with several."""
-    device, entered = [0], []
-
-    @contextmanager
-    def enter(other: torch.device):
-        entered.append(other.index)
-        device[0], before = other.index, device[0]
-        try:
-            yield
-        finally:
-            device[0] = before
-
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: device[0])
-    monkeypatch.setattr(torch.cuda, "device", enter)
-    device.append(entered)
-    return device
+def devices(monkeypatch: pytest.MonkeyPatch) -> FakeDevices:
+    return FakeDevices(monkeypatch)
 
 
-def launch(kernel: Kernel, device: str, programs: int = 3) -> Launch:
+def launch(kernel: FakeKernel, device: str, programs: int = 3) -> Launch:
     q = SimpleNamespace(device=torch.device(device))
     return Launch(
         kernel=kernel, programs=programs, arguments={"q": q}, constants={"MASK": 1}, tiles=TILES
     )
 
 
-def test_a_launch_goes_to_the_device_of_its_tensors(current) -> None:
-    kernel = Kernel(current)
+def test_a_launch_goes_to_the_device_of_its_tensors(devices) -> None:
+    kernel = FakeKernel(devices)
     launch(kernel, "cuda:1").run()
     launch(kernel, "cuda:0").run()
+    launch(kernel, "cuda:1", programs=0).run()
     assert [(device, grid) for device, grid, _ in kernel.started] == [(1, (3,)), (0, (3,))]
     assert all(named["num_warps"] == 4 and named["MASK"] == 1 for _, _, named in kernel.started)
-    # Where the device is the current one already, nothing is entered.
-    assert current == [0, [1]]
+    # Where the device is the current one already, nothing is entered, nor for no programs.
+    assert devices.current == 0 and devices.entered == [1]
 
 
-def test_the_memory_of_descriptors_is_of_the_device_too(current, monkeypatch) -> None:
+def test_the_memory_of_descriptors_is_of_the_device_too(devices, monkeypatch) -> None:
     set_on: list[int] = []
-    monkeypatch.setattr("triton.set_allocator", lambda function: set_on.append(current[0]))
-    described = replace(launch(Kernel(current), "cuda:1"), tiles=replace(TILES, described=True))
-    described.run()
+    monkeypatch.setattr("triton.set_allocator", lambda function: set_on.append(devices.current))
+    plain = launch(FakeKernel(devices), "cuda:1")
+    replace(plain, tiles=replace(TILES, described=True)).run()
     assert set_on == [1]
 
 
-def test_nothing_to_do_starts_nothing(current) -> None:
-    kernel = Kernel(current)
-    launch(kernel, "cuda:1", programs=0).run()
-    assert kernel.started == [] and current == [0, []]
-
-
-def test_an_error_leaves_the_current_device(current) -> None:
-    class Failing(Kernel):
+def test_an_error_leaves_the_current_device(devices) -> None:
+    class Failing(FakeKernel):
         def __getitem__(self, grid: tuple[int, ...]):
             raise RuntimeError("out of resources")
 
     with pytest.raises(RuntimeError, match="out of resources"):
-        launch(Failing(current), "cuda:1").run()
-    assert current[0] == 0
+        launch(Failing(devices), "cuda:1").run()
+    assert devices.current == 0
 
 
 @pytest.mark.parametrize(("scale", "softcap"), NUMBERS.values(), ids=NUMBERS.keys())

@@ -4,6 +4,7 @@ Without a GPU Triton's interpreter runs them (``conftest.py`` switches it on). C
 are those of ``lmsl_kernels.proof.tolerances``; a GPU checks the same ones in bfloat16.
 """
 
+from dataclasses import replace
 from itertools import combinations, product
 from typing import Any
 
@@ -65,7 +66,9 @@ def test_tables(table, case, monkeypatch):
     """The tiles of other architectures; what they compute does not depend on where."""
     for module in (call, operator):
         monkeypatch.setattr(module, "table_of", lambda device, dtype: table)
-    errors = measure(TABLE_CASES[case], DEVICE)
+    # Of float32 the tiles have 16 rows and keys.
+    fewer = {"lengths": (40, 3)} if (table, case) == (FLOAT32, "long") else {}
+    errors = measure(replace(TABLE_CASES[case], **fewer), DEVICE)
     assert not faults(errors), faults(errors)
 
 

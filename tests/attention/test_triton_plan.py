@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
-from itertools import accumulate, groupby
+from itertools import groupby
 
 import pytest
 import torch
@@ -14,14 +14,10 @@ from lmsl_kernels import PackPlan, plan_pack
 from lmsl_kernels.flash.call import make_call
 from lmsl_kernels.flash.launch import backward_launches, forward_launches
 from lmsl_kernels.sdpa.groups import layout_of
+from tests.attention.attention_tools import starts_of
 
 LENGTHS = st.lists(st.integers(0, 300), max_size=12)
 BLOCKS = st.sampled_from([16, 64, 128])
-
-
-def _starts(lengths, device=None):
-    values = list(accumulate(lengths, initial=0))
-    return torch.tensor(values, dtype=torch.int32, device=device)
 
 
 def _tiles(lengths, block):
@@ -32,8 +28,8 @@ def _tiles(lengths, block):
 @given(lengths=LENGTHS, block=BLOCKS, spare=st.integers(0, 500), last_first=st.booleans())
 def test_every_tile_is_worked_on_once(lengths, block, spare, last_first):
     rows = sum(lengths) + spare
-    known = plan_pack(_starts(lengths))
-    unknown = PackPlan(cu_seqlens=_starts(lengths), max_seqlen=300, capacity=rows)
+    known = plan_pack(starts_of(lengths))
+    unknown = PackPlan(cu_seqlens=starts_of(lengths), max_seqlen=300, capacity=rows)
     for plan in (known, unknown):
         work = plan.work_list(rows, block, last_first=last_first)
         assert work.dtype == torch.int32 and work.is_contiguous()
@@ -51,7 +47,7 @@ def test_every_tile_is_worked_on_once(lengths, block, spare, last_first):
 
 
 def test_heavy_sequences_come_first():
-    plan = plan_pack(_starts([5, 300, 0, 129, 300]))
+    plan = plan_pack(starts_of([5, 300, 0, 129, 300]))
     work = plan.work_list(734, 128, last_first=True).tolist()
     assert work == [[1, 2], [1, 1], [1, 0], [4, 2], [4, 1], [4, 0], [3, 1], [3, 0], [0, 0]]
     work = plan.work_list(734, 128, last_first=False).tolist()
@@ -60,7 +56,7 @@ def test_heavy_sequences_come_first():
 
 def _no_host(device):
     """All launches of a call whose plan was made on a device that cannot be read."""
-    cu_seqlens = _starts([200, 0, 70], device)
+    cu_seqlens = starts_of([200, 0, 70], device)
     plan = plan_pack(cu_seqlens, 300, capacity=512)
     q, k, v = (torch.empty(400, h, 64, device=device) for h in (4, 2, 2))
     flags = torch.ones(3, dtype=torch.bool, device=device)
@@ -132,19 +128,16 @@ def test_what_is_made_on_the_host_is_sent_from_pinned_memory(monkeypatch):
 
 
 def test_nothing_to_do():
-    for lengths in ([], [0, 0]):
-        plan = plan_pack(_starts(lengths))
-        assert plan.work_list(0, 64, last_first=True).shape == (0, 2)
-    assert PackPlan(cu_seqlens=_starts([]), max_seqlen=0).work_list(
-        9, 64, last_first=True
-    ).shape == (0, 2)
+    unknown = PackPlan(cu_seqlens=starts_of([]), max_seqlen=0)
+    for plan, rows in ((plan_pack([0]), 0), (plan_pack([0, 0, 0]), 0), (unknown, 9)):
+        assert plan.work_list(rows, 64, last_first=True).shape == (0, 2)
 
 
 def test_a_capacity_is_a_promise():
-    plan = plan_pack(_starts([7, 5]).to("meta"), 7, 64)
+    plan = plan_pack(starts_of([7, 5]).to("meta"), 7, 64)
     assert (plan.capacity, plan.lengths) == (64, None)
     with pytest.raises(ValueError, match="capacity must hold 12 tokens, got 11"):
-        plan_pack(_starts([7, 5]), capacity=11)
+        plan_pack(starts_of([7, 5]), capacity=11)
 
 
 class Elsewhere(torch.Tensor):
@@ -156,11 +149,11 @@ class Elsewhere(torch.Tensor):
 
 
 def test_check_reads_what_lies_on_a_device():
-    wrong = _starts([4, 6]).flip(0).as_subclass(Elsewhere)
+    wrong = starts_of([4, 6]).flip(0).as_subclass(Elsewhere)
     assert plan_pack(wrong, 6, device="cpu").lengths is None
     with pytest.raises(ValueError, match="must start with 0, got 10"):
         plan_pack(wrong, 6, device="cpu", check=True)
-    right = _starts([4, 6]).as_subclass(Elsewhere)
+    right = starts_of([4, 6]).as_subclass(Elsewhere)
     assert plan_pack(right, device="cpu", check=True).lengths == (4, 6)
     with pytest.raises(ValueError, match="at least the longest, 6, got 5"):
         plan_pack(right, 5, device="cpu", check=True)

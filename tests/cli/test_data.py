@@ -1,15 +1,15 @@
 """``lmsl data`` and ``lmsl probe``, as somebody new to them would call them."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-import lmsl
 from lmsl.cli import main
 from lmsl.data.formats.options import ReadOptions
 from lmsl.data.read import read_with
-from tests.small_runs import fresh_process, train, write_data
+from tests.small_runs import written
 
 CLEAN = "Ada\tB-PER\nsat\tO\n\nRome\tB-LOC\nfell\tO\n\n"
 TRICKY = (
@@ -30,159 +30,139 @@ SPANS = [
 ]
 
 
-def run_main(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    capsys.readouterr()
-    status = main(arguments)
-    captured = capsys.readouterr()
-    assert "Traceback" not in captured.err
-    return status, captured.out, captured.err
+def spans_of(folder: Path) -> Path:
+    """A file of ``SPANS``."""
+    (folder / "train.jsonl").write_text("\n".join(json.dumps(item) for item in SPANS))
+    return folder / "train.jsonl"
 
 
-def written(folder: Path, **files: str) -> Path:
-    folder.mkdir(exist_ok=True)
-    for name, text in files.items():
-        (folder / f"{name}.conll").write_bytes(text.encode())
-    return folder
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run the command: its status, standard output and standard error."""
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return status, captured.out, captured.err
+
+    return run
 
 
 class TestCheck:
-    def test_a_clean_file(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_clean_file(self, tmp_path: Path, call: Call) -> None:
         file = written(tmp_path, train=CLEAN) / "train.conll"
-        status, out, err = run_main(capsys, "data", "check", str(file))
+        status, out, err = call("data", "check", file)
         assert status == 0 and err == ""
         assert "2 sentences, 4 words, 2 entities" in out and "0 tags repaired" in out
         assert "LOC 1 (50.0%)" in out
 
-    def test_repairs_are_counted_and_change_the_status(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        file = str(written(tmp_path, train=TRICKY) / "train.conll")
-        status, out, _ = run_main(capsys, "data", "check", file, "--scheme", "iob2")
+    def test_repairs_are_counted_and_change_the_status(self, tmp_path: Path, call: Call) -> None:
+        file = written(tmp_path, train=TRICKY) / "train.conll"
+        status, out, _ = call("data", "check", file, "--scheme", "iob2")
         assert status == 1
         assert "2 sentences, 5 words, 1 documents, 3 entities" in out and "2 tags repaired" in out
-        assert run_main(capsys, "data", "describe", file, "--scheme", "iob2")[0] == 0
+        assert call("data", "describe", file, "--scheme", "iob2")[0] == 0
         strict = ("data", "check", file, "--scheme", "iob2", "--strict-tags")
-        status, out, err = run_main(capsys, *strict)
+        status, out, err = call(*strict)
         assert status == 2 and out == "" and "train.conll:4" in err
 
     def test_sentences_in_two_splits_are_counted_and_change_the_status(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        self, tmp_path: Path, call: Call
     ) -> None:
         new = "Berlin\tB-ORG\nwon\tO\n\n"
         folder = written(tmp_path, train=CLEAN, dev=CLEAN.split("\n\n")[0] + "\n\n" + new)
-        status, out, _ = run_main(capsys, "data", "check", str(folder))
+        status, out, _ = call("data", "check", folder)
         assert status == 1
         assert "dev: 1 sentences (50.0%) are also in train" in out
         assert "dev: labels unknown to train: ORG" in out
 
-    def test_entities_that_tags_cannot_express(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        file = tmp_path / "train.jsonl"
-        file.write_text("\n".join(json.dumps(item) for item in SPANS))
-        status, out, _ = run_main(capsys, "data", "check", str(file))
+    def test_entities_that_tags_cannot_express(self, tmp_path: Path, call: Call) -> None:
+        file = spans_of(tmp_path)
+        status, out, _ = call("data", "check", file)
         assert status == 1 and "2 sentences, 6 words, 4 entities" in out
         assert "entities that tags cannot express:" in out and "CUT 1" in out and "ORG 1" in out
-        status, _, err = run_main(capsys, "data", "check", str(file), "--strict-tags")
+        status, _, err = call("data", "check", file, "--strict-tags")
         assert status == 2 and "train.jsonl:2" in err
 
-    def test_lengths_in_sub_words(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        file = str(written(tmp_path, train=CLEAN) / "train.conll")
-        _, out, _ = run_main(capsys, "data", "check", file, "--tokenizer", "tiny")
+    def test_lengths_in_sub_words(self, tmp_path: Path, call: Call) -> None:
+        file = written(tmp_path, train=CLEAN) / "train.conll"
+        _, out, _ = call("data", "check", file, "--tokenizer", "tiny")
         assert "sub-words a sentence: " in out and "0 words have none" in out
-        status, _, err = run_main(capsys, "data", "check", file, "--tokenizer", "./gone")
+        status, _, err = call("data", "check", file, "--tokenizer", "./gone")
         assert status == 2 and "./gone" in err and "--tokenizer" in err
 
-    def test_plain_tags_and_words_without_a_label(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        file = str(written(tmp_path, train="a\tDT\nb\t_\n\nc\tNN\n") / "train.conll")
+    def test_plain_tags_and_words_without_a_label(self, tmp_path: Path, call: Call) -> None:
+        file = written(tmp_path, train="a\tDT\nb\t_\n\nc\tNN\n") / "train.conll"
         flags = ("--scheme", "plain", "--ignore-tag", "_")
-        status, out, _ = run_main(capsys, "data", "check", file, *flags)
+        status, out, _ = call("data", "check", file, *flags)
         assert status == 0 and "labels: DT 1 (50.0%), NN 1 (50.0%)" in out
         assert "words without a label: 1" in out
 
-    def test_several_files_and_none(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_several_files_and_none(self, tmp_path: Path, call: Call) -> None:
         folder = written(tmp_path, a=CLEAN, b="x\tO\n")
-        files = [str(folder / "a.conll"), str(folder / "b.conll")]
-        status, out, _ = run_main(capsys, "data", "check", *files)
+        files = [folder / "a.conll", folder / "b.conll"]
+        status, out, _ = call("data", "check", *files)
         assert status == 0 and f"{files[1]}: 0 sentences (0.0%) are also in {files[0]}" in out
         (folder / "train.conll").write_text(CLEAN)
         (folder / "train.txt").write_text(CLEAN)
-        status, _, err = run_main(capsys, "data", "check", str(folder))
+        status, _, err = call("data", "check", folder)
         assert status == 2 and "expected one train file" in err and "name the files" in err
-        status, _, err = run_main(capsys, "data", "check", str(tmp_path / "gone"))
+        status, _, err = call("data", "check", tmp_path / "gone")
         assert status == 2 and "no such file" in err
 
 
 class TestConvert:
-    def test_there_and_back(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_there_and_back(self, tmp_path: Path, call: Call) -> None:
         file = written(tmp_path, train=TRICKY) / "train.conll"
         there, back = tmp_path / "there.jsonl", tmp_path / "back.conll"
         options = ("--scheme", "iob2")
-        status, out, err = run_main(
-            capsys, "data", "convert", str(file), "--output", str(there), *options
-        )
+        status, out, err = call("data", "convert", file, "--output", there, *options)
         assert status == 0 and out == "" and "2 tags break the scheme" in err
-        line = ("data", "convert", str(there), "--to", "columns", "--output", str(back))
-        assert run_main(capsys, *line)[0] == 0
+        line = ("data", "convert", there, "--to", "columns", "--output", back)
+        assert call(*line)[0] == 0
         first, second = (
             read_with(path, ReadOptions(scheme="iob2")).sentences for path in (file, back)
         )
         assert [(s.words, s.tags) for s in first] == [(s.words, s.tags) for s in second]
 
-    def test_what_is_lost_is_said(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        file = tmp_path / "train.jsonl"
-        file.write_text("\n".join(json.dumps(item) for item in SPANS))
-        line = ("data", "convert", str(file), "--to", "columns", "--output")
-        status, _, err = run_main(capsys, *line, str(tmp_path / "out.conll"))
+    def test_what_is_lost_is_said(self, tmp_path: Path, call: Call) -> None:
+        file = spans_of(tmp_path)
+        line = ("data", "convert", file, "--to", "columns", "--output")
+        status, _, err = call(*line, tmp_path / "out.conll")
         assert status == 0 and "2 missed entities" in err
 
-    def test_never_overwrites_and_names_what_is_wrong(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        file = str(written(tmp_path, train=CLEAN) / "train.conll")
+    def test_never_overwrites_and_names_what_is_wrong(self, tmp_path: Path, call: Call) -> None:
+        file = written(tmp_path, train=CLEAN) / "train.conll"
         for flags, words in (
             (("--output", file), "is there already"),
             ((), "--output FILE"),
-            ((file, "--output", str(tmp_path / "new")), "one file"),
-            (("--output", str(tmp_path / "no" / "folder")), "No such file"),
+            ((file, "--output", tmp_path / "new"), "one file"),
+            (("--output", tmp_path / "no" / "folder"), "No such file"),
         ):
-            status, _, err = run_main(capsys, "data", "convert", file, *flags)
+            status, _, err = call("data", "convert", file, *flags)
             assert status == 2 and words in err and err.count("\n") == 1
-        assert Path(file).read_text() == CLEAN and len(list(tmp_path.iterdir())) == 1
+        assert file.read_text() == CLEAN and len(list(tmp_path.iterdir())) == 1
 
 
 class TestProbe:
-    def test_a_model_as_it_comes_and_unmasked(self, capsys: pytest.CaptureFixture[str]) -> None:
-        status, out, _ = run_main(capsys, "probe", "tiny")
+    def test_a_model_as_it_comes_and_unmasked(self, call: Call) -> None:
+        status, out, _ = call("probe", "tiny")
         layers = out.splitlines()[1:]
         assert status == 0 and len(layers) == 8
         assert all(line.endswith(": causal") for line in layers)
-        _, out, _ = run_main(capsys, "probe", "tiny", "--unmask", "0011")
-        kinds = [line.split(": ")[1] for line in out.splitlines()[1:]]
+        _, out, _ = call("probe", "tiny", "--unmask", "0011")
+        title, *layers = out.splitlines()
+        assert title == "tiny: unmask 0011"
+        kinds = [line.split(": ")[1] for line in layers]
         assert kinds == ["causal"] * 4 + ["bidirectional"] * 4
 
-    def test_a_run_brings_its_string(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        data = write_data(tmp_path / "data", {"train": 4, "dev": 2})
-        run = train(data, tmp_path / "run", "--max-steps", "1", unmask=("01",))
-        _, out, _ = run_main(capsys, "probe", str(run), "--device", "cpu")
-        assert out.splitlines()[0].endswith("unmask 01")
+    def test_a_run_brings_its_string(self, run: Path, call: Call) -> None:
+        _, out, _ = call("probe", run, "--device", "cpu")
+        assert out.splitlines()[0].endswith("unmask 0011")
         kinds = [line.split(": ")[1] for line in out.splitlines()[1:]]
         assert kinds == ["causal"] * 4 + ["bidirectional"] * 4
-
-
-def test_train_script_is_the_same_command() -> None:
-    script = Path(lmsl.__file__).parents[1] / "train.py"
-    if not script.exists():
-        pytest.skip("train.py lies beside the package in a clone only")
-    code = f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')"
-    assert "--unmask" in fresh_process(code, "--help")

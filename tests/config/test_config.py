@@ -118,17 +118,14 @@ def test_recipe_under_file_under_command_line(written: Any) -> None:
         starting_point("acl", None)
 
 
-@pytest.mark.parametrize("text", ["unmask: 0011", "unmask: [0011, 1111]", "unmask: 1111"])
-def test_an_unquoted_unmask_string_is_refused_with_advice(text: str, written: Any) -> None:
-    """YAML 1.1 reads 0011 as the octal number 9."""
-    with pytest.raises(InputError, match=r"config.yaml: unmask: expected text in quotes, such as"):
-        read_config(written(text))
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("unmask: null", "unmask: expected text in quotes"),
+        # YAML 1.1 reads 0011 as the octal number 9.
+        ("unmask: 0011", "unmask: expected text in quotes, such as"),
+        ("unmask: [0011, 1111]", "unmask: expected text in quotes, such as"),
+        ("unmask: 1111", "unmask: expected text in quotes, such as"),
         ("lr: fast", "lr: expected a number or nothing, got 'fast'"),
         ("max_steps: ten", "max_steps: expected a whole number or nothing, got 'ten'"),
         ("max_steps: true", "max_steps: expected a whole number or nothing, got True"),
@@ -195,27 +192,15 @@ def test_yaml_forms_that_mean_the_same(written: Any) -> None:
         *(
             ({name: 0}, f"--{name.replace('_', '-')}: expected at least 1, got 0")
             for name in (
-                "groups",
-                "exit_layer",
-                "epochs",
-                "max_steps",
-                "batch_size",
-                "tokens_per_batch",
-                "keep_every",
-                "lora_rank",
-                "patience",
+                *("groups", "exit_layer", "epochs", "max_steps", "batch_size"),
+                *("tokens_per_batch", "keep_every", "lora_rank", "patience"),
             )
         ),
         *(
             ({name: -1}, f"--{name.replace('_', '-')}: expected at least 0, got -1")
             for name in (
-                "repeat",
-                "context",
-                "split_seed",
-                "lr",
-                "epsilon",
-                "weight_decay",
-                "lora_alpha",
+                *("repeat", "context", "split_seed"),
+                *("lr", "epsilon", "weight_decay", "lora_alpha"),
             )
         ),
         ({"max_length": 1}, "--max-length: expected at least 2, got 1"),
@@ -254,21 +239,22 @@ def test_values_out_of_range(values: dict[str, Any], message: str) -> None:
 
 
 def test_python_callers_may_leave_out_brackets_and_paths() -> None:
-    given: dict[str, Any] = {
-        "unmask": "0011",
-        "seed": [1, 2],
-        "train": "a.conll",
-        "model": Path("m"),
-    }
-    config = Config(**given)
-    assert config.unmask == ("0011",) and config.seed == (1, 2)
-    assert config.train == Path("a.conll") and config.model == "m"
+    given = {"unmask": "0011", "seed": [1, 2], "train": "a.conll", "model": Path("m")}
+    whole = {"unmask": ("0011",), "seed": (1, 2), "train": Path("a.conll"), "model": "m"}
+    assert Config(**given) == Config(**whole)
 
 
 def test_read_options_are_those_of_the_run() -> None:
     config = Config(**OTHER)
     options = read_options(config, config.words)
     assert options.labelled
-    for name in ("format", "tag_column", "token_column", "scheme", "strict_tags", "ignore_tag"):
-        assert getattr(options, name) == OTHER[name]
-    assert options.words == "char"
+    names = (
+        "format",
+        "tag_column",
+        "token_column",
+        "scheme",
+        "strict_tags",
+        "ignore_tag",
+        "words",
+    )
+    assert {name: getattr(options, name) for name in names} == {n: OTHER[n] for n in names}

@@ -8,6 +8,10 @@ import torch
 from torch import Tensor
 
 from lmsl.config.choices import LoRA
+from lmsl.layers.dropout import DropoutClock
+from lmsl.layers.fused.linear import FusedLinear
+from lmsl.layers.fused.ops import PLAIN, LayerOps
+from lmsl.layers.fused.tail import Tail
 from lmsl.layers.lora import RunParameters, stacked_layers, trainable_parameters
 from lmsl.mask.bits import layer_bits
 from lmsl.packs.examples import Example
@@ -62,6 +66,13 @@ def assembled(
             layer.lora_B.data[run].normal_(0.0, 0.1, generator=generator)
     found.tagger.train()
     return found
+
+
+def clock_of(seeds: Sequence[int], **place: Any) -> DropoutClock:
+    """Of runs that are, by default, at the beginning of their first update."""
+    clock, zeros = DropoutClock(seeds=tuple(seeds)), (0,) * len(seeds)
+    clock.set(**{"step": 0, "token_offset": zeros, "word_offset": zeros} | place)
+    return clock
 
 
 def built(seeds: Sequence[int] = (1,), *, dropout: float = 0.3, **more: Any) -> Built:
@@ -124,6 +135,24 @@ def compare(batch: Pack, family: str = "llama", tolerance: float = 2e-5, **more:
     own, plain = assembled(family, "own", **more), assembled(family, "plain", **more)
     assert own.tagger.block is not None and plain.tagger.block is None
     assert_equal_results(step(own, batch), step(plain, batch), tolerance)
+
+
+def assert_same_bits(one: Result, other: Result) -> None:
+    assert torch.equal(one.logits, other.logits)
+    assert all(torch.equal(grad, other.grads[name]) for name, grad in one.grads.items())
+
+
+def random_tail(
+    ops: LayerOps = PLAIN, dtype: torch.dtype = torch.float32
+) -> tuple[Tail, list[torch.nn.Linear]]:
+    """The end of a layer of 40 features, behind heads of 24 and around an MLP of 56."""
+    torch.manual_seed(0)
+    sizes = ((24, 40), (40, 56), (40, 56), (56, 40))
+    linears = [torch.nn.Linear(*size, dtype=dtype).requires_grad_(False) for size in sizes]
+    out, gate, up, down = linears
+    norm = WideNorm(torch.nn.Parameter(torch.rand(40, dtype=dtype), requires_grad=False), 1e-5)
+    groups = FusedLinear([out]), FusedLinear([gate, up]), FusedLinear([down])
+    return Tail(groups[0], groups[1].frozen, groups[2].frozen, norm, ops), linears
 
 
 class WideNorm(torch.nn.Module):

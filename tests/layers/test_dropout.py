@@ -14,8 +14,8 @@ from lmsl.layers.dropout import (
     seeded_generator,
     site_number,
 )
-
-CPU = torch.device("cpu")
+from tests.layers.block_tools import clock_of
+from tests.tagger.tagger_tools import CPU
 
 
 def masks(
@@ -28,9 +28,7 @@ def masks(
     site: int = 17,
     p: float = 0.1,
 ) -> torch.Tensor:
-    clock = DropoutClock(seeds=seeds)
-    zeros = (0,) * len(seeds)
-    clock.set(step=step, token_offset=offset or zeros, word_offset=zeros)
+    clock = clock_of(seeds, step=step, token_offset=offset or (0,) * len(seeds))
     return dropout_mask(clock, site=site, tokens=tokens, features=features, p=p, device=CPU)
 
 
@@ -115,8 +113,7 @@ def test_bits_are_those_of_a_running_philox() -> None:
 
 
 def test_words_have_their_own_place() -> None:
-    clock = DropoutClock(seeds=(4,))
-    clock.set(step=0, token_offset=(30,), word_offset=(10,))
+    clock = clock_of((4,), token_offset=(30,), word_offset=(10,))
     settings_ = {"site": 1, "features": 20, "p": 0.5, "device": CPU}
     words = dropout_mask(clock, tokens=30, unit="word", **settings_)
     tokens = dropout_mask(clock, tokens=10, **settings_)

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from lmsl.layers.dropout import DropoutClock, dropout_mask, site_number
+from tests.layers.block_tools import clock_of
+from tests.tagger.tagger_tools import CPU
 
-CPU = torch.device("cpu")
 pytest.importorskip("triton")
 
 
@@ -24,9 +25,9 @@ def drawn(clock: DropoutClock, place: torch.Tensor, unit: str, **shape: int) -> 
 @pytest.mark.parametrize("unit", ["token", "word"])
 def test_bits_are_those_of_the_host(features: int, unit: str) -> None:
     """Odd sizes, seeds and sites of all 64 bits, offsets beyond 32 bits, runs of one seed."""
-    clock = DropoutClock(seeds=(0, 2**64 - 1, -7, 5, 5))
     tokens, words = (0, 2**40, 3, 10**6, 10**6), (2**35, 1, 0, 7, 7)
-    clock.set(step=2**33, token_offset=tokens, word_offset=words)
+    seeds = (0, 2**64 - 1, -7, 5, 5)
+    clock = clock_of(seeds, step=2**33, token_offset=tokens, word_offset=words)
     shape = {"site": site_number("layers.3.q_proj"), "tokens": 13, "features": features}
     expected = dropout_mask(clock, p=1 / 3, device=CPU, unit=unit, **shape)  # type: ignore[arg-type]
     assert torch.equal(drawn(clock, clock.place(), unit, **shape), expected)
@@ -34,8 +35,7 @@ def test_bits_are_those_of_the_host(features: int, unit: str) -> None:
 
 def test_a_launch_follows_what_is_written_to_its_place() -> None:
     """As in a captured graph: the arguments stay, the memory changes."""
-    clock = DropoutClock(seeds=(3, 4))
-    clock.set(step=1, token_offset=(0, 0), word_offset=(0, 0))
+    clock = clock_of((3, 4), step=1)
     place = clock.place().clone()
     shape = {"site": 9, "tokens": 5, "features": 40}
     found = [drawn(clock, place, "token", **shape)]
@@ -47,16 +47,14 @@ def test_a_launch_follows_what_is_written_to_its_place() -> None:
 
 
 def test_nothing_is_drawn_for_no_rows() -> None:
-    clock = DropoutClock(seeds=(3,))
-    clock.set(step=0, token_offset=(0,), word_offset=(0,))
+    clock = clock_of((3,))
     assert drawn(clock, clock.place(), "token", site=1, tokens=0, features=4).shape == (1, 0, 4)
 
 
 def test_a_clock_reads_the_place_that_a_tensor_holds() -> None:
     """Inside, whatever the clock was set to before and the tensor held when it was handed over."""
-    clock, other = DropoutClock(seeds=(3, 4)), DropoutClock(seeds=(3, 4))
-    clock.set(step=1, token_offset=(0, 0), word_offset=(0, 0))
-    other.set(step=6, token_offset=(2, 9), word_offset=(1, 4))
+    clock = clock_of((3, 4), step=1)
+    other = clock_of((3, 4), step=6, token_offset=(2, 9), word_offset=(1, 4))
     place = torch.full((2, 4), -1)
     place.copy_(other.place())
     shape = {"site": 9, "tokens": 5, "features": 40, "p": 0.5, "device": CPU}

@@ -3,10 +3,8 @@
 import pytest
 import torch
 
-from lmsl.layers.fused.linear import FusedLinear
 from lmsl.layers.fused.ops import PLAIN, rms_norm, rotate, swiglu
-from lmsl.layers.fused.tail import Tail
-from tests.layers.block_tools import WideNorm
+from tests.layers.block_tools import random_tail
 
 
 def test_gradients() -> None:
@@ -32,30 +30,18 @@ def test_rotation_backwards_undoes_it() -> None:
 
 @pytest.mark.parametrize("rows", [0, 1, 33])
 def test_the_tail(rows: int) -> None:
-    torch.manual_seed(0)
-    sizes = {"out": (24, 40), "gate": (40, 56), "up": (40, 56), "down": (56, 40)}
-    linears = {
-        name: torch.nn.Linear(*size, dtype=torch.float64).requires_grad_(False)
-        for name, size in sizes.items()
-    }
-    norm = WideNorm(torch.nn.Parameter(torch.rand(40, dtype=torch.float64)), 1e-5)
-    norm.weight.requires_grad_(False)
+    tail, (out, gate, up, down) = random_tail(dtype=torch.float64)
     context = torch.randn(rows, 24, dtype=torch.float64, requires_grad=True)
     hidden = torch.randn(rows, 40, dtype=torch.float64, requires_grad=True)
-    middle = hidden + linears["out"](context)
-    normed = norm(middle)
-    inner = torch.nn.functional.silu(linears["gate"](normed)) * linears["up"](normed)
-    expected = middle + linears["down"](inner)
+    middle = hidden + out(context)
+    normed = tail.norm(middle)
+    expected = middle + down(torch.nn.functional.silu(gate(normed)) * up(normed))
     direction = torch.randn_like(expected)
     wanted = torch.autograd.grad(expected, (context, hidden), direction)
-    groups = [FusedLinear([linears["out"]]), FusedLinear([linears["gate"], linears["up"]])]
-    groups.append(FusedLinear([linears["down"]]))
-    tail = Tail(groups[0], groups[1].frozen, groups[2].frozen, norm, PLAIN)
     found = tail(context, hidden)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     grads = torch.autograd.grad(found, (context, hidden), direction, retain_graph=True)
-    for mine, its in zip(grads, wanted, strict=True):
-        torch.testing.assert_close(mine, its, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(grads, wanted, rtol=1e-12, atol=1e-12)
     # Its backward overwrites what it kept: again would be wrong, and is refused.
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         torch.autograd.grad(found, (context, hidden), direction)

@@ -7,14 +7,13 @@ import torch
 from torch import nn
 
 from lmsl.errors import InputError
-from lmsl.layers.dropout import DropoutClock
 from lmsl.layers.head import StackedHead, load_head, save_head
+from tests.layers.block_tools import clock_of
 
 
 def head(seeds: tuple[int, ...] = (3, 4), classes: int = 5, dropout: float = 0.0) -> StackedHead:
-    clock = DropoutClock(seeds=seeds)
-    clock.set(step=0, token_offset=(0,) * len(seeds), word_offset=(0,) * len(seeds))
-    return StackedHead(hidden=24, classes=classes, dropout=dropout, seeds=seeds, clock=clock)
+    settings = {"hidden": 24, "classes": classes, "dropout": dropout, "seeds": seeds}
+    return StackedHead(clock=clock_of(seeds), **settings)
 
 
 def test_each_run_is_a_linear_layer() -> None:
@@ -65,9 +64,6 @@ def test_dropout_follows_words_and_only_in_training() -> None:
     torch.testing.assert_close(later[1], whole[1, 7:12])
     assert not torch.allclose(whole, stack.eval()(hidden))
     torch.testing.assert_close(stack(hidden), head(seeds)(hidden))
-
-
-def test_dropout_without_a_clock_is_refused() -> None:
     with pytest.raises(InputError, match="head dropout: expected a clock"):
         StackedHead(hidden=4, classes=2, dropout=0.1, seeds=(1,))
 

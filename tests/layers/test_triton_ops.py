@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,21 +13,20 @@ import torch
 from safetensors.torch import load_file
 
 from lmsl.errors import InputError
-from lmsl.layers.fused.linear import FusedLinear
-from lmsl.layers.fused.ops import PLAIN, LayerOps, rms_norm, swiglu
-from lmsl.layers.fused.tail import Tail
+from lmsl.layers.fused.ops import PLAIN, rms_norm, swiglu
 from lmsl.layers.fused.triton_ops import choose_ops, triton_ops
 from tests.decoders import build
 from tests.layers.block_tools import (
     QV,
     SETTINGS,
-    WideNorm,
     assembled,
     assert_equal_results,
     packed,
+    random_tail,
     sentences,
     step,
 )
+from tests.row_tools import FakeDevices, FakeKernel
 from tests.small_runs import ADAPTER, ROOT, environment, train, write_data
 from tests.tagger.tagger_tools import CPU
 
@@ -39,24 +37,18 @@ TWO = {"num_hidden_layers": 2}
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is off")
 
 
-def test_a_step_is_that_of_torch() -> None:
-    """With norms over heads, too, and where the last layer computes read rows only."""
+@pytest.mark.parametrize(
+    ("family", "targets"), [("qwen3", QV), ("llama", (*QV, "gate_proj", "down_proj"))]
+)
+def test_a_step_is_that_of_torch(family: str, targets: tuple[str, ...]) -> None:
+    """With norms over heads, or an adapted MLP; the last layer computes read rows only."""
     batch = packed(sentences([2, 1]), sentences([2], seed=1))
+    more = {"changes": TWO, "seeds": (1, 2), "lora": replace(SETTINGS["lora"], targets=targets)}
     steps = [
-        step(assembled("qwen3", changes=TWO, elementwise=choice, seeds=(1, 2)), batch)
+        step(assembled(family, elementwise=choice, **more), batch)
         for choice in ("triton", "plain")
     ]
     assert not torch.equal(steps[0].logits, steps[1].logits), "computed by one and the same"
-    assert_equal_results(*steps)
-
-
-def test_a_step_with_an_adapted_mlp() -> None:
-    lora = replace(SETTINGS["lora"], targets=(*QV, "gate_proj", "down_proj"))
-    batch = packed(sentences([2, 1]))
-    steps = [
-        step(assembled(lora=lora, changes=TWO, elementwise=choice), batch)
-        for choice in ("triton", "plain")
-    ]
     assert_equal_results(*steps)
 
 
@@ -75,20 +67,11 @@ def test_training_by_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixt
         assert far.float().mean() < 0.01, name
 
 
-def tail(ops: LayerOps) -> Tail:
-    torch.manual_seed(0)
-    sizes = ((24, 40), (40, 56), (40, 56), (56, 40))
-    out, gate, up, down = (torch.nn.Linear(*size).requires_grad_(False) for size in sizes)
-    norm = WideNorm(torch.nn.Parameter(torch.rand(40), requires_grad=False), 1e-5)
-    groups = FusedLinear([out]), FusedLinear([gate, up]), FusedLinear([down])
-    return Tail(groups[0], groups[1].frozen, groups[2].frozen, norm, ops)
-
-
 def test_what_a_backward_wrote_over_is_not_used_again() -> None:
     """A kernel writes behind autograd's back, and has to tell it."""
     context = torch.randn(5, 24, requires_grad=True)
     hidden = torch.randn(5, 40, requires_grad=True)
-    found, expected = (tail(ops)(context, hidden) for ops in (triton_ops(), PLAIN))
+    found, expected = (random_tail(ops)[0](context, hidden) for ops in (triton_ops(), PLAIN))
     torch.testing.assert_close(found, expected)
     wanted = torch.autograd.grad(expected.sum(), (context, hidden))
     mine = torch.autograd.grad(found.sum(), (context, hidden), retain_graph=True)
@@ -171,34 +154,15 @@ def test_kernels_for_transformers_own_forward_are_refused(family: str) -> None:
         assembled(family, block, changes={}, lora=lora, elementwise="triton")
 
 
-class Kernel:
-    """Keeps where and with what it was started, in place of a compiled kernel."""
-
-    def __init__(self, current: list[int]) -> None:
-        self.current, self.started = current, list[tuple[int, tuple[int, ...]]]()
-
-    def __getitem__(self, grid: tuple[int, ...]):
-        return lambda **named: self.started.append((self.current[-1], grid))
-
-
 def test_a_launch_goes_to_the_device_of_its_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
     from lmsl_kernels.rows.launch import RowLaunch
 
-    current = [0]
-
-    @contextmanager
-    def enter(other: torch.device):
-        current.append(other.index)
-        yield
-        current.pop()
-
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: current[-1])
-    monkeypatch.setattr(torch.cuda, "device", enter)
-    kernel = Kernel(current)
+    kernel = FakeKernel(FakeDevices(monkeypatch))
     for device, grid in (("cuda:1", (3,)), ("cuda:0", (2, 5)), ("cuda:1", (0, 4))):
         made = {"arguments": {}, "constants": {}, "warps": 4, "device": torch.device(device)}
         RowLaunch(kernel=kernel, grid=grid, **made).run()
-    assert kernel.started == [(1, (3,)), (0, (2, 5))], "nothing starts for no rows"
+    places = [(device, grid) for device, grid, _ in kernel.started]
+    assert places == [(1, (3,)), (0, (2, 5))], "nothing starts for no rows"
 
 
 def test_compiled_once_for_any_number_of_rows_and_without_spills() -> None:

@@ -80,10 +80,10 @@ def test_groups_are_contiguous_and_as_equal_as_possible(layers, data):
     assert layer_bits(_text(bits), layers) == bits
 
 
-@pytest.mark.parametrize("groups", [0, 6, -1])
-def test_impossible_groups(groups):
-    with pytest.raises(InputError, match="1 to 5"):
-        group_sizes(5, groups)
+def test_impossible_groups():
+    for groups in (0, 6, -1):
+        with pytest.raises(InputError, match="1 to 5"):
+            group_sizes(5, groups)
 
 
 def test_expanding():

@@ -1,6 +1,5 @@
 """The kernels where they are used: in decoders that lmsl unmasks, and in a run of ``train.py``."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,10 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lmsl.mask.attention import no_mask, pack_attention
 from lmsl.mask.unmasking import unmask
 from tests.decoders import batch, build
-from tests.small_runs import ROOT, SHORT, environment, train
+from tests.small_runs import ROOT, SHORT, environment, train, updates_of, written
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -20,7 +18,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 def _states_and_gradients(model, real, **inputs):
     """Last hidden states of the real tokens, and the gradients of every parameter."""
     model.zero_grad()
-    states = model(**inputs, use_cache=False).last_hidden_state
+    states = model(**inputs | {"use_cache": False}).last_hidden_state
     states = states[real] if len(states) > 1 else states[0]
     weights = torch.randn(states.shape, generator=torch.Generator().manual_seed(5))
     (states * weights.to(DEVICE)).sum().backward()
@@ -34,13 +32,7 @@ def test_decoders_compute_the_same(family, string):
     each kind is here both ways."""
     data = batch([7, 1, 12], "left")
     padded = {name: x.to(DEVICE) for name, x in data.padded.items()}
-    packed = {
-        "input_ids": torch.cat(data.sentences)[None].to(DEVICE),
-        "position_ids": torch.cat([torch.arange(n) for n in data.lengths])[None].to(DEVICE),
-        "attention_mask": no_mask(DEVICE),
-        "packed": pack_attention(data.lengths, DEVICE),
-    }
-    for inputs in (padded, packed):
+    for inputs in (padded, data.packed(DEVICE)):
         got, expected = (
             _states_and_gradients(
                 unmask(build(family).to(DEVICE), string, attention=attention),
@@ -57,41 +49,27 @@ def test_decoders_compute_the_same(family, string):
 
 
 def test_a_compiled_decoder_computes_the_same():
-    """In one graph; with and without recomputing activations in the backward."""
+    """In one graph."""
     torch._dynamo.reset()
     data = batch([3, 1, 4], "left")
-    inputs = {
-        "input_ids": torch.cat(data.sentences)[None].to(DEVICE),
-        "position_ids": torch.cat([torch.arange(n) for n in data.lengths])[None].to(DEVICE),
-        "attention_mask": no_mask(DEVICE),
-        "packed": pack_attention(data.lengths, DEVICE),
-    }
     model = unmask(build("llama", num_hidden_layers=2).to(DEVICE), "01", attention="triton")
-    model.train()
-    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
-    real = data.attention_mask.bool()
-    expected = _states_and_gradients(model, real, **inputs)
-    got = _states_and_gradients(compiled, real, **inputs)
-    got = {name.removeprefix("_orig_mod."): one for name, one in got.items()}
-    model.gradient_checkpointing_enable({"use_reentrant": False})
-    again = _states_and_gradients(model, real, **inputs)
-    for name, one in expected.items():
-        torch.testing.assert_close(got[name], one, msg=name)
-        assert torch.equal(again[name], one), name
-
-
-def _losses(run: Path) -> list[float]:
-    """Loss and length of the gradient, update by update."""
-    lines = map(json.loads, (run / "log.jsonl").read_text(encoding="utf-8").splitlines())
-    updates = [line for line in lines if "loss" in line]
-    return [number for line in updates for number in (*line["loss"], *line["grad_norm"])]
+    compiled = torch.compile(model.train(), backend="aot_eager", fullgraph=True)
+    got, expected = (
+        _states_and_gradients(one, data.attention_mask.bool(), **data.packed(DEVICE))
+        for one in (compiled, model)
+    )
+    for name, one in got.items():
+        torch.testing.assert_close(one, expected[name.removeprefix("_orig_mod.")], msg=name)
+    assert len(got) == len(expected)
 
 
 @pytest.mark.skipif(DEVICE != "cpu", reason="Triton's interpreter serves CPU tensors")
-def test_training_as_a_user_starts_it(data: Path, tmp_path: Path) -> None:
+def test_training_as_a_user_starts_it(tmp_path: Path) -> None:
     """``TRITON_INTERPRET=1 python train.py --attention triton``, and its losses are sdpa's."""
-    # Of two layers the second sees to the right: interpreted programs are slow.
-    string, flags = "01000000", ("--max-steps", "1", "--batch-size", "2", "--exit-layer", "2")
+    # One layer and few words, as interpreted programs are slow; above are layers of both kinds.
+    text = "Ada\tB-PER\nsat\tO\n\nBob\tB-PER\n"
+    data = written(tmp_path / "data", train=text, dev="Ada\tB-PER\n")
+    string, flags = "10000000", ("--max-steps", "1", "--batch-size", "2", "--exit-layer", "1")
     line = ["--unmask", string, "--data", str(data), "--output", str(tmp_path / "triton")]
     done = subprocess.run(
         [sys.executable, str(ROOT / "train.py"), *line, *SHORT, *flags, "--attention", "triton"],
@@ -101,10 +79,9 @@ def test_training_as_a_user_starts_it(data: Path, tmp_path: Path) -> None:
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    losses = _losses(tmp_path / "triton")
-    by_sdpa = train(data, tmp_path / "sdpa", *flags, "--attention", "sdpa", unmask=[string])
-    expected = _losses(by_sdpa)
-    assert len(losses) == len(expected) == 2
-    assert losses == pytest.approx(expected, rel=1e-4), (losses, expected)
+    train(data, tmp_path / "sdpa", *flags, "--attention", "sdpa", unmask=[string])
+    (mine,), (its,) = (updates_of(tmp_path / name) for name in ("triton", "sdpa"))
+    for name in ("loss", "grad_norm"):
+        assert mine[name] == pytest.approx(its[name], rel=1e-4), (mine, its)
     config = (tmp_path / "triton" / "config.yaml").read_text(encoding="utf-8")
     assert "attention: triton" in config and os.environ["TRITON_INTERPRET"] == "1"

@@ -8,7 +8,6 @@ import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForTokenClassification
 
 from lmsl.errors import InputError
-from lmsl.mask.attention import no_mask, pack_attention
 from lmsl.mask.bits import layer_bits
 from lmsl.mask.decoder import decoder_layers
 from lmsl.mask.probing import probe
@@ -20,17 +19,6 @@ pytestmark = pytest.mark.drift
 LENGTHS = [9, 4, 1, 13]
 
 
-def _pack(data, device=None, **more):
-    positions = torch.cat([torch.arange(n) for n in data.lengths])[None]
-    return {
-        "input_ids": torch.cat(data.sentences)[None].to(device),
-        "position_ids": positions.to(device),
-        "attention_mask": no_mask(device),
-        "use_cache": False,
-        "packed": pack_attention(data.lengths, device, **more),
-    }
-
-
 def _states(model, **inputs):
     with torch.no_grad():
         return model(**inputs).last_hidden_state
@@ -40,7 +28,7 @@ def _states(model, **inputs):
 def test_packed_forward_never_reads_the_device(family):
     # bfloat16, because torch's grouped matrix product (Mixtral) has no float32 form on meta.
     model = unmask(build(family), "0110").to(device="meta", dtype=torch.bfloat16)
-    out = _states(model, **_pack(batch(LENGTHS, "left"), "meta"))
+    out = _states(model, **batch(LENGTHS, "left").packed("meta"))
     assert out.shape == (1, sum(LENGTHS), 32)
 
 
@@ -50,11 +38,11 @@ def test_packed_forward_never_reads_the_device(family):
 def test_a_neighbour_never_leaks(family, attention):
     model = unmask(build(family), "0111", attention=attention)
     data = batch(LENGTHS, "left")
-    before = _states(model, **_pack(data))[0].split(data.lengths)
+    before = _states(model, **data.packed())[0].split(data.lengths)
     for changed in range(len(LENGTHS)):
         other = copy.copy(data.sentences)
         other[changed] = (other[changed] + 7) % VOCABULARY
-        pack = _pack(data) | {"input_ids": torch.cat(other)[None]}
+        pack = data.packed() | {"input_ids": torch.cat(other)[None]}
         after = _states(model, **pack)[0].split(data.lengths)
         for index, (old, new) in enumerate(zip(before, after, strict=True)):
             assert torch.equal(old, new) == (index != changed), (changed, index)
@@ -62,7 +50,7 @@ def test_a_neighbour_never_leaks(family, attention):
 
 def test_rows_behind_the_last_sentence_change_nothing():
     model = unmask(build("llama"), "1111")
-    pack = _pack(batch(LENGTHS, "left"))
+    pack = batch(LENGTHS, "left").packed()
     alone = _states(model, **pack)
     longer = {
         "input_ids": torch.cat([pack["input_ids"], torch.full((1, 5), 3)], dim=1),
@@ -77,7 +65,7 @@ def test_flags_per_sentence_equal_separate_models():
     data = batch([6, 6, 9], "left")
     strings = ["0011", "1111", "0100"]
     flags = torch.tensor([layer_bits(string, 4) for string in strings]).logical_not().T
-    together = _states(unmask(build("mistral"), "0000"), **_pack(data, is_causal=flags))[0]
+    together = _states(unmask(build("mistral"), "0000"), **data.packed(is_causal=flags))[0]
     parts = together.split(data.lengths)
     for string, sentence, part in zip(strings, data.sentences, parts, strict=True):
         alone = _states(unmask(build("mistral"), string), input_ids=sentence[None])[0]
@@ -88,7 +76,7 @@ def test_flags_per_sentence_equal_separate_models():
 def test_restarting_positions_are_sentences_or_refused(family):
     model = unmask(build(family), "1111")
     data = batch(LENGTHS, "left")
-    pack = _pack(data)
+    pack = data.packed()
     ids = {key: pack[key] for key in ("input_ids", "position_ids")}
     packed = _states(model, **pack)
     torch.testing.assert_close(_states(model, **ids, use_cache=False), packed)
@@ -160,11 +148,10 @@ def test_gradient_checkpointing_gives_the_same_gradients(reentrant):
         if checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": reentrant})
             model.enable_input_require_grads()
-        for inputs in (batch(LENGTHS, "left").padded, _pack(batch(LENGTHS, "left"))):
+        for inputs in (batch(LENGTHS, "left").padded, batch(LENGTHS, "left").packed()):
             model(**(inputs | {"use_cache": False})).last_hidden_state.square().sum().backward()
         gradients.append({name: p.grad for name, p in model.named_parameters()})
-    for name, grad in gradients[0].items():
-        assert torch.equal(grad, gradients[1][name]), name
+    torch.testing.assert_close(*gradients, rtol=0, atol=0)
 
 
 def test_unmasking_again_replaces_the_flags():
@@ -182,7 +169,7 @@ def test_norms_in_float32_beside_a_16_bit_model():
         queries, keys = layer.attention.q_norm, layer.attention.k_norm
         queries.float(), keys.float()
         queries.weight.data += 0.01
-    out = _states(model, **_pack(batch(LENGTHS, "left")))
+    out = _states(model, **batch(LENGTHS, "left").packed())
     assert out.isfinite().all() and out.dtype == torch.bfloat16
 
 

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from lmsl.mask.attention import no_mask, pack_attention
 from lmsl.mask.unmasking import unmask
 from tests.decoders import ALL_STRINGS, FAMILIES, Batch, Explicit, batch, build, use_oracle
 
@@ -15,7 +14,7 @@ LENGTHS = [11, 1, 6]
 def _states_and_gradients(model, data: Batch, **inputs):
     """Last hidden states of the real tokens and the gradient of every parameter."""
     model.zero_grad()
-    states = model(**inputs, use_cache=False).last_hidden_state
+    states = model(**inputs | {"use_cache": False}).last_hidden_state
     real = data.real(states) if len(states) > 1 else states[0]
     weights = torch.randn(real.shape, generator=torch.Generator().manual_seed(5))
     (real * weights).sum().backward()
@@ -59,15 +58,7 @@ def test_states_and_gradients_match_explicit_masks(family, string):
 def test_packed_equals_padded_equals_one_by_one(family):
     model = unmask(build(family), "0110")
     data = batch([7, 1, 12, 3], "left")
-    positions = torch.cat([torch.arange(n) for n in data.lengths])[None]
-    packed = _states_and_gradients(
-        model,
-        data,
-        input_ids=torch.cat(data.sentences)[None],
-        position_ids=positions,
-        attention_mask=no_mask(),
-        packed=pack_attention(data.lengths),
-    )
+    packed = _states_and_gradients(model, data, **data.packed())
     padded = _states_and_gradients(model, data, **data.padded)
     with torch.no_grad():
         single = [model(s[None], use_cache=False).last_hidden_state[0] for s in data.sentences]

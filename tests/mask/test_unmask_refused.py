@@ -62,17 +62,16 @@ def test_a_layer_that_also_mixes_tokens_elsewhere_is_refused():
 def test_wrong_arguments():
     """What is wrong with a string alone is tested with ``layer_bits``."""
     model = build("llama")
-    with pytest.raises(InputError, match="Linear"):
-        unmask(torch.nn.Linear(2, 2), "0011")
-    with pytest.raises(InputError, match="at most 4"):
-        unmask(model, "01010")
-    with pytest.raises(InputError, match="lmsl_unmask"):
-        unmask(model)
+    for arguments, words in (
+        ((torch.nn.Linear(2, 2), "0011"), "Linear"),
+        ((model, "01010"), "at most 4"),
+        ((model,), "lmsl_unmask"),
+        ((build("llama", is_causal=False), "0011"), r"config\.is_causal"),
+    ):
+        with pytest.raises(InputError, match=words):
+            unmask(*arguments)
     with pytest.raises(InputError, match="flash"):
         unmask(model, "0011", attention="flash")
-    model.config.is_causal = False
-    with pytest.raises(InputError, match=r"config\.is_causal"):
-        unmask(model, "0011")
 
 
 def _call(model, **more):
@@ -94,30 +93,20 @@ def test_dropout_is_refused_in_training_only():
         _call(model.train())
 
 
-def test_masks_of_other_kinds_are_refused():
-    model = unmask(build("llama"), "0011")
-    with pytest.raises(InputError, match="shape"):
-        _call(model, attention_mask=torch.zeros(1, 1, 6, 6))
-    with pytest.raises(InputError, match="packed"):
-        _call(model, attention_mask=no_mask())
-
-
-def test_arguments_that_would_be_ignored_are_refused():
-    model = unmask(build("llama"), "0011")
-    given = {name: torch.zeros(4) for name in ("s_aux", "position_bias", "cu_seq_lens_q")}
-    for name, value in [*given.items(), ("is_causal", True), ("is_causal", False)]:
-        with pytest.raises(InputError, match=name):
-            _call(model, **{name: value})
-
-
-def test_a_pack_with_rows_or_with_a_mask_is_refused():
+def test_masks_packs_and_arguments_of_other_kinds_are_refused():
     model = unmask(build("llama"), "0011")
     ids = torch.arange(3, 9)[None]
     pack = {"packed": pack_attention([2, 4]), "attention_mask": no_mask()}
-    with pytest.raises(InputError, match="one row"):
-        _call(model, **(pack | {"input_ids": ids.repeat(2, 1)}))
-    with pytest.raises(InputError, match="no_mask"):
-        _call(model, **(pack | {"attention_mask": torch.ones_like(ids)}))
+    for given, words in (
+        ({"attention_mask": torch.zeros(1, 1, 6, 6)}, "shape"),
+        ({"attention_mask": no_mask()}, "packed"),
+        (pack | {"input_ids": ids.repeat(2, 1)}, "one row"),
+        (pack | {"attention_mask": torch.ones_like(ids)}, "no_mask"),
+        *(({name: torch.zeros(4)}, name) for name in ("s_aux", "position_bias", "cu_seq_lens_q")),
+        *(({"is_causal": flag}, "is_causal") for flag in (True, False)),
+    ):
+        with pytest.raises(InputError, match=words):
+            _call(model, **given)
     with pytest.raises(ValueError, match="ends at 6"):
         _call(model, **(pack | {"input_ids": ids[:, :5]}))
 

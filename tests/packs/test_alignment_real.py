@@ -145,7 +145,18 @@ def test_decoding_gives_the_sentences_back_and_the_ids_are_the_tokenizers_own(na
 HOSTILE = [
     *("", " ", "\t", "\n", "\r\n", "\xa0", "\u3000", "\u200b", "\u200d", "\ufeff", "\x00", "\x1f"),
     *("e\u0301", "\u0301", "ﬁ", "①", "שָׁלוֹם", "مرحبا", "日本語", "👩‍👩‍👧", "🇩🇰", "🤗", "7", "..."),
-    *("</s>", "<s>", "<unk>", "<|endoftext|>", "<|im_start|>", "<mask>", "<0x0A>", "▁", "Ġ"),
+    *(
+        "</s>",
+        "<s>",
+        "<unk>",
+        "<|endoftext|>",
+        "b<|endoftext|>c",
+        "<|im_start|>",
+        "<mask>",
+        "<0x0A>",
+        "▁",
+        "Ġ",
+    ),
     *("San  Francisco", " lead", "trail ", "\ufffd", "\U0010ffff", "\ud800", "a\udfffb", "don't"),
 ]
 
@@ -215,11 +226,3 @@ def test_ids_of_real_words_survive_a_word_by_word_fallback() -> None:
     encoding = Aligner(backend).encode([["The", "cat", "sat"]])[0]
     assert encoding.word_by_word
     assert encoding.ids.tolist() == joined
-
-
-def test_literal_special_tokens_are_spelt_out() -> None:
-    aligner = real_aligner("gpt2")
-    end = real("gpt2").backend_tokenizer.token_to_id("<|endoftext|>")
-    encoding = aligner.encode([["a", "<|endoftext|>", "b<|endoftext|>c"]])[0]
-    assert end not in encoding.ids
-    assert encoding.ends[1] - encoding.starts[1] > 3

@@ -41,6 +41,10 @@ def sentence(words: str, document: str | None = None) -> Sentence:
     return Sentence(words=tuple(words.split()), tags=None, document=document, where="f.txt:7")
 
 
+def texts_of(found: Examples) -> list[str]:
+    return [text(each.ids) for each in found.examples]
+
+
 def build(texts: list[str], **options: object) -> Examples:
     options = {"max_length": 100, "overflow": "window"} | options
     return build_examples([sentence(each) for each in texts], LETTERS, **options)  # type: ignore[arg-type]
@@ -62,7 +66,7 @@ def all_words(texts: list[str]) -> list[tuple[int, int, str]]:
 def test_short_sentences_are_one_example_each_and_empty_ones_none() -> None:
     texts = ["ab c", "", "d", "   "]
     found = build(texts)
-    assert [text(each.ids) for each in found.examples] == ["^abc", "^d"]
+    assert texts_of(found) == ["^abc", "^d"]
     assert [each.sentence for each in found.examples] == [0, 2]
     assert read(found) == all_words(texts)
     assert found.truncated == [0, 0, 0, 0]
@@ -84,7 +88,7 @@ def test_a_sentence_of_exactly_the_limit_is_whole_and_one_more_is_not() -> None:
 def test_windows_read_each_word_where_its_poorer_side_sees_most() -> None:
     # Ten words of one letter, windows of four: starts 0, 2, 4, 6.
     found = build(["a b c d e f g h i j"], max_length=5)
-    assert [text(each.ids) for each in found.examples] == ["^abcd", "^cdef", "^efgh", "^ghij"]
+    assert texts_of(found) == ["^abcd", "^cdef", "^efgh", "^ghij"]
     seen = [
         text(np.concatenate([each.ids[s:e] for s, e in zip(each.starts, each.ends, strict=True)]))
         for each in found.examples
@@ -95,7 +99,7 @@ def test_windows_read_each_word_where_its_poorer_side_sees_most() -> None:
 
 def test_the_last_window_is_full_and_the_earlier_one_reads_where_both_see_as_much() -> None:
     found = build(["a b c d e"], max_length=5)
-    assert [text(each.ids) for each in found.examples] == ["^abcd", "^bcde"]
+    assert texts_of(found) == ["^abcd", "^bcde"]
     assert [each.first_word for each in found.examples] == [0, 3]
 
 
@@ -131,7 +135,7 @@ def test_repetition_lays_equal_copies_end_to_end_and_reads_the_last() -> None:
     )
     assert text(no_bos.examples[0].ids) == "abcabc"
     windowed = build(["ab cd ef"], repeat=1, max_length=5)
-    assert [text(each.ids) for each in windowed.examples] == ["^abcd^abcd", "^cdef^cdef"]
+    assert texts_of(windowed) == ["^abcd^abcd", "^cdef^cdef"]
     assert read(windowed) == all_words(["ab cd ef"])
 
 
@@ -152,7 +156,7 @@ def test_context_comes_from_neighbours_of_the_same_document_only() -> None:
     texts = [("a bb", "1"), ("c", "1"), ("", "1"), ("dd e", "1"), ("f", "2"), ("g", None)]
     texts += [("h", None), ("i", "1"), ("j", "1")]
     found = contextual(texts, context=2)
-    assert [text(each.ids) for each in found.examples] == [
+    assert texts_of(found) == [
         *("^abbcdd", "^abbcdde", "^bbcdde", "^f", "^g", "^h", "^ij", "^ij"),
     ]
     assert read(found) == all_words([words for words, _ in texts])
@@ -173,15 +177,12 @@ def test_context_shrinks_to_the_room_left_and_uses_all_of_it(
     assert read(found) == all_words([words for words, _ in texts])
 
 
-def test_room_that_the_right_side_does_not_need_goes_to_the_left() -> None:
+def test_context_takes_room_left_over_whole_words_and_none_beside_windows() -> None:
     texts = [("l l l l", "1"), ("mm", "1"), ("r", "1")]
-    assert text(contextual(texts, 9, max_length=7).examples[1].ids) == "^lllmmr"
-
-
-def test_context_takes_whole_words_and_none_beside_windows() -> None:
+    assert texts_of(contextual(texts, 9, max_length=7))[1] == "^lllmmr"
     texts = [("lll", "1"), ("m", "1"), ("rrr", "1")]
-    assert text(contextual(texts, 5, max_length=6).examples[1].ids) == "^m"
-    assert text(contextual(texts, 5, max_length=7).examples[1].ids) == "^mrrr"
+    assert texts_of(contextual(texts, 5, max_length=6))[1] == "^m"
+    assert texts_of(contextual(texts, 5, max_length=7))[1] == "^mrrr"
     long = [("a", "1"), ("b c d e f g h", "1"), ("i", "1")]
     found = contextual(long, 5, max_length=5)
     assert {
@@ -192,7 +193,7 @@ def test_context_takes_whole_words_and_none_beside_windows() -> None:
 
 def test_repetition_repeats_the_context_too() -> None:
     found = contextual([("a", "1"), ("b", "1"), ("c", "1")], context=1, repeat=1)
-    assert [text(each.ids) for each in found.examples] == ["^ab^ab", "^abc^abc", "^bc^bc"]
+    assert texts_of(found) == ["^ab^ab", "^abc^abc", "^bc^bc"]
     assert [word for _, _, word in read(found)] == ["a", "b", "c"]
     assert found.examples[1].starts.tolist() == [6]
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from lmsl.config.choices import LabelAt
 from lmsl.data.tags.vocabulary import IGNORED_ID
-from lmsl.errors import InputError
 from lmsl.layers.lora import stacked_layers
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import Pack, pack, under_budget
@@ -133,17 +132,6 @@ def test_words_as_an_eager_model_reads_them(string: str, at: LabelAt) -> None:
         torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)
 
 
-def test_a_stack_equals_its_runs_alone() -> None:
-    runs = [some_examples([[2, 1], [5], [1]]), some_examples([[1, 1]], seed=1)]
-    stack = build_tagger((5, 6), label_at="mean").tagger.eval()
-    with torch.no_grad():
-        together = stack(pack(runs, None, CPU))
-        for run, seed in enumerate((5, 6)):
-            single = build_tagger((seed,), label_at="mean").tagger.eval()
-            alone = single(pack([runs[run]], None, CPU))[0]
-            torch.testing.assert_close(together[run, : len(alone)], alone, rtol=0, atol=1e-5)
-
-
 def test_long_packs_lose_nothing_in_the_mean() -> None:
     """A running sum in float32 is off by 1e-3 at the end of a pack of this size."""
     own = [example([2] * 10, sentence=i) for i in range(1500)]
@@ -152,15 +140,6 @@ def test_long_packs_lose_nothing_in_the_mean() -> None:
     firsts = batch.starts[0]
     expected = (states[0, firsts] + states[0, firsts + 1]) / 2
     torch.testing.assert_close(read_words(states, batch, "mean")[0], expected, rtol=0, atol=1e-6)
-
-
-def test_scores_that_are_no_numbers_are_refused() -> None:
-    """Else every word would silently be the label that happens to come first."""
-    built = build_tagger()
-    built.tagger.head.bias.data[0, 1] = torch.nan
-    own = [example([1], sentence=1)]
-    with pytest.raises(InputError, match=r"sentence 2: .*finite scores.*--dtype"):
-        emissions(built.tagger, own, [1, 1], tokens_per_batch=9, device=CPU)
 
 
 @pytest.mark.parametrize("budget", [1, 9])

@@ -10,14 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from lmsl.config.choices import LoRA
-from lmsl.layers.lora import RunParameters, trainable_parameters
 from lmsl.packs.packing import Pack, pack
 from lmsl.tagger.emissions import run_emissions
 from lmsl.tagger.inference import EagerForward
 from lmsl.tagger.mixture import Mixture
 from lmsl.training.loop import Task
-from tests.layers.block_tools import QV, assembled, sentences
+from tests.layers.block_tools import built, sentences
 from tests.tagger.tagger_tools import CPU, Built, build_task
 from tests.training.training_tools import CONFIG, assert_near, assert_same, train
 
@@ -25,36 +23,22 @@ FOUR = ("0000", "0011", "1101", "1111")
 LONG = replace(CONFIG, epochs=10, max_steps=20, batch_size=3)
 
 
-def built(
-    strings: Sequence[str], seed: int = 1, block: str = "own", dropout: float = 0.0
-) -> Built:
+def mixed(strings: Sequence[str], seed: int = 1, dropout: float = 0.0, **more: Any) -> Built:
     """A one-shot run over the same small decoder, whatever it draws from."""
-    found = assembled(
-        block=block,
-        string=list(strings),
-        seeds=(seed,),
-        lora=LoRA(rank=3, alpha=6.0, dropout=dropout, targets=QV),
-        head_dropout=dropout,
-        mixed=True,
-    )
-    parameters = RunParameters(trainable_parameters(found.tagger), 1)
-    return Built(tagger=found.tagger, clock=found.clock, parameters=parameters)
+    return built((seed,), string=list(strings), dropout=dropout, mixed=True, **more)
 
 
 def ordinary(string: str, block: str = "own") -> Built:
-    lora = LoRA(rank=3, alpha=6.0, dropout=0.0, targets=QV)
-    found = assembled(block=block, string=string, lora=lora, head_dropout=0.0)
-    parameters = RunParameters(trainable_parameters(found.tagger), 1)
-    return Built(tagger=found.tagger, clock=found.clock, parameters=parameters)
+    return built(string=string, dropout=0.0, block=block)
 
 
-def logits_of(built: Built, batch: Pack) -> torch.Tensor:
-    built.tagger.eval()
+def logits_of(run: Built, batch: Pack) -> torch.Tensor:
+    run.tagger.eval()
     with torch.no_grad():
-        return built.tagger(batch)[0]
+        return run.tagger(batch)[0]
 
 
-def seen_strings(built: Built, task: Task) -> list[dict[int, tuple[bool, ...]]]:
+def seen_strings(run: Built, task: Task) -> list[dict[int, tuple[bool, ...]]]:
     """Fills with what attention is told in every forward: for each sentence a bit a layer."""
     known = {tuple(own[0].ids.tolist()): index for index, own in enumerate(task.examples)}
     seen: list[dict[int, tuple[bool, ...]]] = []
@@ -70,7 +54,7 @@ def seen_strings(built: Built, task: Task) -> list[dict[int, tuple[bool, ...]]]:
             found[known[tuple(piece.tolist())]] = tuple(not causal for causal in own)
         seen.append(found)
 
-    built.tagger.register_forward_pre_hook(note)
+    run.tagger.register_forward_pre_hook(note)
     return seen
 
 
@@ -102,7 +86,7 @@ class TestDraws:
     def test_attention_is_told_what_was_drawn(self, budget: int) -> None:
         """However an update is cut, and after an interruption too."""
         task, config = build_task(7), replace(LONG, max_steps=6, tokens_per_batch=budget)
-        run = built(FOUR)
+        run = mixed(FOUR)
         seen = seen_strings(run, task)
         updates = train(run, task, config)
         (mixture,) = {run.tagger.mixture}
@@ -113,7 +97,7 @@ class TestDraws:
                 assert found == expected
             assert len({bits for found in seen for bits in found.values()}) == 4
         told = [pair for found in seen for pair in found.items()]
-        again = built(FOUR)
+        again = mixed(FOUR)
         seen = seen_strings(again, task)
         train(again, task, replace(config, tokens_per_batch=1000), done=3)
         rest = [pair for found in seen for pair in found.items()]
@@ -124,22 +108,22 @@ class TestSentences:
     @pytest.mark.parametrize("block", ["own", "plain"])
     def test_each_has_the_logits_of_its_own_string(self, block: str) -> None:
         examples = sentences([5, 3, 6, 4, 5, 2, 7, 3])
-        run = built(FOUR, block=block)
+        run = mixed(FOUR, block=block)
         drawn = run.tagger.drawn([examples], 4)
         assert drawn is not None and len({tuple(bits) for bits in drawn}) == 4
-        mixed = logits_of(run, pack([examples], None, CPU, None, drawn))
+        logits = logits_of(run, pack([examples], None, CPU, None, drawn))
         first = 0
         alone = {tuple(ordinary_bits(s)): ordinary(s, block) for s in FOUR}
         for example, bits in zip(examples, drawn, strict=True):
-            rows = mixed[first : first + len(example.starts)]
+            rows = logits[first : first + len(example.starts)]
             expected = logits_of(alone[tuple(bits)], pack([[example]], None, CPU))
             torch.testing.assert_close(rows, expected, rtol=0, atol=2e-5)
             first += len(example.starts)
-        assert first == len(mixed)
+        assert first == len(logits)
 
     def test_a_later_token_is_seen_exactly_where_the_drawn_string_unmasks(self) -> None:
         examples = sentences([4, 6, 3, 5, 4, 7, 3, 6, 5, 4])
-        run = built(("0000", "0100"))
+        run = mixed(("0000", "0100"))
         drawn = run.tagger.drawn([examples], 0)
         assert drawn is not None
         other = [replace(e, ids=np.append(e.ids[:-1], e.ids[-1] % 50 + 1)) for e in examples]
@@ -160,7 +144,7 @@ class TestSentences:
         words = [len(own.starts) for own in listed]
         bits = [ordinary_bits(string) for string in FOUR]
         read = partial(run_emissions, examples=listed, words=words, tokens_per_batch=90)
-        found = read(EagerForward(built(FOUR).tagger, CPU), bits=bits)
+        found = read(EagerForward(mixed(FOUR).tagger, CPU), bits=bits)
         assert len(found) == 4
         for string, own in zip(FOUR, found, strict=True):
             (alone,) = read(EagerForward(ordinary(string).tagger, CPU))
@@ -177,7 +161,7 @@ class TestTraining:
     @pytest.mark.parametrize("block", ["own", "plain"])
     def test_one_candidate_is_an_ordinary_run_and_two_are_not(self, block: str) -> None:
         task = build_task(6)
-        one, other = built(["0011"], block=block), ordinary("0011", block)
+        one, other = mixed(["0011"], block=block), ordinary("0011", block)
         start = one.weights()
         mine, its = (train(run, task, LONG, lr=1e-3) for run in (one, other))
         assert len(mine) == 20
@@ -185,7 +169,7 @@ class TestTraining:
         assert mine[-1].loss == pytest.approx(its[-1].loss, rel=1e-5)
         moved = [float((one.weights()[n] - weight).abs().max()) for n, weight in start.items()]
         assert min(moved) > 1e-3, "all weights move further than the tolerance"
-        two = built(["0011", "0000"], block=block)
+        two = mixed(["0011", "0000"], block=block)
         train(two, task, LONG, lr=1e-3)
         apart = [float((two.weights()[n] - w).abs().max()) for n, w in other.weights().items()]
         assert max(apart) > 1e-3, "two candidates are no ordinary run"
@@ -193,7 +177,7 @@ class TestTraining:
     def test_the_seed_decides_everything(self) -> None:
         task, weights = build_task(6), []
         for seed in (1, 1, 2):
-            run = built(FOUR, seed, dropout=0.2)
+            run = mixed(FOUR, seed, dropout=0.2)
             train(run, task, replace(LONG, max_steps=4), lr=1e-3)
             weights.append(run.weights())
         assert_same(weights[0], weights[1])

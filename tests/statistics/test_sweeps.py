@@ -153,19 +153,6 @@ def test_documents_are_resampled_where_they_are_known(tmp_path: Path) -> None:
     assert result.scores[0, 0] == pytest.approx(analysis.sweep.runs[0][0].metrics["dev"]["f1"])
 
 
-def test_a_finished_run_keeps_its_documents(tmp_path: Path) -> None:
-    from tests.small_runs import train, write_data
-
-    data = write_data(tmp_path / "data", {"train": 4, "dev": 4})
-    text = (data / "dev.conll").read_text(encoding="utf-8")
-    first, rest = text.split("\n\n", 1)
-    marked = f"-DOCSTART-\tO\n\n{first}\n\n-DOCSTART-\tO\n\n{rest}"
-    (data / "dev.conll").write_text(marked, encoding="utf-8")
-    run = train(data, tmp_path / "run", "--max-steps", "1")
-    split = read_sweep(run).splits["dev"]
-    assert (split.unit, split.hits.shape[-1], split.sentences) == ("documents", 2, 4)
-
-
 def test_gold_that_no_tag_shows_counts(tmp_path: Path) -> None:
     gold = sentences(10)
     gold[0] = replace(gold[0], missed=("LOC", "PER"))

@@ -14,7 +14,6 @@ from lmsl.data.tags.schemes import tag_spans
 from lmsl.errors import InputError
 from lmsl.layers.quantize import NF4Linear
 from lmsl.tagger.emissions import emissions
-from tests.small_runs import train_talkative
 
 HARD_TEXTS = [
     "",
@@ -36,16 +35,6 @@ HARD_TEXTS = [
     "half a character \ud83d alone",
     "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 ﬁne ½ ①",
 ]
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train_talkative(tmp_path_factory.mktemp("run"))
-
-
-@pytest.fixture(scope="module")
-def labeler(run: Path) -> lmsl.Labeler:
-    return lmsl.Labeler.load(run, device="cpu")
 
 
 class TestPredict:
@@ -92,9 +81,9 @@ class TestPredict:
             ]
             assert [e.score for e in alone] == pytest.approx([e.score for e in found], abs=1e-4)
 
-    def test_ten_thousand_words_are_read_in_windows(self, labeler: lmsl.Labeler) -> None:
+    def test_two_thousand_words_are_read_in_windows(self, labeler: lmsl.Labeler) -> None:
         """What is read grows with the text and no faster: attention never sees all of it."""
-        text = "Stetol opened , plainly a harbour , slowly near the old gate . " * 770
+        text = "Stetol opened , plainly a harbour , slowly near the old gate . " * 160
         sentence = labeler.sentence(text)
         whole = len(labeler.aligner.encode([sentence.words])[0].ids)
         tagged = labeler.tag([sentence])
@@ -153,13 +142,15 @@ def enumerated(labeler: lmsl.Labeler, words: Sequence[str], entity: lmsl.Entity)
     return share / total
 
 
-def test_weights_are_kept_dequantised_or_not_and_nothing_else_changes(run: Path) -> None:
+def test_weights_are_kept_dequantised_or_not_and_nothing_else_changes(
+    talkative_run: Path,
+) -> None:
     found = {}
     for resident in ("yes", "no"):
-        labeler = lmsl.Labeler.load(run, device="cpu", resident=resident)
+        labeler = lmsl.Labeler.load(talkative_run, device="cpu", resident=resident)
         layers = [m for m in labeler.tagger.modules() if isinstance(m, NF4Linear)]
         assert layers and all((m.resident is not None) == (resident == "yes") for m in layers)
         found[resident] = labeler.predict(["Ada Lovelace met Babbage in London ."])
     assert found["yes"] == found["no"]
     with pytest.raises(InputError, match="--resident: expected one of auto, yes, no, got 'maybe'"):
-        lmsl.Labeler.load(run, device="cpu", resident="maybe")  # type: ignore[arg-type]
+        lmsl.Labeler.load(talkative_run, device="cpu", resident="maybe")  # type: ignore[arg-type]

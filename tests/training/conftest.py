@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.small_runs import train, write_data
+from tests.training.training_tools import STRINGS, sweep
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +18,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a run of six updates on them; who changes it works on a copy."""
     return train(data, tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture(scope="session")
+def swept(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep of three strings and two seeds in two stacks."""
+    output = tmp_path_factory.mktemp("sweeps") / "sweep"
+    return sweep(data, output, "--unmask", *STRINGS, "--seed", "1", "2", "--stack", "4")

@@ -23,16 +23,6 @@ from tests.training.training_tools import CONFIG, assert_same, optimizers_of, tr
 ORIGIN = Origin(config="settings")
 
 
-def test_a_run_can_be_repeated_to_the_bit() -> None:
-    task, found = build_task(9), []
-    for _ in range(2):
-        built = build_tagger((3, 4))
-        found.append((train(built, task), built))
-    assert found[0][0] == found[1][0]
-    for run in range(2):
-        assert_same(found[0][1].weights(run), found[1][1].weights(run))
-
-
 @pytest.mark.parametrize("done", [1, 3, 4])
 def test_a_resumed_run_is_the_same_to_the_bit(done: int, tmp_path: Path) -> None:
     task = build_task(9)

@@ -30,6 +30,8 @@ MEMORY = Memory(
     per_input=2,
     passing=0.0,
 )
+FOUR = replace(MEMORY, layers=4)
+FOR_TWO = FOUR.to_come + replace(FOUR, recomputed=2).activations
 CONFIG = Config(unmask=("0101",), batch_size=16, tokens_per_batch=4096)
 
 
@@ -70,8 +72,7 @@ def test_what_is_expected_is_kept() -> None:
 
 @pytest.fixture(scope="module")
 def own() -> Tagger:
-    """One with a forward of ours; each test sets what it recomputes. That of transformers cannot
-    be told to keep again."""
+    """With a forward of ours; that of transformers cannot be told to keep again."""
     return assembled().tagger
 
 
@@ -82,6 +83,7 @@ def own() -> Tagger:
         ("yes", 1 << 40, 4, "recomputed in all 4 layers (--checkpointing yes)"),
         ("auto", 1 << 40, 0, "kept (--checkpointing auto: "),
         ("auto", 0, 4, "recomputed in 4 of 4 layers (--checkpointing auto: "),
+        ("auto", FOR_TWO, 2, "recomputed in 2 of 4 layers (--checkpointing auto: "),
     ],
 )
 @pytest.mark.parametrize("block", ["auto", "plain"])
@@ -94,43 +96,31 @@ def test_choice_and_words(
     own: Tagger,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """The forward of transformers knows all or nothing."""
     monkeypatch.setattr(fitting, "usable_memory", lambda device: room)
     tagger = own if block == "auto" else assembled(block=block).tagger
     tagger.recompute(0)
-    memory, said = choose_recomputed(tagger, choice, replace(MEMORY, layers=4), CPU)
+    memory, said = choose_recomputed(tagger, choice, FOUR, CPU)
+    if block == "plain" and count:
+        count, words = 4, words.replace(" 2 of", " 4 of")
     assert words in said
     assert (memory.recomputed, tagger.recomputed) == (count, count)
     switched_on = any(getattr(m, "gradient_checkpointing", False) for m in tagger.modules())
     assert switched_on == (block == "plain" and count > 0)
 
 
-@pytest.mark.parametrize(("block", "count"), [("auto", 2), ("plain", 4)])
-def test_the_forward_of_transformers_knows_all_or_nothing(
-    block: str, count: int, own: Tagger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    memory = replace(MEMORY, layers=4)
-    room = memory.to_come + replace(memory, recomputed=2).activations
-    monkeypatch.setattr(fitting, "usable_memory", lambda device: room)
-    tagger = own if block == "auto" else assembled(block=block).tagger
-    tagger.recompute(0)
-    assert choose_recomputed(tagger, "auto", memory, CPU)[0].recomputed == count
-    assert tagger.recomputed == count
-
-
 def test_a_training_short_of_memory_ends_with_the_same_bits(
+    run: Path,
     data: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    flags = ("--max-steps", "3")
-    one = train(data, tmp_path / "one", *flags)
-    capsys.readouterr()
     monkeypatch.setattr(fitting, "usable_memory", lambda device: 4 << 20)
-    other = train(data, tmp_path / "other", *flags)
+    other = train(data, tmp_path / "other")
     said = capsys.readouterr()
     assert "layers (--checkpointing auto" in said.out + said.err
-    same_files(one, other, "adapter_model.safetensors", "head.safetensors", "log.jsonl")
+    same_files(run, other, "adapter_model.safetensors", "head.safetensors", "log.jsonl")
 
 
 @pytest.mark.parametrize("block", ["own", "plain"])

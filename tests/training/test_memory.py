@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lmsl.config.config import Config
-from lmsl.layers.lora import RunParameters, trainable_parameters
+from lmsl.layers.lora import trainable_parameters
 from lmsl.layers.quantize import NF4Linear
 from lmsl.packs.packing import pack, under_budget
 from lmsl.tagger.captured import StaticForward
@@ -19,7 +19,7 @@ from lmsl.tagger.graphs import Reruns
 from lmsl.tagger.inference import EagerForward, batch_of
 from lmsl.training.captured_step import StaticStep
 from lmsl.training.eager_step import EagerStep, MicroBatch
-from lmsl.training.loop import Task, training_updates
+from lmsl.training.loop import Task
 from lmsl.training.memory import (
     Memory,
     _moments,
@@ -28,11 +28,11 @@ from lmsl.training.memory import (
     largest_micro_batch,
     mib,
 )
-from lmsl.training.optim import build_optimizer
 from lmsl.training.peak import Peak
 from lmsl.training.schedule import draw_updates
-from tests.layers.block_tools import SETTINGS, assembled
-from tests.tagger.tagger_tools import CPU, build_task, example
+from tests.layers.block_tools import SETTINGS, built
+from tests.tagger.tagger_tools import CPU, Built, build_task, example
+from tests.training.training_tools import optimizers_of, train
 
 CONFIG = Config(unmask=("0101",), batch_size=150, tokens_per_batch=10_000, epochs=1)
 
@@ -44,7 +44,11 @@ def long_task(count: int = 150) -> Task:
     return Task(examples=examples, labels=labels, names=[str(n) for n in range(count)])
 
 
-def step_bytes(found: Any, task: Task, config: Config) -> int:
+def look(found: Built, task: Task, config: Config = CONFIG, **more: Any) -> Memory:
+    return expected_memory(found.tagger, task, config, clock=found.clock, device=CPU, **more)
+
+
+def step_bytes(found: Built, task: Task, config: Config) -> int:
     """Everything that the largest update saves for its backward, in a real training step."""
     ours = {
         tensor.untyped_storage().data_ptr()
@@ -57,19 +61,8 @@ def step_bytes(found: Any, task: Task, config: Config) -> int:
             kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    parameters = RunParameters(trainable_parameters(found.tagger), runs=found.tagger.head.runs)
-    updates = training_updates(
-        found.tagger,
-        task,
-        config,
-        clock=found.clock,
-        parameters=parameters,
-        optimizers=[],
-        peak_lr=1e-3,
-        device=CPU,
-    )
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        next(updates)
+        train(found, task, config, optimizers=[], stop=1)
     return sum(kept.values())
 
 
@@ -86,9 +79,8 @@ def step_bytes(found: Any, task: Task, config: Config) -> int:
     ids=["own", "plain", "mean", "three runs", "all-linear", "qwen3"],
 )
 def test_activations_of_a_real_step(settings: dict[str, Any]) -> None:
-    more = {"family": "llama", "block": "own", **settings}
-    found, task = assembled(more.pop("family"), more.pop("block"), **more), long_task()
-    expected = expected_memory(found.tagger, task, CONFIG, clock=found.clock, device=CPU)
+    found, task = built(**settings), long_task()
+    expected = look(found, task)
     real = step_bytes(found, task, CONFIG)
     runs = found.tagger.head.runs
     tokens = runs * sum(len(own[0].ids) for own in task.examples)
@@ -99,21 +91,12 @@ def test_activations_of_a_real_step(settings: dict[str, Any]) -> None:
 
 def test_weights_adapters_and_optimizer_are_counted_once() -> None:
     """Weights kept dequantised are views of joint matrices, and have codes beside them."""
-    found, task = assembled("llama", "own", quantize="nf4", resident="yes"), long_task()
-    memory = expected_memory(found.tagger, task, CONFIG, clock=found.clock, device=CPU)
-    trained = trainable_parameters(found.tagger)
-    assert memory.adapters == sum(p.nbytes for p in trained.values())
-    optimizer = build_optimizer(
-        RunParameters(trained, 1).views[0],
-        name="adamw",
-        lr=1e-3,
-        beta2=0.9,
-        epsilon=1e-8,
-        weight_decay=0.0,
-    )
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            parameter.grad = torch.ones_like(parameter)
+    found, task = built(quantize="nf4", resident="yes"), long_task()
+    memory, views = look(found, task), found.parameters.views[0]
+    assert memory.adapters == sum(p.nbytes for p in trainable_parameters(found.tagger).values())
+    (optimizer,) = optimizers_of(found, CONFIG)
+    for view in views.values():
+        view.grad = torch.ones_like(view)
     optimizer.step()
     moments = [
         value.nbytes
@@ -127,8 +110,7 @@ def test_weights_adapters_and_optimizer_are_counted_once() -> None:
     frozen += sum(b.nbytes for layer in layers for b in layer.buffers(recurse=False))
     # Beside them only the table of the rotary embedding.
     assert memory.weights == pytest.approx(frozen, rel=0.01) and layers
-    lean = assembled("llama", "own", quantize="nf4", resident="no")
-    less = expected_memory(lean.tagger, task, CONFIG, clock=lean.clock, device=CPU)
+    less = look(built(quantize="nf4", resident="no"), task)
     dequantised = sum(4 * layer.in_features * layer.out_features for layer in layers)
     assert memory.weights - less.weights == dequantised
 
@@ -161,12 +143,9 @@ def test_captured_steps_are_filled_and_have_rooms(monkeypatch: pytest.MonkeyPatc
     """Against what a training and its evaluations hold: of one room, all of them are that large;
     the step keeps what filling makes it keep."""
     monkeypatch.setattr("lmsl.training.memory.MOST_ROOMS", 1)
-    found, task = assembled("llama", "own", seeds=(1, 2)), long_task()
+    found, task = built((1, 2)), long_task()
     config = replace(CONFIG, tokens_per_batch=5000)
-    look: Any = lambda captured: expected_memory(  # noqa: E731
-        found.tagger, task, config, clock=found.clock, device=CPU, captured=captured
-    )
-    memory, plain = look(True), look(False)
+    memory, plain = (look(found, task, config, captured=captured) for captured in (True, False))
     eager = EagerStep(found.tagger, found.clock, config, CPU, None)
     step = StaticStep(eager, Reruns(), print)
     runs = [[example for own in task.examples for example in own]] * 2
@@ -201,51 +180,27 @@ def test_captured_steps_are_filled_and_have_rooms(monkeypatch: pytest.MonkeyPatc
 
 def test_rooms_hold_no_more_than_is_said() -> None:
     """Whatever updates come: their rooms are as many and as large as was counted, or less."""
-    found, task = assembled("llama", "own"), long_task()
+    found, task = built(), long_task()
     config = replace(CONFIG, batch_size=7)
-    memory = expected_memory(
-        found.tagger, task, config, clock=found.clock, device=CPU, captured=True
-    )
+    memory = look(found, task, config, captured=True)
     eager = EagerStep(found.tagger, found.clock, config, CPU, None)
     step = StaticStep(eager, Reruns(), print)
-    updates = training_updates(
-        found.tagger,
-        task,
-        config,
-        clock=found.clock,
-        parameters=RunParameters(trainable_parameters(found.tagger), runs=1),
-        optimizers=[],
-        peak_lr=1e-3,
-        device=CPU,
-        compute=step,
-    )
-    assert len(list(updates)) == 22
+    assert len(train(found, task, config, optimizers=[], compute=step)) == 22
     held = [t.nbytes for one in step.rooms._captured.values() for t in one._pack.tensors()]
     assert len(step.rooms.kept) > 1 and sum(held) <= memory.graphs - memory.adapters
     assert all(room.tokens <= memory.tokens for room in step.rooms.kept)
 
 
 def test_looking_changes_no_training() -> None:
-    losses = []
-    for look in (False, True):
-        found, task = assembled("llama", "own"), build_task(12)
-        if look:
-            expected_memory(found.tagger, task, CONFIG, clock=found.clock, device=CPU)
-        updates = training_updates(
-            found.tagger,
-            task,
-            CONFIG,
-            clock=found.clock,
-            parameters=RunParameters(trainable_parameters(found.tagger), runs=1),
-            optimizers=[],
-            peak_lr=1e-3,
-            device=CPU,
-        )
+    found = []
+    for looked in (False, True):
+        own, task = built(), build_task(12)
+        if looked:
+            look(own, task)
+        found.append(train(own, task, CONFIG, optimizers=[], stop=1))
         # The decoder comes in eval mode; in training there must be dropout everywhere.
-        update = next(updates)
-        assert all(module.training for module in found.tagger.modules())
-        losses.append((update.loss, update.grad_norm))
-    assert losses[0] == losses[1]
+        assert all(module.training for module in own.tagger.modules())
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("block", ["own", "plain"])
@@ -256,11 +211,11 @@ def test_looking_leaves_nothing_in_memory(block: str) -> None:
         gc.collect()
         return sum(isinstance(one, Tensor) for one in gc.get_objects())
 
-    found, task = assembled("llama", block), build_task(12)
+    found, task = built(block=block), build_task(12)
     # The first look fills what is kept on purpose: tables, and masks by their shape.
-    expected_memory(found.tagger, task, CONFIG, clock=found.clock, device=CPU)
+    look(found, task)
     before = alive()
-    expected_memory(found.tagger, task, CONFIG, clock=found.clock, device=CPU)
+    look(found, task)
     assert alive() <= before
 
 
@@ -289,20 +244,10 @@ def test_what_is_expected_is_what_a_training_takes(block: str) -> None:
     pieces = [torch.ones(1 << 14) for _ in range(1000)]
     last = pieces[-1:]
     pieces.clear()
-    found = assembled("llama", block, changes={"num_hidden_layers": 4})
-    expected = expected_memory(found.tagger, task, config, clock=found.clock, device=CPU)
+    found = built(block=block)
+    expected = look(found, task, config)
     peak = Peak(CPU, expected.weights + expected.adapters)
-    updates = training_updates(
-        found.tagger,
-        task,
-        config,
-        clock=found.clock,
-        parameters=RunParameters(trainable_parameters(found.tagger), runs=1),
-        optimizers=[],
-        peak_lr=1e-3,
-        device=CPU,
-    )
-    next(updates)
+    train(found, task, config, optimizers=[], stop=1)
     used = peak.used()
     with peak.aside():
         large = torch.ones(1 << 26)

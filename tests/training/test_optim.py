@@ -8,6 +8,8 @@ import torch
 from lmsl.errors import InputError
 from lmsl.training.optim import build_optimizer, default_lr, resolve_optimizer
 
+NUMBERS = {"lr": 0.1, "beta2": 0.9, "epsilon": 1e-5, "weight_decay": 0.0}
+
 
 def test_the_default_rate_at_both_ends() -> None:
     """2e-4 where the papers use it; ten times that for the smallest, and no more."""
@@ -21,9 +23,7 @@ def test_the_default_rate_at_both_ends() -> None:
 def test_matrices_decay_and_biases_do_not() -> None:
     names = ("layers.0.q_proj.lora_A", "layers.0.q_proj.lora_B", "head.weight", "head.bias")
     parameters = {name: torch.ones(2, 2, requires_grad=True) for name in names}
-    optimizer = build_optimizer(
-        parameters, name="auto", lr=0.1, beta2=0.9, epsilon=1e-5, weight_decay=0.5
-    )
+    optimizer = build_optimizer(parameters, name="auto", **NUMBERS | {"weight_decay": 0.5})
     assert isinstance(optimizer, torch.optim.AdamW)
     for parameter in parameters.values():
         parameter.grad = torch.zeros_like(parameter)
@@ -41,9 +41,8 @@ def test_matrices_decay_and_biases_do_not() -> None:
 def test_one_step_of_adamw_by_hand() -> None:
     """The rate, epsilon and second moment go where they belong."""
     weight = torch.tensor([2.0], requires_grad=True)
-    optimizer = build_optimizer(
-        {"weight": weight}, name="adamw", lr=0.1, beta2=0.5, epsilon=1.0, weight_decay=0.0
-    )
+    numbers = NUMBERS | {"beta2": 0.5, "epsilon": 1.0}
+    optimizer = build_optimizer({"weight": weight}, name="adamw", **numbers)
     expected, first, second = 2.0, 0.0, 0.0
     for step, gradient in enumerate((3.0, -1.0), start=1):
         weight.grad = torch.tensor([gradient])
@@ -57,15 +56,7 @@ def test_one_step_of_adamw_by_hand() -> None:
 def test_the_eight_bit_optimizer_is_for_cuda() -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda", 1)
     with pytest.raises(InputError, match=r"--optimizer adamw8bit: needs CUDA, got cpu; use"):
-        build_optimizer(
-            {"weight": torch.ones(1)},
-            name="adamw8bit",
-            lr=0.1,
-            beta2=0.9,
-            epsilon=1e-8,
-            weight_decay=0.0,
-        )
-    assert resolve_optimizer("auto", cpu) == "adamw"
-    assert resolve_optimizer("auto", cuda) == "adamw8bit"
-    assert resolve_optimizer("adamw", cuda) == "adamw"
-    assert resolve_optimizer("adamw8bit", cuda) == "adamw8bit"
+        build_optimizer({"weight": torch.ones(1)}, name="adamw8bit", **NUMBERS)
+    asked = [("auto", cpu), ("auto", cuda), ("adamw", cuda), ("adamw8bit", cuda)]
+    found = [resolve_optimizer(name, device) for name, device in asked]
+    assert found == ["adamw", "adamw8bit", "adamw", "adamw8bit"]

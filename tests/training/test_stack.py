@@ -4,42 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 import lmsl
-from lmsl.cli import main
 from lmsl.config.config import Config
 from lmsl.console import Console
-from tests.small_runs import ADAPTER, FILES, SHORT, evaluated, metrics_of, train
-
-GRID = [f"{value:04b}" for value in range(16)]
-
-
-def sweep(data: Path, output: Path, *flags: str) -> Path:
-    """``lmsl sweep`` on a folder of splits; the output folder."""
-    torch.set_num_threads(1)
-    named = ("--data", str(data), "--output", str(output))
-    assert main(["sweep", *named, *SHORT, *flags]) == 0
-    return output
-
-
-def assert_near(one: Path, other: Path, tolerance: float = 1e-4) -> None:
-    """The weights of two run directories."""
-    for name in (ADAPTER, "head.safetensors"):
-        first, second = load_file(one / name), load_file(other / name)
-        assert first.keys() == second.keys()
-        for key in first:
-            torch.testing.assert_close(
-                first[key], second[key], rtol=0, atol=tolerance, msg=f"{one.name}: {key}"
-            )
-
-
-@pytest.fixture(scope="module")
-def swept(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("sweeps") / "sweep"
-    flags = ("--unmask", "0011", "1101", "0000", "--seed", "1", "2", "--stack", "4")
-    return sweep(data, output, *flags)
+from tests.small_runs import FILES, evaluated, logged, metrics_of, train
+from tests.training.training_tools import STRINGS, assert_near_runs
 
 
 class TestDirectories:
@@ -50,13 +20,10 @@ class TestDirectories:
         for place, single in (("0011/seed1", run), ("1101/seed2", other)):
             ours = swept / place
             assert {path.name for path in ours.iterdir()} == FILES
-            assert_near(ours, single)
+            assert_near_runs(ours, single)
             for name in ("config.yaml", "lmsl.json", "adapter_config.json"):
                 assert (ours / name).read_bytes() == (single / name).read_bytes()
-            mine, its = (
-                [json.loads(line) for line in (each / "log.jsonl").read_text().splitlines()]
-                for each in (ours, single)
-            )
+            mine, its = logged(ours), logged(single)
             assert [line.keys() for line in mine] == [line.keys() for line in its]
             for one, same in zip(mine, its, strict=True):
                 if "loss" in one:
@@ -65,11 +32,10 @@ class TestDirectories:
 
     def test_sweep_json_lists_them_in_the_order_asked_for(self, swept: Path) -> None:
         document = json.loads((swept / "sweep.json").read_text())
-        strings = ("0011", "1101", "0000")
         assert [row["run"] for row in document["runs"]] == [
-            f"{string}/seed{seed}" for string in strings for seed in (1, 2)
+            f"{string}/seed{seed}" for string in STRINGS for seed in (1, 2)
         ]
-        assert document["best"] in strings and "pruned" not in document
+        assert document["best"] in STRINGS and "pruned" not in document
         assert not (swept / ".lmsl.lock").exists()
 
     def test_a_run_of_a_sweep_loads_and_scores_bitwise_the_same(

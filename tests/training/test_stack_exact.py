@@ -7,29 +7,21 @@ from typing import Any
 import pytest
 import torch
 
-from lmsl.config.choices import LoRA
 from lmsl.errors import InputError
-from lmsl.layers.lora import RunParameters, trainable_parameters
 from lmsl.mask.flags import pack_flags
-from tests.layers.block_tools import QV, assembled, packed, sentences
+from tests.layers import block_tools
+from tests.layers.block_tools import packed, sentences
 from tests.tagger.tagger_tools import CPU, Built, build_task
-from tests.training.training_tools import CONFIG, train
+from tests.training.training_tools import CONFIG, assert_near, train
 
 GRID = [f"{value:04b}" for value in range(16)]
+EIGHT = ["0000", "0011", "0101", "0110", "1001", "1010", "1100", "1111"]
 LONG = replace(CONFIG, epochs=10, max_steps=20, batch_size=3)
 
 
 def built(strings: Sequence[str], seeds: Sequence[int], block: str, dropout: float) -> Built:
     """A stack over the same small decoder, whatever runs it is made of."""
-    found = assembled(
-        block=block,
-        string=list(strings),
-        seeds=tuple(seeds),
-        lora=LoRA(rank=3, alpha=6.0, dropout=dropout, targets=QV),
-        head_dropout=dropout,
-    )
-    parameters = RunParameters(trainable_parameters(found.tagger), len(seeds))
-    return Built(tagger=found.tagger, clock=found.clock, parameters=parameters)
+    return block_tools.built(seeds, string=list(strings), block=block, dropout=dropout)
 
 
 def compare(strings: Sequence[str], seeds: Sequence[int], block: str, dropout: float) -> None:
@@ -42,9 +34,7 @@ def compare(strings: Sequence[str], seeds: Sequence[int], block: str, dropout: f
     for run, (string, seed) in enumerate(zip(strings, seeds, strict=True)):
         single = built([string], [seed], block, dropout)
         alone = train(single, task, config, lr=1e-3)
-        for name, weight in single.weights().items():
-            mine = stack.weights(run)[name]
-            torch.testing.assert_close(mine, weight, rtol=0, atol=1e-5, msg=f"{string}: {name}")
+        assert_near(stack.weights(run), single.weights(), 1e-5)
         assert [u.alone(run).tokens for u in together] == [u.tokens for u in alone]
         assert together[-1].loss[run] == pytest.approx(alone[-1].loss[0], rel=1e-4)
     moved = [float((stack.weights(0)[name] - start[name]).abs().max()) for name in start]
@@ -54,12 +44,13 @@ def compare(strings: Sequence[str], seeds: Sequence[int], block: str, dropout: f
 @pytest.mark.parametrize(
     ("block", "strings"),
     [
-        ("own", GRID),
+        ("own", EIGHT),
         # Of a stack they differ in flags alone, which both forwards take from the same pack.
         ("plain", ["0000", "0110", "1011", "1111"]),
+        pytest.param("own", GRID, marks=pytest.mark.slow),
         pytest.param("plain", GRID, marks=pytest.mark.slow),
     ],
-    ids=["own", "plain, four", "plain"],
+    ids=["own, eight", "plain, four", "own", "plain"],
 )
 def test_all_strings_train_as_alone(block: str, strings: list[str]) -> None:
     compare(strings, [1] * len(strings), block, dropout=0.0)

@@ -11,10 +11,9 @@ import torch
 
 from lmsl.search import pruning
 from lmsl.search.racing import Dropped
-from tests.small_runs import SHORT, environment, metrics_of, refused, snapshot
-from tests.training.test_stack import assert_near, sweep
+from tests.small_runs import SHORT, environment, metrics_of, refused, snapshot, updates_of
+from tests.training.training_tools import STRINGS, assert_near_runs, sweep
 
-STRINGS = ("0011", "1101", "0000")
 THREE = ("--unmask", *STRINGS, "--stack", "3")
 
 KILLED = """
@@ -30,11 +29,6 @@ def save(*arguments):
 stack.save_checkpoint = save
 sys.exit(main(sys.argv[2:]))
 """
-
-
-@pytest.fixture(scope="module")
-def swept(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sweep(data, tmp_path_factory.mktemp("sweeps") / "sweep", *THREE)
 
 
 def line(data: Path, output: Path, *flags: str) -> list[str]:
@@ -58,19 +52,18 @@ def test_a_killed_sweep_goes_on_and_comes_to_the_same_end(
     assert "stack of 2 runs" in said, "the one ahead needs no company"
     for string in STRINGS:
         run = output / string / "seed1"
-        assert_near(run, swept / string / "seed1")
-        log = [json.loads(entry) for entry in (run / "log.jsonl").read_text().splitlines()]
-        assert [entry["step"] for entry in log if "loss" in entry] == [1, 2, 3, 4, 5, 6]
+        assert_near_runs(run, swept / string / "seed1")
+        assert [update["step"] for update in updates_of(run)] == [1, 2, 3, 4, 5, 6]
         assert not (run / "checkpoint").exists()
     assert (output / "sweep.json").is_file() and not (output / ".lmsl.lock").exists()
 
 
 def test_finished_runs_are_never_trained_again(
-    swept: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    swept: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = snapshot(swept)
-    sweep(data, swept, *THREE, "--resume")
-    assert capsys.readouterr().err.count("finished already") == 3
+    sweep(data, swept, *THREE, "--seed", "1", "2", "--resume")
+    assert capsys.readouterr().err.count("finished already") == 6
     after = snapshot(swept)
     table = str(swept / "sweep.json")
     assert before.pop(table) and after.pop(table)
@@ -83,7 +76,7 @@ def test_how_runs_are_stacked_changes_rounding_alone(
     """One by one, over the one base: masks, adapters and heads of the last must not stay."""
     output = sweep(data, tmp_path / "sweep", *THREE, "--stack", "1")
     for string in STRINGS:
-        assert_near(output / string / "seed1", swept / string / "seed1")
+        assert_near_runs(output / string / "seed1", swept / string / "seed1")
 
 
 def drop_last_string(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,13 +106,12 @@ def test_a_pruned_run_says_so_and_the_others_are_as_ever(
     assert {path.name for path in run.iterdir()} == {"pruned.json", "log.jsonl"}
     why: dict[str, Any] = json.loads((run / "pruned.json").read_text())
     assert why["updates"] == 3 and why["leader"] == "0011" and why["interval"] == [0.2, 0.6]
-    log = [json.loads(entry) for entry in (run / "log.jsonl").read_text().splitlines()]
-    assert [entry["step"] for entry in log if "loss" in entry] == [1, 2, 3]
+    assert [update["step"] for update in updates_of(run)] == [1, 2, 3]
     document = json.loads((output / "sweep.json").read_text())
     assert [row["unmask"] for row in document["runs"]] == ["0011", "1101"]
     assert [row["run"] for row in document["pruned"]] == ["0000/seed1"]
     for string in ("0011", "1101"):
-        assert_near(output / string / "seed1", swept / string / "seed1")
+        assert_near_runs(output / string / "seed1", swept / string / "seed1")
     said = capsys.readouterr().err
     assert "pruned after update 3: 0000" in said and "has the best mean F1 on dev" in said
     alone = ["train", "--unmask", "0000", "--data", str(data), "--output", str(run)]
@@ -140,16 +132,4 @@ def test_out_of_patience_a_run_leaves_its_stack(
     for string in STRINGS:
         run = output / string / "seed1"
         assert metrics_of(run)["selected_epoch"] == 1
-        updates = [row for row in (run / "log.jsonl").read_text().splitlines() if "loss" in row]
-        assert len(updates) == 6
-
-
-@pytest.mark.parametrize("size", ["0", "-3", "many"])
-def test_sizes_that_are_none_are_refused(size: str, data: Path, tmp_path: Path) -> None:
-    from lmsl.cli import main
-
-    try:
-        status: object = main(line(data, tmp_path / "out", "--stack", size))
-    except SystemExit as error:
-        status = error.code
-    assert status == 2 and not (tmp_path / "out").exists()
+        assert len(updates_of(run)) == 6

@@ -20,16 +20,24 @@ from lmsl.console import Console
 from lmsl.run import train as train_runs
 from lmsl.run_directory.folder import check_output
 from lmsl.tagger.base import load_base
-from tests.small_runs import ADAPTER, FILES, fresh_process, metrics_of, rows, same_files, train
+from tests.small_runs import (
+    ADAPTER,
+    FILES,
+    fresh_process,
+    logged,
+    metrics_of,
+    rows,
+    same_files,
+    train,
+    updates_of,
+)
 
 RATES = {"precision", "recall", "f1", "gold", "predicted", "correct"}
 
 
 class TestRunDirectory:
-    def test_holds_what_is_promised_and_nothing_else(self, run: Path) -> None:
+    def test_files_and_metrics_are_complete(self, run: Path) -> None:
         assert {path.name for path in run.iterdir()} == FILES
-
-    def test_metrics_are_complete(self, run: Path) -> None:
         metrics = metrics_of(run)
         assert set(metrics) == {"dev", "test", "selected_epoch", "train_seconds"}
         for split in ("dev", "test"):
@@ -62,12 +70,11 @@ class TestRunDirectory:
         assert written == list(rows(data / "test.conll"))
 
     def test_log_has_every_update_and_every_evaluation(self, run: Path) -> None:
-        lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-        updates = [line for line in lines if "loss" in line]
-        assert [line["step"] for line in updates] == [1, 2, 3, 4, 5, 6]
-        assert [line["epoch"] for line in updates] == [1, 1, 1, 2, 2, 2]
+        updates = updates_of(run)
+        places = [(line["step"], line["epoch"]) for line in updates]
+        assert places == [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 2)]
         assert all(line["tokens"] > 0 and line["lr"] > 0 for line in updates)
-        assert [line["step"] for line in lines if "dev" in line] == [3, 6]
+        assert [line["step"] for line in logged(run) if "dev" in line] == [3, 6]
 
     def test_description_says_all_that_prediction_needs(self, run: Path) -> None:
         document = json.loads((run / "lmsl.json").read_text())
@@ -76,6 +83,8 @@ class TestRunDirectory:
         assert document["unmask"] == "0011" and document["base"] == "tiny"
         assert document["versions"]["lmsl"] == lmsl.__version__
         assert {"label_at", "words", "decode", "repeat", "exit_layer"} <= set(document)
+        for name in ("lmsl.json", "adapter_config.json"):
+            assert str(run.parent) not in (run / name).read_text(), "a trace of this machine"
 
     def test_card_states_scores_and_use(self, run: Path) -> None:
         card = (run / "README.md").read_text(encoding="utf-8")
@@ -89,10 +98,6 @@ class TestRunDirectory:
         ours = AutoTokenizer.from_pretrained(str(run))(text)["input_ids"]
         assert ours == load_base("tiny").tokenizer(text)["input_ids"]
 
-    def test_no_trace_of_this_machine_is_left(self, run: Path) -> None:
-        for name in ("lmsl.json", "adapter_config.json"):
-            assert str(run.parent) not in (run / name).read_text()
-
 
 class TestRepetition:
     def test_config_file_repeats_the_run_bitwise(self, run: Path, tmp_path: Path) -> None:
@@ -104,18 +109,14 @@ class TestRepetition:
     def test_another_seed_is_another_run(self, run: Path, data: Path, tmp_path: Path) -> None:
         other = train(data, tmp_path / "other", "--seed", "2")
         assert (other / ADAPTER).read_bytes() != (run / ADAPTER).read_bytes()
-        first = [
-            json.loads((path / "log.jsonl").read_text().split("\n")[0]) for path in (run, other)
-        ]
-        assert first[0]["tokens"] != first[1]["tokens"], "the order should differ too"
+        first = [updates_of(path)[0]["tokens"] for path in (run, other)]
+        assert first[0] != first[1], "the order should differ too"
 
-    def test_resident_weights_change_nothing(self, run: Path, data: Path, tmp_path: Path) -> None:
-        # Of so small a model they are kept by default.
-        other = train(data, tmp_path / "other", "--resident", "no")
-        same_files(run, other, ADAPTER, "head.safetensors", "log.jsonl")
-
-    def test_checkpointing_changes_nothing(self, run: Path, data: Path, tmp_path: Path) -> None:
-        other = train(data, tmp_path / "other", "--checkpointing", "yes")
+    def test_what_saves_memory_changes_nothing(
+        self, run: Path, data: Path, tmp_path: Path
+    ) -> None:
+        # Weights of so small a model are kept by default.
+        other = train(data, tmp_path / "other", "--resident", "no", "--checkpointing", "yes")
         same_files(run, other, ADAPTER, "head.safetensors", "log.jsonl")
 
     def test_checkpointing_by_transformers_changes_nothing(
@@ -142,22 +143,23 @@ class Stop(Console):
             raise KeyboardInterrupt
 
 
-class TestResume:
-    def config(self, data: Path, output: Path, **changes: Any) -> Config:
-        settings: dict[str, Any] = {"unmask": ("0011",), "data": str(data), "output": output}
-        short = {"max_steps": 6, "epochs": 2, "batch_size": 4, "device": "cpu"}
-        return Config(**{**settings, **short, **changes})
+def config_of(data: Path, output: Path, **changes: Any) -> Config:
+    settings: dict[str, Any] = {"unmask": ("0011",), "data": str(data), "output": output}
+    short = {"max_steps": 6, "epochs": 2, "batch_size": 4, "device": "cpu"}
+    return Config(**{**settings, **short, **changes})
 
+
+class TestResume:
     def test_interrupted_and_resumed_is_uninterrupted(
         self, run: Path, data: Path, tmp_path: Path
     ) -> None:
         output = tmp_path / "run"
         with pytest.raises(KeyboardInterrupt):
-            train_runs(self.config(data, output), Stop(epoch=2))
+            train_runs(config_of(data, output), Stop(epoch=2))
         assert {path.name for path in output.iterdir()} == {"checkpoint", "log.jsonl"}
         with pytest.raises(lmsl.InputError, match="interrupted run"):
             check_output(output, overwrite=False, resume=False)
-        train_runs(self.config(data, output, resume=True), Console(quiet=True))
+        train_runs(config_of(data, output, resume=True), Console(quiet=True))
         same_files(run, output)
         assert {path.name for path in output.iterdir()} == FILES
 
@@ -166,7 +168,7 @@ class TestResume:
     ) -> None:
         output = tmp_path / "run"
         with pytest.raises(KeyboardInterrupt):
-            train_runs(self.config(data, output), Stop(epoch=1))
+            train_runs(config_of(data, output), Stop(epoch=1))
         assert not output.exists()
 
     def test_a_finished_run_is_loaded_and_left_alone(
@@ -179,14 +181,13 @@ class TestResume:
 
 
 class TestReload:
-    CODE = "import sys; from lmsl.cli import main; sys.exit(main())"
-
     def test_a_fresh_process_predicts_and_scores_bitwise_the_same(
         self, run: Path, data: Path, tmp_path: Path
     ) -> None:
         test, predictions = str(data / "test.conll"), tmp_path / "predictions.conll"
         flags = ("--predictions", str(predictions), "--device", "cpu")
-        out = fresh_process(self.CODE, "evaluate", str(run), test, *flags)
+        code = "import sys; from lmsl.cli import main; sys.exit(main())"
+        out = fresh_process(code, "evaluate", str(run), test, *flags)
         assert json.loads(out) == metrics_of(run)["test"]
         assert predictions.read_bytes() == (run / "predictions.test.conll").read_bytes()
 
@@ -200,15 +201,6 @@ class TestReload:
         tags = [[(row[0], row[-1]) for row in sentence] for sentence in rows(answer)]
         expected = rows(run / "predictions.test.conll")
         assert tags == [[(row[0], row[2]) for row in sentence] for sentence in expected]
-
-    def test_labeler_of_training_is_the_labeler_of_the_folder(
-        self, data: Path, tmp_path: Path
-    ) -> None:
-        config = TestResume().config(data, tmp_path / "run", max_steps=2, patience=1)
-        (trained,) = lmsl.train(config)
-        loaded = lmsl.Labeler.load(tmp_path / "run", device="cpu")
-        texts = ["The guide met Stetol, plainly a brewery, near the gate.", "", "Foris"]
-        assert trained.predict(texts) == loaded.predict(texts)
 
     def test_relative_base_folder_loads_from_elsewhere(
         self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,19 +2,24 @@
 
 from collections.abc import Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
+from lmsl.cli import main
 from lmsl.config.config import Config
 from lmsl.data.tags.vocabulary import IGNORED_ID
 from lmsl.packs.packing import Pack, pack
 from lmsl.training.eager_step import MicroStep
 from lmsl.training.loop import Task, Update, training_updates
 from lmsl.training.optim import build_optimizer
+from tests.small_runs import ADAPTER, SHORT
 from tests.tagger.tagger_tools import CPU, Built
 
+STRINGS = ("0011", "1101", "0000")
 CONFIG = Config(batch_size=4, epochs=2, warmup=0.0, weight_decay=0.1, epsilon=1e-6)
 
 
@@ -87,13 +92,24 @@ def hand_loss(built: Built, task: Task, sentences: Sequence[int]) -> float:
 
 
 def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    assert one.keys() == other.keys()
-    for name in one:
-        assert torch.equal(one[name], other[name]), name
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 def assert_near(
     one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], tolerance: float
 ) -> None:
-    for name in one:
-        torch.testing.assert_close(one[name], other[name], rtol=0, atol=tolerance, msg=name)
+    torch.testing.assert_close(one, other, rtol=0, atol=tolerance)
+
+
+def sweep(data: Path, output: Path, *flags: str) -> Path:
+    """``lmsl sweep`` on a folder of splits; the output folder."""
+    torch.set_num_threads(1)
+    named = ("--data", str(data), "--output", str(output))
+    assert main(["sweep", *named, *SHORT, *flags]) == 0
+    return output
+
+
+def assert_near_runs(one: Path, other: Path) -> None:
+    """The weights of two run directories."""
+    for name in (ADAPTER, "head.safetensors"):
+        assert_near(load_file(one / name), load_file(other / name), 1e-4)

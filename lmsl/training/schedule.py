@@ -13,7 +13,8 @@ from lmsl.config.config import Config
 
 USUAL_EPOCHS = 4
 LEAST_UPDATES = 400
-"""Of a training whose epochs nobody chose. Measured: 100 sentences need as many."""
+"""Of a training whose epochs nobody chose. 100 sentences of conll2000, two seeds: F1 71.6 after 52
+updates, 74.4 after 104, 76.8 after 208, 77.1 after 403."""
 MOST_SCORES = 20
 """Of dev in such a training: between two there may be more than one pass over few sentences."""
 

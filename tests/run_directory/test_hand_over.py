@@ -20,6 +20,7 @@ from lmsl.packs.examples import build_examples
 from lmsl.tagger.emissions import emissions
 from tests.small_runs import talkative, train
 
+README = Path(lmsl.__file__).parents[1] / "README.md"
 SENTENCE = "Ada Lovelace met Babbage ."
 
 
@@ -59,6 +60,25 @@ def test_the_snippet_of_the_card_gives_the_tags_of_the_run(handed: Path) -> None
     )
     found = names["logits"].log_softmax(0).numpy()
     np.testing.assert_allclose(found, scores[-1], rtol=1e-4, atol=1e-4)
+
+
+def test_the_snippet_of_the_readme_is_that_of_the_card(handed: Path) -> None:
+    card = (handed / "README.md").read_text(encoding="utf-8")
+    if "end - 1" not in card or "0011" not in card or ".mean" in card:
+        pytest.skip("the README reads the last sub-word of a whole model")
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    (block,) = [block for block in blocks if "PeftModel" in block]
+    ours = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[1]
+    config = json.loads((handed / "adapter_config.json").read_text(encoding="utf-8"))
+    block = block.replace('"runs/1"', repr(str(handed)))
+    block = block.replace('"mistralai/Mistral-7B-v0.3"', repr(config["base_model_name_or_path"]))
+    found: list[torch.Tensor] = []
+    for code in (block, ours.replace("PATH OF THIS FOLDER", str(handed))):
+        names: dict[str, torch.Tensor] = {}
+        with contextlib.redirect_stdout(io.StringIO()):
+            exec(code, names)
+        found.append(names["head"]["weight"] @ names["read"] + names["head"]["bias"])
+    torch.testing.assert_close(*found)
 
 
 def test_the_adapter_loads_with_and_without_a_language_model_head(handed: Path) -> None:

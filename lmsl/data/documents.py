@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from lmsl.data.formats.source import read_text, within_limits
+from lmsl.data.formats.source import read_bytes, read_text, within_limits
 from lmsl.errors import InputError
 from lmsl.wording import quoted, shortened
 
@@ -52,14 +52,14 @@ def read_json_file(path: str | Path) -> Any:
 def read_yaml(path: str | Path, flag: str = "") -> Any:
     """The value of a YAML file; InputError names `flag` and file."""
     place = f"{flag} {path}".strip()
-    try:
-        text = read_text(path)
-    except InputError as error:
-        raise InputError(f"{flag} {error}".strip()) from None
+    if not Path(path).exists():
+        raise InputError(f"{place}: cannot be read (No such file or directory)")
     with within_limits(place):
         try:
-            return yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError as error:
+            return yaml.load(read_bytes(path).decode("utf-8-sig"), Loader=_Loader)
+        except InputError as error:
+            raise InputError(f"{flag} {error}".strip()) from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{place}: expected YAML, got: {reason[:240]}") from None
         except ValueError as error:

@@ -11,14 +11,11 @@ from collections.abc import Iterable, Sequence
 from lmsl.data.formats.options import ReadOptions
 from lmsl.data.formats.raw import Raw
 from lmsl.data.spans import align_spans, refuse_losses
-from lmsl.data.tags.notation import has_control, read_notation
+from lmsl.data.tags.notation import check_number, has_control, read_notation
 from lmsl.data.tags.schemes import IGNORED, Detected, detect_scheme, spans_to_tags, to_iob2
 from lmsl.data.tags.sentence import Dataset, Sentence
 from lmsl.errors import InputError
 from lmsl.wording import quoted
-
-MAX_LABELS = 5000
-"""More labels than any scheme of annotation has: it is the wrong column that holds so many."""
 
 EMPTY_WORD = "\ufffd"
 """Stands for a word without a character: what was there was lost before the file was written."""
@@ -87,7 +84,7 @@ def resolve(
     if not sentences:
         raise InputError(f"{source}: holds no sentence with words{_because(notes)}")
     if any(raw.spans for raw in kept):
-        _check_number(source, {span.type for raw in kept for span in raw.spans or ()})
+        check_number(source, {span.type for raw in kept for span in raw.spans or ()})
     return Dataset(
         sentences=tuple(sentences),
         plain=plain,
@@ -113,7 +110,7 @@ def _bring_to_scheme(
     kinds = set[str | None]().union(*(raw.tags for raw in raws if raw.tags))
     ignored = {None, options.ignore_tag}
     stated = {kind for kind in kinds if kind is not None and kind not in ignored}
-    _check_number(source, stated)
+    check_number(source, stated)
     if bad := next((kind for kind in sorted(stated) if has_control(kind)), None):
         place = next(r.place(r.tags.index(bad)) for r in raws if r.tags and bad in r.tags)
         raise InputError(f"{place}: expected tags without control characters, got {quoted(bad)}")
@@ -144,18 +141,6 @@ def _bring_to_scheme(
 
 def _known(tags: tuple[str | None, ...]) -> tuple[str, ...]:
     return tags  # type: ignore[return-value]
-
-
-def _check_number(source: str, labels: set[str]) -> None:
-    if len(labels) > MAX_LABELS and len({_type(label) for label in labels}) > MAX_LABELS:
-        raise InputError(
-            f"{source}: expected at most {MAX_LABELS} different labels, got more, such as "
-            f"{quoted(min(labels))}; check --tag-column"
-        )
-
-
-def _type(label: str) -> str:
-    return label[2:] if label[1:2] in ("-", "_") else label
 
 
 def _because(notes: Sequence[str]) -> str:

@@ -30,6 +30,7 @@ from lmsl.data.formats.cells import DOCSTART, Peeked, by_spaces, by_tabs, separa
 from lmsl.data.formats.layout import SKIPPED_NODE, Layout, find_layout, is_comment
 from lmsl.data.formats.options import ReadOptions
 from lmsl.data.formats.raw import Raw
+from lmsl.data.tags.notation import MAX_LABELS, check_number
 from lmsl.errors import InputError
 from lmsl.wording import counted, quoted
 
@@ -37,6 +38,7 @@ _NEW_DOCUMENT = re.compile(
     r"#\s*(?:newdoc\b(?:\s+id\b)?\s*=?|begin document\b|doc(?:ument)?(?:[ _]id)?\s*[=:])\s*(.*)"
 )
 _SENTENCE_ID = re.compile(r"#\s*sent_id\s*=\s*(.*)")
+_MANY = 8 * MAX_LABELS
 _ESCAPED = re.compile(r"\\(?:u([0-9a-f]{4})|(.))")
 ESCAPES = "# escapes = \\t \\n \\r \\\\ \\uXXXX"
 """First line of a file in whose cells a backslash begins one of these."""
@@ -93,7 +95,7 @@ class _Reader:
     def __init__(self, layout: Layout, source: str, options: ReadOptions) -> None:
         self.layout, self.source, self.options = layout, source, options
         self.skipped = self.untold = 0
-        self._tags = _Tags(layout.feature)
+        self._tags = _Tags(source, layout.feature)
 
     def raws(self, block: _Block) -> Iterator[Raw]:
         numbers = block.numbers()
@@ -184,8 +186,8 @@ class _Reader:
 class _Tags(dict[str, str]):
     """From cells of the column of tags to tags, each different cell looked at once."""
 
-    def __init__(self, feature: str | None) -> None:
-        self.feature = feature
+    def __init__(self, source: str, feature: str | None) -> None:
+        self.source, self.feature = source, feature
         self.untold: set[str] = set()
 
     def __missing__(self, cell: str) -> str:
@@ -197,6 +199,9 @@ class _Tags(dict[str, str]):
                 self.untold.add(cell)
                 tag = "O"
         self[cell] = tag
+        # Once: a million different labels are refused before they are all read.
+        if len(self) == _MANY:
+            check_number(self.source, self.values())
         return tag
 
 

@@ -8,11 +8,13 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from lmsl.errors import InputError
+from lmsl.wording import quoted
 
 STDIN = "-"
 
@@ -21,7 +23,7 @@ _HEAD = 1 << 16
 _LONGEST_LINE = 1 << 28
 _SPECIAL = {
     stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a pipe; send it to standard input and name - instead",
+    stat.S_IFIFO: "a pipe; save it to a file first",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
@@ -46,17 +48,17 @@ def shown(source: str | Path) -> str:
 
 def open_file(path: str | Path) -> BinaryIO:
     """Open a regular file; InputError for anything else, without waiting for what never comes."""
+    if "\0" in str(path):
+        raise InputError(f"{quoted(str(path))}: no such file (a name cannot hold NUL)")
     try:
         kind = stat.S_IFMT(Path(path).stat().st_mode)
-        if kind != stat.S_IFREG:
-            raise InputError(f"{path}: expected a file, found {_SPECIAL.get(kind, 'none')}")
-        return open(path, "rb")
+        if kind == stat.S_IFREG:
+            return open(path, "rb")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError:
-        raise InputError(f"{str(path)!r}: no such file (a name cannot hold NUL)") from None
+    raise InputError(f"{path}: expected a file, found {_SPECIAL.get(kind, 'none')}")
 
 
 def read_text(path: str | Path) -> str:
@@ -64,15 +66,20 @@ def read_text(path: str | Path) -> str:
 
     Raises InputError for a file that is missing, no regular file, binary, not UTF-8 or empty.
     """
-    chunks = []
     source = shown(path)
     with within_limits(source):
-        for chunk in _chunks(path):
-            chunks.append(chunk)
-            # What never ends and is no text, such as a device of zeros, is seen at once.
-            if b"\0" in chunk:
-                break
-        return decode(b"".join(chunks), source)
+        return decode(read_bytes(path), source)
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """All of a regular file, or of standard input as far as it is text."""
+    chunks = []
+    for chunk in _chunks(path):
+        chunks.append(chunk)
+        # What never ends and is no text, such as a device of zeros, is seen at once.
+        if b"\0" in chunk:
+            break
+    return b"".join(chunks)
 
 
 def decode(data: bytes, source: str) -> str:
@@ -134,10 +141,9 @@ def _split(data: bytes, end: bytes, source: str, number: int) -> Iterator[str]:
 
 def _chunks(path: str | Path) -> Iterator[bytes]:
     if str(path) == STDIN:
-        pipe = sys.stdin.buffer
         # A pipe's bytes when they are there, not when many are.
-        read = getattr(pipe, "read1", pipe.read)
-        yield from iter(lambda: read(_CHUNK), b"")
+        read1 = cast(BufferedReader, sys.stdin.buffer).read1
+        yield from iter(lambda: read1(_CHUNK), b"")
         return
     with open_file(path) as file:
         yield from iter(lambda: file.read(_CHUNK), b"")

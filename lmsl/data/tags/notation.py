@@ -8,7 +8,7 @@ without being so is refused: taken as plain tags or bare types it would train an
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -17,6 +17,9 @@ from lmsl.wording import quoted
 
 OUTSIDE = "O"
 LETTERS = "BIMESLU"
+
+MAX_LABELS = 5000
+"""More labels than any scheme of annotation has: it is the wrong column that holds so many."""
 
 _CANONICAL = re.compile(rf"[{LETTERS}](?:-.*)?", re.DOTALL)
 _BETWEEN = "-_:/.|\u2010\u2011\u2012\u2013\u2014\u2212\uff0d"
@@ -44,6 +47,19 @@ def has_control(label: str) -> bool:
     if label.isascii() and label.isprintable():
         return False
     return any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in label)
+
+
+def check_number(source: str, labels: Collection[str]) -> None:
+    """Refuse more than `MAX_LABELS` types; InputError."""
+    if len(labels) > MAX_LABELS and len({_type(label) for label in labels}) > MAX_LABELS:
+        raise InputError(
+            f"{source}: expected at most {MAX_LABELS} different labels, got more, such as "
+            f"{quoted(min(labels))}; check --tag-column"
+        )
+
+
+def _type(label: str) -> str:
+    return label[2:] if label[1:2] in ("-", "_") else label
 
 
 def looks_like_tag(cell: str) -> bool:

@@ -13,6 +13,7 @@ Types may hold hyphens and any Unicode character. A prefix without a type (``B``
 the type ``_``, as seqeval does.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple, get_args
@@ -30,6 +31,7 @@ IGNORED = "\0ignored"
 
 _PREFIXES = {"iob1": "BI", "iob2": "BI", "bioes": "BIMESLU"}
 _STARTS, _ENDS = "BSU", "ESLU"
+_SENTENCE_END = re.compile(r"\w[.!?]$")
 
 
 class Detected(NamedTuple):
@@ -86,6 +88,11 @@ def _without_prefixes(sequences: Sequence[Sequence[str]], kinds: set[str]) -> De
             f"tags have no B-/I- prefix ({quoted(min(kinds))}), and O stands on some words but "
             "not on most; say what they are with --scheme: bare (every other tag is a type, O is "
             "none) or plain (no spans, O is a label such as a part of speech)"
+        )
+    if 2 * sum(_SENTENCE_END.search(tag) is not None for tag in kinds) > len(kinds):
+        raise InputError(
+            f"expected tags, got {quoted(min(kinds))} and the like, as lines of a text end; use "
+            "lmsl predict on running text, or name the --tag-column, or choose --scheme plain"
         )
     most = max(counts, key=lambda tag: counts[tag])
     if 2 * counts[most] > total and len(kinds) > 1:

@@ -222,7 +222,7 @@ class TestStream:
             target = Target()
             with pytest.raises(BrokenPipeError):
                 predict_stream(labeler, "-", options, target=target)
-            assert 0 < target.getvalue().count("Ada") <= FIRST_BLOCK
+            assert 0 < len(target.getvalue().strip().split("\n")) <= 2 * FIRST_BLOCK
             assert asked <= HEAD + FIRST_BLOCK + 1
 
     def test_documents_go_on_from_block_to_block(

@@ -62,24 +62,18 @@ def open_file(path: str | Path) -> BinaryIO:
 
 
 def read_text(path: str | Path) -> str:
-    """Decode a UTF-8 file (a byte order mark is dropped); ``-`` is standard input.
+    """Decode a UTF-8 file (a byte order mark is dropped).
 
     Raises InputError for a file that is missing, no regular file, binary, not UTF-8 or empty.
     """
-    source = shown(path)
-    with within_limits(source):
-        return decode(read_bytes(path), source)
+    with within_limits(str(path)):
+        return decode(read_bytes(path), str(path))
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """All of a regular file, or of standard input as far as it is text."""
-    chunks = []
-    for chunk in _chunks(path):
-        chunks.append(chunk)
-        # What never ends and is no text, such as a device of zeros, is seen at once.
-        if b"\0" in chunk:
-            break
-    return b"".join(chunks)
+    """All of a regular file; InputError as `open_file`."""
+    with open_file(path) as file:
+        return file.read()
 
 
 def decode(data: bytes, source: str) -> str:

@@ -78,6 +78,7 @@ def test_no_set_of_tags_is_taken_for_plain_or_bare_in_silence(
 
 
 def test_numbers_are_words_where_no_word_is_left_beside_them(tmp_path: Path) -> None:
+    assert load(tmp_path, "1 NN\n2 VB\n").sentences[0].words == ("1", "2")
     for text in ("1\tB-N\n2\tI-N\n", "1 0 1 B-N\n2 2 3 I-N\n", "1\tB-N\tO\n2\tI-N\tO\n"):
         dataset = load(tmp_path, text, tag_column=-1)
         assert dataset.sentences[0].words == ("1", "2"), text

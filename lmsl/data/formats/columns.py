@@ -222,19 +222,21 @@ def _blocks(lines: Iterable[str], layout: Layout) -> Iterator[_Block]:
     document: str | None = None
     unnamed = 0
     block = _Block(document=document)
+    taken = block.lines
     if layout.header is not None:
         lines = ("" if number == layout.header else line for number, line in enumerate(lines, 1))
     for number, line in enumerate(lines, start=1):
         # No line that begins with a letter or digit is anything but a row.
-        if line[:1].isalnum() or _is_row(line, layout, inside=bool(block.lines)):
-            if not block.lines:
+        if line[:1].isalnum() or _is_row(line, layout, inside=bool(taken)):
+            if not taken:
                 block.first = number
-            block.lines.append(line)
+            taken.append(line)
         elif not line or line[0] != "#":
             starts_document = DOCSTART.match(line) is not None
-            if block.lines:
+            if taken:
                 yield block
                 block = _Block(document=document)
+                taken = block.lines
             if starts_document:
                 unnamed += 1
                 document = block.document = str(unnamed)
@@ -244,9 +246,9 @@ def _blocks(lines: Iterable[str], layout: Layout) -> Iterator[_Block]:
                 document = block.document = new[1].strip() or str(unnamed)
             elif identifier := _SENTENCE_ID.match(line):
                 block.id = identifier[1].strip() or None
-            if block.lines:
-                block.skipped.append(len(block.lines))
-    if block.lines:
+            if taken:
+                block.skipped.append(len(taken))
+    if taken:
         yield block
 
 

@@ -32,7 +32,7 @@ def check_files(
         except InputError as error:
             raise InputError(str(error).replace("--model", "--tokenizer", 1)) from error
     amiss = between(datasets).amiss or any(
-        dataset.repairs or any(sentence.missed for sentence in dataset)
+        dataset.repairs or dataset.doubts or any(sentence.missed for sentence in dataset)
         for dataset in datasets.values()
     )
     return check(datasets, count), not amiss

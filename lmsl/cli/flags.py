@@ -75,12 +75,14 @@ class Predict(Loaded):
     source: tyro.conf.Positional[str] = "-"
     """File to label; - is standard input."""
     format: Format = "auto"
-    """Format of the input; `auto`: JSON lines, columns by the file's suffix or where every line
-    ends in an IOB tag, else running text."""
+    """Format of the input; `auto`: JSON lines, columns by the file's suffix or where all of the
+    first lines have as many cells and a tag, else running text."""
     output: Literal["auto", "json", "columns"] = "auto"
     """Format of the answer; `auto`: columns for columns, JSON lines for the rest."""
     token_column: int | None = None
     """Column of the words, from 1; by default as in training."""
+    separator: str | None = None
+    """What stands between columns, such as `,` or `tab`; by default tabs or spaces."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +115,8 @@ class Data(Columns):
 
     action: tyro.conf.Positional[Literal["check", "describe", "convert"]]
     """check: counts, scheme, repairs, lengths, duplicates between files; exit status 1 where
-    something was repaired or lost, is in two files or unknown to train. describe: the same, always
-    0. convert: rewrite."""
+    something was repaired, doubtful or lost, is in two files or unknown to train. describe: the
+    same, always 0. convert: rewrite."""
     files: tyro.conf.Positional[tuple[str, ...]]
     """Files or folders, one a split; a folder of splits counts as its splits."""
     to: Literal["columns", "json"] = "json"

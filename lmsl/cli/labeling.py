@@ -23,23 +23,25 @@ if TYPE_CHECKING:
 
 def predict_command(arguments: list[str]) -> int:
     options: Predict = parse(Predict, arguments, "predict")
-    # The format of the training files says nothing here: people predict on running text.
     folder = find_run(options.run)
     info = read_info(folder)
     known = info.files
-    check_source(options.source)
+    # The format of the training files says nothing here: people predict on running text.
+    reading = ReadOptions(
+        format=options.format,
+        tag_column=known.tag_column,
+        token_column=options.token_column or known.token_column,
+        separator=options.separator,
+        ignore_tag=known.ignore_tag,
+        words=info.words,
+        labelled=False,
+    )
+    check_source(options.source, reading, info.labels.names)
     console = Console()
     predict_stream(
         _loaded(folder, options, console),
         options.source,
-        ReadOptions(
-            format=options.format,
-            tag_column=known.tag_column,
-            token_column=options.token_column or known.token_column,
-            ignore_tag=known.ignore_tag,
-            words=info.words,
-            labelled=False,
-        ),
+        reading,
         output=options.output,
         say=console.say,
     )
@@ -58,7 +60,8 @@ def evaluate_command(arguments: list[str]) -> int:
         console.say(f"reading with {' '.join(kept)} as in training")
     with console.working(f"reading {options.source}"):
         dataset = read_with(options.source, info.read_options(options))
-    info.check_scorable(dataset)
+    for note in info.check_scorable(dataset, strict=options.strict_tags):
+        console.say(note)
     if options.predictions is not None:
         check_written(options.predictions)
     labeler = _loaded(folder, options, console)

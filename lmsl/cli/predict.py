@@ -1,53 +1,45 @@
 """Prediction from a file or a pipe to standard output, in the order of the input.
 
-Running text and JSON lines are taken block by block, so a pipe may be endless; columns and other
-formats are read whole first. The answer to JSON and text is JSON lines, the answer to columns is
-columns: word, first character, one past the last, span probability, tag. Either can be read back
-as labelled data.
+Input is recognised as by every other command and taken block by block, so a pipe may be endless;
+only arrays of JSON, XML and, for runs with document context, everything is read whole first. The
+answer to columns is columns: word, first character, one past the last, span probability, tag; the
+answer to the rest is JSON lines. Either can be read back as labelled data.
 """
 
 import json
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain, islice
-from pathlib import Path
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from lmsl.data.formats.json_lines import json_line, json_raw, read_json, text_raw
 from lmsl.data.formats.options import ReadOptions
 from lmsl.data.formats.raw import Raw
-from lmsl.data.formats.source import STDIN
-from lmsl.data.read import read_with
-from lmsl.data.resolve import resolve
+from lmsl.data.formats.source import STDIN, shown
+from lmsl.data.read import Opened, open_source
+from lmsl.data.resolve import unlabelled
 from lmsl.data.tags.decode import Decoded
 from lmsl.data.tags.entities import Entity, entities, word_offsets
-from lmsl.data.tags.sentence import Sentence
-from lmsl.data.write import column_lines, in_some_document, to_json
+from lmsl.data.tags.sentence import Name, Sentence
+from lmsl.data.write import column_lines, to_json
 from lmsl.errors import InputError
 
 if TYPE_CHECKING:
     # The file is looked at before torch is imported.
     from lmsl.tagger.labeler import Labeler
 
-Kind = Literal["text", "json", "columns", "whole"]
 Shape = Literal["auto", "json", "columns"]
 
 BLOCK = 512
-"""Sentences tagged together."""
+"""Sentences tagged together, once there are answers to look at."""
 
-# Of a text hardly three lines in a row end in something like B-52.
-_TAG = re.compile(rb"O|[BIESLU]-\S+")
-_SNIFFED = 20
-_JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
-_COLUMN_SUFFIXES = (".conll", ".conllu", ".tsv", ".iob", ".iob2", ".bio", ".bioes", ".annotated")
+FIRST_BLOCK = 32
 
 
-def check_source(source: str) -> None:
-    """Refuse what cannot be opened, before a model is loaded for it; InputError."""
-    if source != STDIN and not Path(source).is_dir():
-        next(_lines(source), None)
+def check_source(source: str, options: ReadOptions, known: Collection[str]) -> None:
+    """Refuse what cannot be read, before a model is loaded for it; InputError."""
+    if source != STDIN:
+        next(open_source(source, options, known).raws, None)
 
 
 def predict_stream(
@@ -65,132 +57,48 @@ def predict_stream(
         InputError: the input cannot be read; what precedes the place has been answered by then.
     """
     target = target or sys.stdout
-    # Context and documents reach across sentences: then the input has to be known whole.
-    size = None if labeler.info.context or output == "columns" else BLOCK
-    kind, blocks = _input(source, options, size)
-    shape = output if output != "auto" else ("columns" if kind == "columns" else "json")
-    chosen = options.token_column if kind == "columns" else None
-    say(
-        f"reading {'standard input' if source == STDIN else source} as {kind}"
-        + (f" with the words in column {chosen}" if chosen else "")
-        + f", writing {shape}"
-    )
-    count = 0
-    for block in blocks:
+    opened = open_source(source, options, labeler.info.labels.names)
+    shape = output if output != "auto" else ("columns" if opened.kind == "columns" else "json")
+    _say_what(opened, source, options, shape, say)
+    answers = _Columns() if shape == "columns" else _json_lines
+    count = said = 0
+    # Context reaches across sentences: then the input has to be known whole.
+    for block in _blocks(opened.raws, whole=bool(labeler.info.context)):
+        for note in opened.notes[said:]:
+            say(note)
+        said = len(opened.notes)
         tagged = labeler.tag(block)
-        for lines in _answers(labeler, block, tagged.decoded, shape):
+        for lines in answers(labeler, block, tagged.decoded):
             target.write(lines)
         target.flush()
         for note in tagged.examples.notes.lines():
             say(note)
         count += len(block)
+    for note in opened.notes[said:]:
+        say(note)
     return count
 
 
-def _input(
-    source: str, options: ReadOptions, size: int | None
-) -> tuple[Kind, Iterator[Sequence[Sentence]]]:
-    """What the input is, and its sentences block by block."""
-    suffix = Path(source).suffix.lower()
-    automatic = options.format == "auto"
-    columns = options.format == "columns" or (
-        automatic and (suffix in _COLUMN_SUFFIXES or _holds_tags(source, options))
+def _say_what(
+    opened: Opened, source: str, options: ReadOptions, shape: str, say: Callable[[str], None]
+) -> None:
+    chosen = options.token_column if opened.kind == "columns" else None
+    say(
+        f"reading {shown(source)} as {opened.kind}"
+        + (f" with the words in column {chosen}" if chosen else "")
+        + f", writing {shape}"
     )
-    whole = options.format not in ("auto", "text", "json") or (
-        automatic and (suffix == ".xml" or Path(source).is_dir())
-    )
-    if columns or whole:
-        sentences = read_with(source, options).sentences
-        # In one piece, so that no document is cut in two.
-        return "columns" if columns else "whole", iter([sentences] if sentences else [])
-    name = "standard input" if source == STDIN else source
-    head, lines = _begun(_lines(source))
-    if not head and source != STDIN:
-        raise InputError(f"{source}: the file is empty")
-    first = head[-1].lstrip() if head else ""
-    raws: Iterable[Raw]
-    if first.startswith("[") and (options.format == "json" or suffix in _JSON_SUFFIXES):
-        raws = read_json("\n".join(lines), name, options)
-    elif options.format == "json" or (automatic and first.startswith("{")):
-        raws = _json(lines, name, options)
-    else:
-        raws = (text_raw(line, None, f"{name}:{n}", options) for n, line in enumerate(lines, 1))
-        return "text", _blocks(_sentences(raws, name, options), size)
-    return "json", _blocks(_sentences(raws, name, options), size)
 
 
-def _holds_tags(source: str, options: ReadOptions) -> bool:
-    """Whether the first lines of a file all have a tag in the column of tags: it has columns."""
-    if source == STDIN or not Path(source).is_file():
-        return False
-    with open(source, "rb") as file:
-        lines = [line for line in islice(file, _SNIFFED) if line.strip()]
-    return len(lines) > 2 and all(_holds_tag(line.split(), options) for line in lines)
-
-
-def _holds_tag(cells: Sequence[bytes], options: ReadOptions) -> bool:
-    column = options.tag_column
-    index = column - 1 if column > 0 else len(cells) + column
-    if len(cells) < 2 or not 0 <= index < len(cells):
-        return False
-    ignored = options.ignore_tag is not None and cells[index] == options.ignore_tag.encode()
-    return ignored or _TAG.fullmatch(cells[index]) is not None
-
-
-def _begun(lines: Iterator[str]) -> tuple[list[str], Iterator[str]]:
-    """The lines up to the first that is not empty, and all lines."""
-    head = []
-    for line in lines:
-        head.append(line)
-        if line.strip():
-            break
-    return head, chain(head, lines)
-
-
-def _lines(source: str) -> Iterator[str]:
-    if source == STDIN:
-        yield from _decoded(sys.stdin.buffer, "standard input")
-        return
-    try:
-        file = open(source, "rb")  # noqa: SIM115
-    except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror})") from None
-    with file:
-        yield from _decoded(file, source)
-
-
-def _decoded(lines: Iterable[bytes], source: str) -> Iterator[str]:
-    for number, line in enumerate(lines, start=1):
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{source}:{number}: expected UTF-8 text, found byte 0x{line[error.start]:02x}"
-            ) from None
-        if "\0" in text:
-            raise InputError(f"{source}:{number}: expected text, found NUL bytes (a binary file?)")
-        yield text.removesuffix("\n").removesuffix("\r")
-
-
-def _json(lines: Iterable[str], source: str, options: ReadOptions) -> Iterator[Raw]:
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            place = f"{source}:{number}"
-            yield json_raw(json_line(line, place), place, options)
-
-
-def _sentences(raws: Iterable[Raw], source: str, options: ReadOptions) -> Iterator[Sentence]:
-    for raw in raws:
-        yield from resolve([raw], source, options).sentences
-
-
-def _blocks(sentences: Iterator[Sentence], size: int | None) -> Iterator[Sequence[Sentence]]:
+def _blocks(raws: Iterator[Raw], *, whole: bool) -> Iterator[Sequence[Sentence]]:
+    """Sentences, few at first, so that somebody who waits sees an answer soon."""
     error: InputError | None = None
+    size = FIRST_BLOCK
     while error is None:
         block: list[Sentence] = []
         try:
-            for sentence in islice(sentences, size):
-                block.append(sentence)
+            for raw in islice(raws, None if whole else min(size, BLOCK)):
+                block.append(unlabelled(raw))
         except InputError as reason:
             # What precedes the bad place is answered first.
             error = reason
@@ -198,20 +106,35 @@ def _blocks(sentences: Iterator[Sentence], size: int | None) -> Iterator[Sequenc
             yield block
         elif error is None:
             return
+        size *= 2
     raise error
 
 
-def _answers(
-    labeler: "Labeler", block: Sequence[Sentence], decoded: Sequence[Decoded], shape: str
+class _Columns:
+    """Answers in columns; documents go on from block to block."""
+
+    def __init__(self) -> None:
+        self._document: Name | None = None
+
+    def __call__(
+        self, labeler: "Labeler", block: Sequence[Sentence], decoded: Sequence[Decoded]
+    ) -> Iterator[str]:
+        before, marked = self._document, []
+        for sentence in block:
+            if sentence.document is None and self._document is not None:
+                # Of no document, which ends the one before.
+                sentence = replace(sentence, document="")
+            self._document = sentence.document
+            marked.append(sentence)
+        columns = zip(*(_cells(*pair) for pair in zip(block, decoded, strict=True)), strict=True)
+        lines, _ = column_lines(marked, *columns, documents=True, before=before)
+        yield "".join(f"{line}\n" for line in lines)
+
+
+def _json_lines(
+    labeler: "Labeler", block: Sequence[Sentence], decoded: Sequence[Decoded]
 ) -> Iterator[str]:
     plain = labeler.info.labels.plain
-    if shape == "columns":
-        columns = zip(*(_columns(*pair) for pair in zip(block, decoded, strict=True)), strict=True)
-        known = any(sentence.document is not None for sentence in block)
-        block = [in_some_document(sentence) for sentence in block]
-        lines, _ = column_lines(block, *columns, documents=known)
-        yield "".join(f"{line}\n" for line in lines)
-        return
     for sentence, found in zip(block, decoded, strict=True):
         answer = to_json(replace(sentence, tags=found.tags), plain=plain)
         if plain and sentence.text is not None:
@@ -231,7 +154,7 @@ def _span(entity: Entity) -> dict[str, Any]:
     }
 
 
-def _columns(sentence: Sentence, decoded: Decoded) -> tuple[list[str], ...]:
+def _cells(sentence: Sentence, decoded: Decoded) -> tuple[list[str], ...]:
     """First character, one past the last, probability of the word's span or ``_``, and tag."""
     offsets = word_offsets(sentence)
     scores = ["_"] * len(sentence.words)

@@ -31,9 +31,11 @@ from lmsl.config.hints import converted, described, fits
 from lmsl.config.ranges import check_range
 from lmsl.config.recipes import recipe
 from lmsl.config.strings import check_asked
+from lmsl.data.documents import read_yaml
 from lmsl.data.formats.options import Columns, WordMode
 from lmsl.data.tags.decode import Decoder
 from lmsl.errors import InputError
+from lmsl.wording import quoted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,21 +208,15 @@ def read_config(file: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, not a YAML mapping, or holds unknown or ill-typed values.
     """
-    try:
-        loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"--config {file}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"--config {file}: expected YAML, got: {reason}") from error
+    loaded = read_yaml(file, "--config")
     if not isinstance(loaded, dict):
-        raise InputError(f"--config {file}: expected `name: value` lines, got {loaded!r:.60}")
+        raise InputError(f"--config {file}: expected `name: value` lines, got {quoted(loaded)}")
     hints = get_type_hints(Config)
     settings: dict[str, Any] = {}
     for key, value in loaded.items():
         name = str(key).replace("-", "_")
         if name not in hints:
-            raise InputError(f"--config {file}: unknown setting {key!r}")
+            raise InputError(f"--config {file}: unknown setting {quoted(key)}")
         if name in settings:
             raise InputError(f"--config {file}: {key}: expected it once, got it twice")
         settings[name] = _typed(f"--config {file}: {key}", name, value, hints[name])
@@ -233,9 +229,9 @@ def _typed(place: str, name: str, value: Any, hint: Any) -> Any:
     if fits(found, hint):
         return found
     if name == "unmask":
-        raise InputError(f'{place}: expected text in quotes, such as "0011", got {value!r}')
+        raise InputError(f'{place}: expected text in quotes, such as "0011", got {quoted(value)}')
     advice = "; put it in quotes" if fits(str(value), hint) and value is not None else ""
-    raise InputError(f"{place}: expected {described(hint)}, got {value!r}{advice}")
+    raise InputError(f"{place}: expected {described(hint)}, got {quoted(value)}{advice}")
 
 
 def dump_config(config: Config) -> str:

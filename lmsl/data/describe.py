@@ -7,9 +7,11 @@ train, a sentence longer than the model reads. The report says each in plain num
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
-from lmsl.data.tags.schemes import IGNORED, OUTSIDE, tag_spans
+from lmsl.data.tags.schemes import IGNORED, OUTSIDE
 from lmsl.data.tags.sentence import Dataset
+from lmsl.wording import counted, shortened
 
 CountSubwords = Callable[[Sequence[str]], Sequence[int]]
 """Number of sub-words of each word of a sentence."""
@@ -21,7 +23,8 @@ def check(datasets: Mapping[str, Dataset], count_subwords: CountSubwords | None 
     """Describe splits (name to dataset) for people; several lines, no final line end."""
     lines: list[str] = []
     for name, dataset in datasets.items():
-        lines += [f"{name}: {dataset.source}", *map("  {}".format, _describe(dataset))]
+        head = name if name == dataset.source else f"{name}: {dataset.source}"
+        lines += [head, *map("  {}".format, _describe(dataset))]
         if count_subwords is not None:
             lines.append(f"  sub-words a sentence: {_subword_lengths(dataset, count_subwords)}")
     lines += between(datasets).lines
@@ -42,15 +45,15 @@ def _describe(dataset: Dataset) -> list[str]:
     entities = _entities(dataset)
     missed = Counter(type_ for sentence in dataset for type_ in sentence.missed)
     documents = {s.document for s in dataset if s.document is not None}
-    counts = f"{len(dataset)} sentences, {sum(lengths)} words"
+    counts = f"{counted(len(dataset), 'sentence')}, {counted(sum(lengths), 'word')}"
     if documents:
-        counts += f", {len(documents)} documents"
+        counts += f", {counted(len(documents), 'document')}"
     if not dataset.plain:
-        counts += f", {entities.total() + missed.total()} entities"
+        counts += f", {counted(entities.total() + missed.total(), 'entity')}"
     kind = "labels" if dataset.plain else "types"
     lines = [
         counts,
-        f"scheme {dataset.scheme}, {dataset.repairs} tags repaired",
+        f"scheme {dataset.scheme}, {counted(dataset.repairs, 'tag')} repaired",
         f"{kind}: {_distribution(entities)}",
         f"words a sentence: {_percentiles(lengths)}",
     ]
@@ -59,20 +62,18 @@ def _describe(dataset: Dataset) -> list[str]:
     if ignored := sum((s.tags or ()).count(IGNORED) for s in dataset):
         lines.append(f"words without a label: {ignored}")
     if repeated := len(dataset) - len({s.words for s in dataset}):
-        lines.append(f"repeated sentences: {repeated} ({_conflicts(dataset)} tagged differently)")
+        conflicts = _conflicts(dataset)
+        lines.append(f"repeated sentences: {repeated} ({conflicts} tagged differently)")
     return [*lines, *(f"note: {note}" for note in dataset.notes)]
 
 
 def _entities(dataset: Dataset) -> Counter[str]:
     """Entities by type, or words by label where tags are plain."""
-    counts: Counter[str] = Counter()
-    for sentence in dataset:
-        tags = sentence.tags or ()
-        if dataset.plain:
-            counts.update(tag for tag in tags if tag != IGNORED)
-        else:
-            counts.update(span.type for span in tag_spans(tags))
-    return counts
+    tags = Counter(chain.from_iterable(sentence.tags or () for sentence in dataset))
+    if dataset.plain:
+        return Counter({tag: number for tag, number in tags.items() if tag != IGNORED})
+    # In IOB2 every entity has one B-.
+    return Counter({tag[2:]: number for tag, number in tags.items() if tag.startswith("B-")})
 
 
 def _conflicts(dataset: Dataset) -> int:
@@ -101,14 +102,18 @@ def between(datasets: Mapping[str, Dataset]) -> Between:
         for second in names[position + 1 :]:
             shared = sum(s.words in words[first] for s in datasets[second])
             share = shared / max(1, len(datasets[second]))
-            lines.append(f"{second}: {shared} sentences ({share:.1%}) are also in {first}")
+            are = "is" if shared == 1 else "are"
+            lines.append(
+                f"{second}: {counted(shared, 'sentence')} ({share:.1%}) {are} also in {first}"
+            )
             amiss |= shared > 0
     if "train" in datasets:
-        known = set(_entities(datasets["train"]))
+        found = {name: _entities(dataset) for name, dataset in datasets.items()}
+        known = set(found["train"])
         for name in names:
-            unknown = sorted(set(_entities(datasets[name])) - known - {OUTSIDE})
+            unknown = sorted(set(found[name]) - known - {OUTSIDE})
             if unknown:
-                lines.append(f"{name}: labels unknown to train: {', '.join(unknown)}")
+                lines.append(f"{name}: labels unknown to train: {shortened(', '.join(unknown))}")
                 amiss = True
     return Between(lines=lines, amiss=amiss)
 
@@ -119,7 +124,8 @@ def _subword_lengths(dataset: Dataset, count_subwords: CountSubwords) -> str:
     per_word = sum(map(sum, counts)) / max(1, words)
     lengths = _percentiles([sum(sentence) for sentence in counts])
     lost = sum(count == 0 for sentence in counts for count in sentence)
-    return f"{lengths}; {per_word:.2f} a word; {lost} words have none"
+    have = "has" if lost == 1 else "have"
+    return f"{lengths}; {per_word:.2f} a word; {counted(lost, 'word')} {have} none"
 
 
 def _percentiles(values: Sequence[int]) -> str:

@@ -15,6 +15,7 @@ from lmsl.data.resolve import resolve
 from lmsl.data.tags.sentence import Dataset, Name
 from lmsl.errors import InputError
 from lmsl.hub import unreachable
+from lmsl.wording import quoted, shortened
 
 _WORD_COLUMNS = ("tokens", "words")
 _TAG_COLUMNS = ("ner_tags", "tags", "labels", "chunk_tags", "pos_tags")
@@ -54,7 +55,9 @@ def from_hub(splits: Mapping[str, Any], name: str, options: ReadOptions) -> dict
         if given is not None:
             found[split] = _convert(splits[given], f"{name}[{given}]", options)
     if "train" not in found:
-        raise InputError(f"--data {name}: expected a split train, found {', '.join(splits)}")
+        raise InputError(
+            f"--data {name}: expected a split train, found {shortened(', '.join(splits))}"
+        )
     return found
 
 
@@ -73,7 +76,7 @@ def _convert(rows: Any, source: str, options: ReadOptions) -> Dataset:
         raws.append(
             Raw(
                 words=tuple(own),
-                places=(place,),
+                where=place,
                 tags=tuple(_named(tagged, names, place)),
                 document=_name(row.get("doc_id", row.get("document_id"))),
                 id=_name(row.get("id")),
@@ -86,7 +89,8 @@ def _column(features: Iterable[str], candidates: tuple[str, ...], source: str) -
     found = [name for name in candidates if name in features]
     if not found:
         raise InputError(
-            f"{source}: expected a column {' or '.join(candidates)}, found {', '.join(features)}"
+            f"{source}: expected a column {' or '.join(candidates)}, found "
+            f"{shortened(', '.join(features))}"
         )
     return found[0]
 
@@ -99,7 +103,7 @@ def _class_names(feature: Any) -> list[str] | None:
 
 def _list(value: Any, column: str, place: str) -> list[Any]:
     if not isinstance(value, list):
-        raise InputError(f"{place}: expected {column} to be a list, got {value!r:.40}")
+        raise InputError(f"{place}: expected {column} to be a list, got {quoted(value)}")
     return value
 
 
@@ -108,11 +112,11 @@ def _named(values: Iterable[Any], names: list[str] | None, place: str) -> Iterab
         if value is None or isinstance(value, str):
             yield value
         elif not isinstance(value, int):
-            raise InputError(f"{place}: expected tags to be text or numbers, got {value!r:.40}")
+            raise InputError(f"{place}: expected tags to be text or numbers, got {quoted(value)}")
         elif names is None or not 0 <= value < len(names):
             # -100 and -1 mark words without a label; any other number has no name.
             if value not in (-1, -100):
-                raise InputError(f"{place}: tag number {value} has no name in the dataset")
+                raise InputError(f"{place}: tag number {quoted(value)} has no name in the dataset")
             yield None
         else:
             yield names[value]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from lmsl.data.formats.raw import CharSpan, Raw
 from lmsl.data.tags.sentence import Span
 from lmsl.errors import InputError
+from lmsl.wording import quoted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ def align_spans(raw: Raw) -> Alignment:
         if words is None:
             cutting.append(span)
         elif words[0] == words[1]:
-            raise InputError(f"{raw.places[0]}: {_named(span)} holds no word")
+            raise InputError(f"{raw.where}: {_named(span)} holds no word")
         else:
             placed.append((span, Span(type=span.type, start=words[0], end=words[1])))
     placed.sort(key=lambda pair: (pair[0].start - pair[0].end, pair[0].start))
@@ -76,7 +77,7 @@ def align_spans(raw: Raw) -> Alignment:
 
 def refuse_losses(raw: Raw, alignment: Alignment) -> None:
     """Raise InputError where an alignment lost or doubted anything (``--strict-tags``)."""
-    place = raw.places[0]
+    place = raw.where
     for spans, trouble in (
         (alignment.overlapping, "overlaps a longer one"),
         (alignment.cutting, "cuts a word (see --words)"),
@@ -103,10 +104,10 @@ def _check_range(span: CharSpan, raw: Raw) -> None:
     assert raw.text is not None
     if not 0 <= span.start < span.end <= len(raw.text):
         raise InputError(
-            f"{raw.places[0]}: expected a span within [0, {len(raw.text)}) with start < end, "
+            f"{raw.where}: expected a span within [0, {len(raw.text)}) with start < end, "
             f"got {_named(span)}"
         )
 
 
 def _named(span: CharSpan) -> str:
-    return f"span {span.type!r} [{span.start}, {span.end})"
+    return f"span {quoted(span.type)} [{quoted(span.start)}, {quoted(span.end)})"

@@ -18,6 +18,7 @@ from lmsl.data.tags.schemes import Scheme
 from lmsl.data.tags.sentence import Dataset
 from lmsl.data.tags.vocabulary import LabelSet, check_labels, label_vocabulary
 from lmsl.errors import InputError
+from lmsl.wording import counted, quoted, shortened
 
 HELD_OUT = 0.1
 _NAMES = {
@@ -114,7 +115,7 @@ def hold_out(dataset: Dataset, split_seed: int) -> tuple[Dataset, Dataset, str]:
         replace(dataset, sentences=tuple(s for i, s in enumerate(dataset) if (i in held) == side))
         for side in (False, True)
     ]
-    share = f"{len(held)} of {len(dataset)} sentences ({len(held) / len(dataset):.1%})"
+    share = f"{len(held)} of {counted(len(dataset), 'sentence')} ({len(held) / len(dataset):.1%})"
     kind = "whole documents" if documents else "single sentences"
     note = (
         f"{dataset.source}: no dev data, held {share} out as dev, {kind}, split seed {split_seed}"
@@ -150,7 +151,9 @@ def _dial(text: str) -> float:
     except ValueError:
         dial = -1.0
     if not 0 <= dial <= 1:
-        raise InputError(f"--data synthetic:DIAL: expected a number from 0 to 1, got {text!r}")
+        raise InputError(
+            f"--data synthetic:DIAL: expected a number from 0 to 1, got {quoted(text)}"
+        )
     return dial
 
 
@@ -167,14 +170,14 @@ def find_splits(folder: Path) -> dict[str, Path]:
         parts = [path for path in entries if set(names) & set(_parts(path))]
         candidates = exact or parts
         if len(candidates) > 1:
-            listed = ", ".join(path.name for path in candidates)
+            listed = shortened(", ".join(path.name for path in candidates))
             raise InputError(
                 f"{folder}: expected one {split} file, found {listed}; name it with --{split}"
             )
         if candidates:
             found[split] = candidates[0]
     if "train" not in found:
-        listed = ", ".join(path.name for path in entries[:8]) or "nothing"
+        listed = shortened(", ".join(path.name for path in entries[:8])) or "nothing"
         raise InputError(f"{folder}: expected train.*, dev.* and test.*, found {listed}")
     return found
 

@@ -1,22 +1,27 @@
 """Writing sentences back: columns and JSON lines.
 
 Columns are tab-separated so that a word with zero-width characters or spaces survives. A word
-that holds a tab or a line end would break the table; it is written with ``\\t``, ``\\n`` or
-``\\r`` spelt out, and the count of such words is returned (refusing would throw a finished run's
-predictions away). JSON lines lose nothing.
+that holds a tab or a line end would break the table. In predictions it is written with ``\\t``,
+``\\n`` or ``\\r`` spelt out, and the count of such words is returned (refusing would throw a
+finished run's predictions away); a converted file says in its first line that it has escapes, and
+is read back as it was. JSON lines lose nothing.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+from lmsl.data.formats.cells import DOCSTART, separates
+from lmsl.data.formats.columns import ESCAPES
 from lmsl.data.formats.options import ReadOptions
 from lmsl.data.read import read_with
 from lmsl.data.tags.schemes import IGNORED, tag_spans
 from lmsl.data.tags.sentence import Name, Sentence
 from lmsl.errors import InputError
+from lmsl.wording import counted
 
 UNLABELLED = "_"
 """Stands in columns for the tag of a word without a label; read back with --ignore-tag _."""
@@ -26,21 +31,25 @@ _ESCAPED = str.maketrans(_ESCAPES)
 
 
 def column_lines(
-    sentences: Iterable[Sentence], *columns: Sequence[Sequence[str]], documents: bool = False
+    sentences: Iterable[Sentence],
+    *columns: Sequence[Sequence[str]],
+    documents: bool = False,
+    before: Name | None = None,
 ) -> tuple[list[str], int]:
     """Lines of ``word TAB column...``, an empty line after each sentence; and words escaped.
 
     `columns` hold one sequence of tags a sentence. With `documents` a ``-DOCSTART-`` line stands
-    before every change of document. Sentences without words leave no trace.
+    before every change of document, the first from `before`. Sentences without words leave no
+    trace.
     """
     lines: list[str] = []
     escaped = 0
-    document: Name | None = None
+    document = before
     for index, sentence in enumerate(sentences):
         if not sentence.words:
             continue
         if documents and sentence.document != document:
-            lines += ["\t".join(["-DOCSTART-", *("O" for _ in columns)]), ""]
+            lines += [document_line(len(columns)), ""]
             document = sentence.document
         rows = [column[index] for column in columns]
         assert all(len(row) == len(sentence.words) for row in rows)
@@ -51,6 +60,10 @@ def column_lines(
             lines.append("\t".join([safe, *tags]))
         lines.append("")
     return lines, escaped
+
+
+def document_line(columns: int) -> str:
+    return "\t".join(["-DOCSTART-", *("O" for _ in range(columns))])
 
 
 def in_some_document(sentence: Sentence) -> Sentence:
@@ -77,6 +90,58 @@ def write_columns(
     return escaped
 
 
+def exact_lines(sentences: Iterable[Sentence], *, tagged: bool) -> Iterator[str]:
+    """Lines of ``word TAB tag`` from which the reader of columns gets the same words and types.
+
+    Where some cell would be read otherwise, backslashes are escapes, and the first line says so.
+    """
+    sentences = [in_some_document(sentence) for sentence in sentences if sentence.words]
+    documents = any(sentence.document != "" for sentence in sentences)
+    words = {word for sentence in sentences for word in sentence.words}
+    tags = {tag for sentence in sentences for tag in sentence.tags or ()} if tagged else set()
+    odd = {word for word in words if _is_odd(word, alone=not tagged)}
+    odd |= {tag for tag in tags if tag != tag.strip()}
+    if odd:
+        yield ESCAPES
+    cells = {word: _exact(word, whole=word in odd) if odd else word for word in words}
+    labels = {tag: _exact(tag, whole=tag in odd) if odd else tag for tag in tags}
+    labels[IGNORED] = UNLABELLED
+    document: Name | None = None
+    for sentence in sentences:
+        if documents and sentence.document != document:
+            yield from (document_line(int(tagged)), "")
+            document = sentence.document
+        row = map(cells.__getitem__, sentence.words)
+        if tagged:
+            own = map(labels.__getitem__, sentence.tags or ())
+            yield from ("\t".join(pair) for pair in zip(row, own, strict=True))
+        else:
+            yield from row
+        yield ""
+
+
+def _is_odd(word: str, *, alone: bool) -> bool:
+    """Whether a word would not be read as itself from a column, or from a line of its own."""
+    return (
+        word != word.translate(_ESCAPED)
+        or DOCSTART.match(word) is not None
+        or (alone and (separates(word) or word[0] == "#" or " " in word))
+    )
+
+
+def _exact(cell: str, *, whole: bool) -> str:
+    """A cell with escapes; `whole` spells its blanks and first character out too."""
+    spelt = []
+    for position, char in enumerate(cell):
+        if char in "\t\n\r\\":
+            spelt.append(_ESCAPES.get(char, "\\\\"))
+        elif whole and (position == 0 or char.isspace()) and ord(char) < 1 << 16:
+            spelt.append(f"\\u{ord(char):04x}")
+        else:
+            spelt.append(char)
+    return "".join(spelt)
+
+
 def to_json(sentence: Sentence, *, plain: bool = False) -> dict[str, Any]:
     """One sentence in the shape `lmsl.data.formats.json_lines` reads.
 
@@ -88,6 +153,11 @@ def to_json(sentence: Sentence, *, plain: bool = False) -> dict[str, Any]:
     fits = tags is None or not (plain or IGNORED in tags)
     if sentence.text is not None and sentence.offsets is not None and fits:
         item["text"] = sentence.text
+        if sentence.tokenized:
+            item["tokens"] = [
+                {"text": word, "start": start, "end": end}
+                for word, (start, end) in zip(sentence.words, sentence.offsets, strict=True)
+            ]
         if tags is not None:
             item["spans"] = [
                 {
@@ -124,15 +194,15 @@ def convert(
     if kind == "json":
         write_json(target, dataset, plain=dataset.plain)
     else:
-        tags = [] if any(s.tags is None for s in dataset) else [[s.tags or () for s in dataset]]
-        bare = [in_some_document(sentence) for sentence in dataset]
-        known = any(sentence.document is not None for sentence in dataset)
-        lines, escaped = column_lines(bare, *tags, documents=known)
-        _write(target, lines)
-        if escaped:
-            notes.append(f"{escaped} words hold a tab or line end, which was spelt out")
+        tagged = all(sentence.tags is not None for sentence in dataset)
+        lines = exact_lines(dataset, tagged=tagged)
+        first = next(lines, "")
+        _write(target, chain([first] if dataset.sentences else [], lines))
+        if first == ESCAPES:
+            notes.append("some words or types have their tabs, line ends or blanks spelt out")
     if missed := sum(len(sentence.missed) for sentence in dataset):
-        notes.append(f"{missed} missed entities have no tags and are not in {target}")
+        have = "has no tags and is" if missed == 1 else "have no tags and are"
+        notes.append(f"{counted(missed, 'missed entity')} {have} not in {target}")
     return notes
 
 

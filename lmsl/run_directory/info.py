@@ -19,7 +19,7 @@ from lmsl.data.formats.options import Columns, FileShape, ReadOptions, WordMode,
 from lmsl.data.tags.decode import Decoder
 from lmsl.data.tags.schemes import OUTSIDE
 from lmsl.data.tags.sentence import Dataset
-from lmsl.data.tags.vocabulary import LabelSet, check_labels
+from lmsl.data.tags.vocabulary import LabelSet, check_labels, unknown_labels
 from lmsl.errors import InputError
 from lmsl.run_directory.digests import Digests, document_digest
 
@@ -68,11 +68,17 @@ class RunInfo:
         plain = self.labels.plain and columns.scheme == "auto"
         return dataclasses.replace(options, scheme="plain") if plain else options
 
-    def check_scorable(self, dataset: Dataset) -> None:
-        """Refuse data without tags, or with labels that this run does not know; InputError."""
+    def check_scorable(self, dataset: Dataset, *, strict: bool = False) -> list[str]:
+        """Notes on labels this run cannot find; InputError for data that cannot be scored.
+
+        Args:
+            strict: refuse labels that the run does not know, too.
+        """
         if any(sentence.tags is None for sentence in dataset):
             raise InputError(f"{dataset.source}: expected tags to evaluate against, found none")
-        check_labels(dataset, self.labels)
+        if strict:
+            check_labels(dataset, self.labels)
+        return unknown_labels(dataset, self.labels)
 
     def to_json(self) -> str:
         values = {

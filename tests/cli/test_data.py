@@ -9,6 +9,7 @@ import pytest
 from lmsl.cli import main
 from lmsl.data.formats.options import ReadOptions
 from lmsl.data.read import read_with
+from lmsl.data.splits import load_splits
 from tests.small_runs import written
 
 CLEAN = "Ada\tB-PER\nsat\tO\n\nRome\tB-LOC\nfell\tO\n\n"
@@ -61,11 +62,50 @@ class TestCheck:
         assert "2 sentences, 4 words, 2 entities" in out and "0 tags repaired" in out
         assert "LOC 1 (50.0%)" in out
 
+    def test_the_path_is_said_once_and_one_is_no_plural(self, tmp_path: Path, call: Call) -> None:
+        file = str(written(tmp_path, one="Ada\tB-PER\n\n") / "one.conll")
+        _, out, _ = call("data", "check", file)
+        assert out.count(file) == 1 and out.splitlines()[0] == file
+        assert "1 sentence, 1 word, 1 entity\n" in out
+        strayed = file.replace("one", "strayed")
+        Path(strayed).write_text("Ada\tI-PER\n")
+        _, out, _ = call("data", "check", strayed, "--scheme", "iob2")
+        assert "1 tag repaired" in out and "note: 1 tag breaks the scheme and was repaired" in out
+
+    @pytest.mark.parametrize(
+        ("name", "text", "note"),
+        [
+            ("empty.conll", "Ada\tB-PER\n\tI-PER\n", "1 row has a tag and no word"),
+            (
+                "beside.jsonl",
+                '{"text": "Ada", "spans": [{"start": 0, "end": 3, "label": "P", "text": "Eve"}]}',
+                "1 span lies beside the text it states",
+            ),
+        ],
+    )
+    def test_what_is_in_doubt_is_said_and_changes_the_status(
+        self, name: str, text: str, note: str, tmp_path: Path, call: Call
+    ) -> None:
+        (tmp_path / name).write_text(text)
+        status, out, _ = call("data", "check", str(tmp_path / name))
+        assert status == 1 and f"note: {note}" in out
+        assert any(
+            note in told for told in load_splits(train=tmp_path / name, dev=tmp_path / name).notes
+        ), "lmsl train prints these"
+        assert call("data", "check", str(tmp_path / name), "--strict-tags")[0] == 2
+
+    def test_another_separator_is_a_flag(self, tmp_path: Path, call: Call) -> None:
+        file = str(written(tmp_path, table="Ada,B-PER\nsat,O\n") / "table.conll")
+        status, _, err = call("data", "check", file)
+        assert status == 2 and "read it with --separator ','" in err
+        status, out, _ = call("data", "check", file, "--separator", ",")
+        assert status == 0 and "1 sentence, 2 words, 1 entity" in out
+
     def test_repairs_are_counted_and_change_the_status(self, tmp_path: Path, call: Call) -> None:
-        file = written(tmp_path, train=TRICKY) / "train.conll"
+        file = str(written(tmp_path, train=TRICKY) / "train.conll")
         status, out, _ = call("data", "check", file, "--scheme", "iob2")
         assert status == 1
-        assert "2 sentences, 5 words, 1 documents, 3 entities" in out and "2 tags repaired" in out
+        assert "2 sentences, 5 words, 1 document, 3 entities" in out and "2 tags repaired" in out
         assert call("data", "describe", file, "--scheme", "iob2")[0] == 0
         strict = ("data", "check", file, "--scheme", "iob2", "--strict-tags")
         status, out, err = call(*strict)
@@ -78,7 +118,7 @@ class TestCheck:
         folder = written(tmp_path, train=CLEAN, dev=CLEAN.split("\n\n")[0] + "\n\n" + new)
         status, out, _ = call("data", "check", folder)
         assert status == 1
-        assert "dev: 1 sentences (50.0%) are also in train" in out
+        assert "dev: 1 sentence (50.0%) is also in train" in out
         assert "dev: labels unknown to train: ORG" in out
 
     def test_entities_that_tags_cannot_express(self, tmp_path: Path, call: Call) -> None:

@@ -7,15 +7,18 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import lmsl
 from lmsl.cli import main
-from lmsl.cli.predict import BLOCK
+from lmsl.cli.predict import BLOCK, FIRST_BLOCK, predict_stream
+from lmsl.data.formats.layout import HEAD
 from lmsl.data.formats.options import ReadOptions
 from lmsl.data.read import read_with
+from lmsl.data.resolve import EMPTY_WORD
 from tests.small_runs import environment, train, written
 
 
@@ -154,6 +157,69 @@ class TestStream:
             assert f"as {kind}," in captured.err
             assert len([line for line in captured.out.splitlines() if line]) == count
 
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("# sent_id = 4\nAda B-PER\nvan M-PER\nLou E-PER\n", ["Ada", "van", "Lou"]),
+            ("1\tB-N\n2\tO\n", ["1", "2"]),
+            ("Ada B_PER\rsat O\r\rBob B_PER\r", ["Ada", "sat", "Bob"]),
+            ("so\tO\n\tB-LOC\n", ["so", EMPTY_WORD]),
+        ],
+        ids=["comment", "numbers", "carriage-returns", "no-word"],
+    )
+    def test_a_file_is_what_it_is_to_every_command(
+        self, text: str, words: list[str], run: Path, tmp_path: Path, piped: Piped
+    ) -> None:
+        (tmp_path / "data.txt").write_text(text, newline="")
+        read = read_with(tmp_path / "data.txt", ReadOptions())
+        assert [word for sentence in read for word in sentence.words] == words
+        for answers in (piped("", str(tmp_path / "data.txt")), piped(text)):
+            assert "as columns," in piped.err
+            assert [line.split("\t")[0] for line in answers if line] == words
+        assert len(piped("Ada sat.\rBob sat.\r")) == 2
+
+    def test_words_and_tags_with_a_separator_are_no_text(self, piped: Piped) -> None:
+        text = "Ada,B-PER\nsat,O\n"
+        assert piped(text) == [] and piped.status == 2 and "--separator ','" in piped.err
+        assert [line.split("\t")[0] for line in piped(text, "--separator", ",")[:2]] == [
+            "Ada",
+            "sat",
+        ]
+        assert len(piped(text, "--format", "text")) == 2
+
+    def test_an_endless_stream_is_asked_for_no_more_than_is_answered(
+        self, labeler: lmsl.Labeler, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whatever the format, a first answer needs the first lines alone."""
+        for line in ("Ada sat.", '{"text": "Ada sat."}', "Ada\tB-PER\n"):
+            asked = 0
+
+            class Endless:
+                def read1(self, size: int, line: str = line) -> bytes:
+                    nonlocal asked
+                    asked += 1
+                    return f"{line}\n".encode()
+
+            class Target(io.StringIO):
+                def flush(self) -> None:
+                    raise BrokenPipeError
+
+            monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=Endless()))
+            options = ReadOptions(labelled=False)
+            target = Target()
+            with pytest.raises(BrokenPipeError):
+                predict_stream(labeler, "-", options, target=target)
+            assert 0 < len(target.getvalue().strip().split("\n")) <= 2 * FIRST_BLOCK
+            assert asked <= HEAD + FIRST_BLOCK + 1
+
+    def test_documents_go_on_from_block_to_block(
+        self, piped: Piped, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("lmsl.cli.predict.FIRST_BLOCK", 1)
+        text = "a O\n\n-DOCSTART- O\n\nb O\n\nc O\n\nd O\n\n-DOCSTART- O\n\ne O\n\nf O\n"
+        kinds = [line.split("\t")[0] for line in piped(text, "--format", "columns") if line]
+        assert kinds == ["a", "-DOCSTART-", "b", "c", "d", "-DOCSTART-", "e", "f"]
+
     def test_more_than_a_block_of_one_document_stays_one(self, piped: Piped) -> None:
         text = "-DOCSTART- O\n\n" + "a O\n\n" * (BLOCK + 3)
         lines = piped(text, "--format", "columns")
@@ -223,3 +289,22 @@ class TestStream:
             assert json.loads(process.stdout.readline())["text"] == "the last"
             assert process.wait() == 0
             guard.cancel()
+
+
+def test_evaluate_counts_a_type_it_never_learned_as_missed(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "new.conll").write_text("Big\tB-NEW\nthing\tI-NEW\n\nAda\tB-PER\n")
+    line = ["evaluate", str(run), str(tmp_path / "new.conll"), "--device", "cpu"]
+    written = tmp_path / "predictions.conll"
+    assert main([*line, "--predictions", str(written)]) == 0
+    captured = capsys.readouterr()
+    assert "1 type unknown to the run (NEW): 1 entity counted as missed" in captured.err
+    metrics = json.loads(captured.out)
+    assert metrics["gold"] == 2 and metrics["per_type"]["NEW"]["gold"] == 1
+    assert metrics["per_type"]["NEW"]["correct"] == 0 and "Big\tB-NEW\t" in written.read_text()
+    assert main([*line, "--strict-tags"]) == 2
+    advice = capsys.readouterr().err
+    assert (
+        "new.conll:1: tag 'B-NEW' of 'Big' does not occur" in advice and "lmsl evaluate" in advice
+    )

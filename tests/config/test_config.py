@@ -28,6 +28,7 @@ OTHER: dict[str, Any] = {
     "format": "columns",
     "tag_column": 4,
     "token_column": 2,
+    "separator": ",",
     "scheme": "bioes",
     "strict_tags": True,
     "ignore_tag": "null",

@@ -36,16 +36,25 @@ def test_crlf_bom_and_odd_line_separators(tmp_path: Path) -> None:
     assert dataset.sentences[1].where.endswith("data.conll:4")
 
 
-def test_zero_width_tokens_are_kept(tmp_path: Path) -> None:
-    dataset = load(tmp_path, "\u200b\tO\nx\u200b\tB-X\n\ufeff \tI-X\n")
-    assert words(dataset) == [("\u200b", "x\u200b", "\ufeff ")]
-
-
-def test_hash_tokens_are_no_comments(tmp_path: Path) -> None:
-    text = "# id = 7\n# free remark here\n#\tO\n#tag\tB-X\n# a = b\tO\n\n#\tO\n"
-    assert words(load(tmp_path, text)) == [("#", "#tag", "# a = b"), ("#",)]
-    assert words(load(tmp_path, "# x = 1\n# O\n#tag O\n")) == [("#", "#tag")]
-    assert words(load(tmp_path, "# O\n\n# O\n")) == [("#",), ("#",)]
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("\u200b\tO\nx\u200b\tB-X\n\ufeff \tI-X\n", "\u200b|x\u200b|\ufeff "),
+        (
+            "# id = 7\n# free remark here\n#\tO\n#tag\tB-X\n# a = b\tO\n\n#\tO\n",
+            "#|#tag|# a = b||#",
+        ),
+        ("# x = 1\n# O\n#tag O\n", "#|#tag"),
+        ("# O\n\n# O\n", "#||#"),
+        ("1 x O\n3 x O\n", "1|3"),
+        ("a O\r\nb O\r\n", "a|b"),
+        ("a O\n# key = value\nb O\n", "a|b"),
+    ],
+)
+def test_words_are_told_from_remarks_and_numbers(tmp_path: Path, text: str, expected: str) -> None:
+    for labelled in (True, False):
+        found = words(load(tmp_path, text, labelled=labelled))
+        assert "||".join("|".join(sentence) for sentence in found) == expected
 
 
 def test_documents(tmp_path: Path) -> None:
@@ -75,10 +84,6 @@ def test_numbered_words_and_skipped_nodes(tmp_path: Path) -> None:
     assert dataset.sentences[0].where.endswith(":3")
     chosen = load(tmp_path, text, tag_column=-2, token_column=2, scheme="plain")
     assert chosen.sentences[0].words[0] == "Im"
-
-
-def test_numbers_that_do_not_count_are_words(tmp_path: Path) -> None:
-    assert words(load(tmp_path, "1 x O\n3 x O\n", tag_column=-1)) == [("1", "3")]
 
 
 def test_tag_column_counts_from_one(tmp_path: Path) -> None:
@@ -136,7 +141,6 @@ def test_one_odd_tag_is_named(tmp_path: Path) -> None:
         (b"a O\n\xff O\n", ":2: .*0xff"),
         (b"a O\nb\nc O\n", ":2: expected 2 columns, got 1"),
         (b"a\tO\nb\tX\tO\n", ":2: expected 2 columns, got 3"),
-        (b"a\tO\n\tO\n", ":2: expected a word"),
         (b"a\tO\nb\t \n", ":2: expected a tag for 'b'"),
         (b"\xf0\x9f", ":1: .*0xf0"),
     ],
@@ -155,11 +159,8 @@ def test_missing_file_and_bad_options(tmp_path: Path) -> None:
             load(tmp_path, "a O\n", **{name: "nonsense"})
 
 
-def test_words_in_the_last_column_lose_their_carriage_return(tmp_path: Path) -> None:
-    assert words(load(tmp_path, "a\r\nb\r\n", labelled=False)) == [("a", "b")]
-
-
 def test_a_remark_inside_a_sentence_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r":2: expected 2 columns, got 4"):
         load(tmp_path, "a O\n# not a comment\nb O\n")
-    assert words(load(tmp_path, "a O\n# key = value\nb O\n")) == [("a", "b")]
+    with pytest.raises(InputError, match=r":5: tag 'I-Z'"):
+        load(tmp_path, "a O\n# k = v\nb O\n# k = v\nc I-Z\n", strict_tags=True, scheme="iob2")

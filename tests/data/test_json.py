@@ -36,7 +36,7 @@ def test_word_lists(tmp_path: Path) -> None:
     (sentence,) = dataset.sentences
     assert sentence.words == ("a b", "\u2028") and sentence.tags == ("B-X", IGNORED)
     assert (sentence.id, sentence.document, sentence.text) == (7, "d", None)
-    assert any("1 sentences without words" in note for note in dataset.notes)
+    assert any("1 sentence without words" in note for note in dataset.notes)
     assert len(load(tmp_path, {"tokens": []}, {"tokens": ["x"]}, labelled=False)) == 2
 
 
@@ -81,7 +81,7 @@ def test_no_span_is_ever_lost_unseen(data: st.DataObject) -> None:
     ]
     raw = Raw(
         words=tuple(text[a:b] for a, b in offsets),
-        places=("f:1",),
+        where="f:1",
         spans=tuple(wanted),
         text=text,
         offsets=offsets,
@@ -149,5 +149,5 @@ def test_broken_json(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"data\.jsonl:2: expected one JSON object a line"):
         read(path)
     path.write_text('[\n{"text": "a"},\n')
-    with pytest.raises(InputError, match=r"data\.jsonl:\d: not valid JSON"):
+    with pytest.raises(InputError, match=r"data\.jsonl:\d: expected valid JSON"):
         read(path)

@@ -72,7 +72,7 @@ def test_seq_pairs(tmp_path: Path) -> None:
     dataset = read(written(tmp_path, files))
     assert [s.words for s in dataset] == [("a", "b"), ("c\u00a0d", "e")]
     assert spans(dataset) == [["b/x"], ["c\u00a0d/y"]]
-    assert any("1 empty lines" in note for note in dataset.notes)
+    assert any("1 empty line skipped" in note for note in dataset.notes)
     assert read(tmp_path / "seq.in") == dataset or read(tmp_path / "seq.in").sentences
     for tags, message in (
         ("O\n\nO O", r"seq\.out:1: expected 2 tags"),
@@ -113,8 +113,9 @@ def test_running_text_keeps_empty_lines(tmp_path: Path) -> None:
     assert [len(s.words) for s in dataset] == [4, 0, 0, 1]
     with pytest.raises(InputError, match="for prediction only"):
         read(path, format="text")
-    with pytest.raises(InputError, match="--format text"):
-        read(path, labelled=False)
+    assert [s.text for s in read(path, labelled=False)] == ["Hello, you.", "", "  ", "😀"]
+    with pytest.raises(InputError, match=r":3: expected 1 column, got 2.*--format text"):
+        read(written(tmp_path, {"t.tsv": "a\n\nb c\n"}) / "t.tsv", labelled=False)
 
 
 class Rows(list[dict[str, Any]]):

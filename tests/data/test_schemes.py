@@ -129,10 +129,10 @@ def test_broken_bioes_is_counted() -> None:
         ([["O", "S-X"]], "bioes"),
         ([["B-X", "L-X"]], "bioes"),
         ([["B", "I", "O"]], "iob2"),
-        ([["DT", "NN", "VBZ", "O"]], "plain"),
+        ([["DT", "NN", "VBZ"]], "plain"),
         ([["O", "O", "O", "EVENT", "EVENT"]], "bare"),
         ([["N", "V", "E", "O", "U", "I-think"]], "iob2"),
-        ([["N", "V", "E", "O", "L"]], "plain"),
+        ([["N", "V", "E", "L"]], "plain"),
     ],
 )
 def test_detected_scheme(sequences: list[list[str]], scheme: str) -> None:

@@ -14,7 +14,8 @@ from lmsl.data.read import read
 from lmsl.data.splits import load_splits
 from lmsl.data.tags.schemes import tag_spans
 from lmsl.data.tags.sentence import Dataset
-from tests.shared import DATA, needs_shared
+from lmsl.errors import InputError
+from tests.shared import DATA, SHARED, needs_shared
 
 pytestmark = needs_shared
 
@@ -122,3 +123,42 @@ def test_litbank() -> None:
     documents = [{s.document for s in part} for part in (splits.train, splits.dev)]
     assert documents[0].isdisjoint(documents[1]) and len(documents[0] | documents[1]) == 100
     assert 0.08 < len(splits.dev) / 8562 < 0.15
+
+
+# Sentences, words and entities of each file, or words of its refusal.
+CASES = """
+json-deep-nesting: d.json nested too deeply, d.jsonl d.jsonl:2: nested too deeply
+cr-only-line-ends: cr.conll 2 3 2
+number-words-taken-as-ids: num.conll 2 3 2, num1.conll 1 3 1
+predict-txt-columns-as-text: bmes.txt 2 9 3, cols.txt 2 4 2
+underscore-lower-suffix-tags: under.conll 1 7 2, suffix.conll 1 7 2
+underscore-lower-suffix-tags: lower.conll 1 6 2, lower2.conll 1 7 2
+conllu-misc-tags: norne.conllu 1 3 1
+prodigy-answers: prodigy_notok.jsonl 1 6 1
+prodigy-token-objects: prodigy.jsonl 1 6 1
+error-names-wrong-line: blanktoken.txt blanktoken.txt:4:, trailsp.conll trailsp.conll:4:
+any-separator: comma.txt --separator, pipe.txt --separator, csv.csv --separator
+label-with-tab-or-newline: labelsp.jsonl control, typenl.jsonl control, typetab.jsonl control
+label-with-tab-or-newline: docst.jsonl 1 2 1, one.jsonl 1 1 1
+other-json-shapes: doccano_ents.jsonl 1 6 1, doccano_label.jsonl 1 6 2, labelstudio.json 1 6 1
+other-json-shapes: gliner.jsonl 1 3 1, hf_strs.jsonl 1 3 1, hf_ints.jsonl keys id
+.: empty-word.conll 1 5 2, span-beside-text.jsonl 1 4 2
+"""
+
+
+@pytest.mark.skipif(not (SHARED / "cases").is_dir(), reason="the awkward cases are not there")
+@pytest.mark.parametrize("line", CASES.strip().split("\n"))
+def test_awkward_cases(line: str) -> None:
+    folder, _, cases = line.partition(": ")
+    for name, expected in (case.split(" ", 1) for case in cases.split(", ")):
+        path = SHARED / "cases" / folder / name
+        if expected[0].isdigit():
+            dataset = read(path)
+            words = [len(sentence.words) for sentence in dataset]
+            assert f"{len(words)} {sum(words)} {entities(dataset)}" == expected, name
+        else:
+            with pytest.raises(InputError, match=re.escape(expected)):
+                read(path)
+        if folder == "any-separator":
+            dataset = read(path, separator="|" if name == "pipe.txt" else ",")
+            assert sum(len(sentence.words) for sentence in dataset) == 4, name

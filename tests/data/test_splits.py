@@ -102,7 +102,7 @@ def test_a_label_that_only_the_held_out_part_has_is_known(tmp_path: Path) -> Non
 
 
 def test_unknown_labels_are_refused(tmp_path: Path) -> None:
-    folder(tmp_path, train_txt=TEXT, dev_txt="a O\n\nb B-Z\n", test_txt="a NN\nb O\nc DT\n")
+    folder(tmp_path, train_txt=TEXT, dev_txt="a O\n\nb B-Z\n", test_txt="a NN\nb VB\nc DT\n")
     with pytest.raises(InputError, match=r"dev\.txt:3: tag 'B-Z' of 'b' .* types X, Y") as caught:
         load_splits(data=str(tmp_path))
     assert "\n" not in str(caught.value)
@@ -113,13 +113,13 @@ def test_unknown_labels_are_refused(tmp_path: Path) -> None:
 def test_schemes_of_train_hold_for_all(tmp_path: Path) -> None:
     folder(
         tmp_path,
-        train_txt="a NN\nb O\nc DT\n\nd NN\n",
-        dev_txt="a O\nb O\nc NN\n",
-        test_txt="a O\n",
+        train_txt="a NN\nb VB\nc DT\n\nd NN\n",
+        dev_txt="a VB\nb VB\nc NN\n",
+        test_txt="a VB\n",
     )
     splits = load_splits(data=str(tmp_path))
     assert splits.dev.plain and splits.test is not None and splits.test.plain
-    assert splits.labels.names == ("O", "DT", "NN")
+    assert splits.labels.names == ("DT", "NN", "VB")
     bare = folder(tmp_path / "b", train_txt="a E\nb O\nc O\n", dev_txt="a E\nb E\n")
     assert load_splits(data=str(bare)).dev.sentences[0].tags == ("B-E", "B-E")
 

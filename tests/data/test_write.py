@@ -1,6 +1,7 @@
 """Writing, converting and describing."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 
 from lmsl.data.describe import check, percentile
 from lmsl.data.formats.options import ReadOptions
-from lmsl.data.read import read
+from lmsl.data.read import read, read_with
+from lmsl.data.resolve import EMPTY_WORD
 from lmsl.data.tags.schemes import IGNORED, tag_spans
 from lmsl.data.tags.sentence import Dataset, Sentence
 from lmsl.data.write import column_lines, convert, write_columns, write_json
@@ -34,6 +36,56 @@ def test_any_words_survive_columns_and_json(
     for name in ("p.conll", "p.jsonl"):
         back = read(folder / name, scheme="iob2", token_column=1)
         assert [(s.words, s.tags) for s in back] == [(s.words, s.tags) for s in sentences], name
+
+
+ODD = st.sampled_from(
+    ["\t", "a\nb\r", "-DOCSTART-", "-DOCSTART- x", "\\t", " ", " a ", "#x", "# a = b"]
+)
+TYPES = st.sampled_from(["X", " X ", "\u3000Y", "a\\nb", "-"])
+
+
+@given(
+    st.lists(st.lists(st.tuples(WORDS | ODD, TYPES), min_size=1), min_size=1),
+    st.booleans(),
+)
+@settings(max_examples=60)
+def test_any_words_and_types_survive_conversion_both_ways(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[tuple[str, str]]], tagged: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("converted")
+    options = ReadOptions(labelled=tagged, scheme="iob2")
+    sentences = [
+        Sentence(words=tuple(w for w, _ in row), tags=tuple(f"B-{t}" for _, t in row), document=d)
+        for row, d in zip(rows, [None, "a", "a", None, "b"] * len(rows), strict=False)
+    ]
+    write_json(folder / "0.jsonl", sentences)
+    for source, target, kind in (
+        ("0.jsonl", "1.conll", "columns"),
+        ("1.conll", "2.jsonl", "json"),
+    ):
+        convert(folder / source, folder / target, kind, options)  # type: ignore[arg-type]
+        back = read_with(folder / target, options).sentences
+        assert [s.words for s in back] == [s.words for s in sentences], target
+        assert not tagged or [s.tags for s in back] == [s.tags for s in sentences], target
+        changes = [a.document != b.document for a, b in pairwise(back)]
+        assert changes == [a.document != b.document for a, b in pairwise(sentences)]
+
+
+def test_words_stated_beside_a_text_stay_the_words(tmp_path: Path) -> None:
+    tokens = [{"text": "Rio-", "start": 0, "end": 4}, {"text": "x", "start": 4, "end": 5}]
+    item = {"text": "Rio-x", "tokens": tokens, "spans": [{"start": 0, "end": 4, "label": "GEO"}]}
+    (tmp_path / "in.jsonl").write_text(json.dumps(item))
+    convert(tmp_path / "in.jsonl", tmp_path / "out.jsonl", "json")
+    assert json.loads((tmp_path / "out.jsonl").read_text()) == item
+    assert read(tmp_path / "out.jsonl").sentences[0].words == ("Rio-", "x")
+
+
+def test_a_word_that_was_lost_is_written_as_a_placeholder(tmp_path: Path) -> None:
+    (tmp_path / "in.conll").write_text("so\tO\n\tB-X\n")
+    for kind, name in (("columns", "out.conll"), ("json", "out.jsonl")):
+        convert(tmp_path / "in.conll", tmp_path / name, kind)  # type: ignore[arg-type]
+        (sentence,) = read(tmp_path / name, strict_tags=True)
+        assert (sentence.words, sentence.tags) == (("so", EMPTY_WORD), ("O", "B-X"))
 
 
 def test_prediction_columns() -> None:
@@ -119,8 +171,8 @@ def test_report() -> None:
         "repeated sentences: 1 (1 tagged differently)",
         "note: something was done",
         "sub-words a sentence: 4 (50 %), 4 (90 %), 4 (99 %), 4 at most; 2.00 a word",
-        "1 words have none",
-        "test: 1 sentences (50.0%) are also in train",
+        "1 word has none",
+        "test: 1 sentence (50.0%) is also in train",
         "test: labels unknown to train: Z",
     ):
         assert part in report, (part, report)

@@ -21,6 +21,8 @@ class FileShape:
     """Column of the tags, from 1, or from the right with -1 the last."""
     token_column: int | None = None
     """Column of the words, counted alike; by default the first that is no running number."""
+    separator: str | None = None
+    """What stands between columns, such as `,` or `tab`; by default tabs or spaces."""
     scheme: Scheme = "auto"
     """How tags mark entities; `plain`: they mark none (part of speech)."""
     ignore_tag: str | None = None

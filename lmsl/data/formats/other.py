@@ -2,13 +2,16 @@
 
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from lmsl.data.formats.json_lines import char_span, text_raw
+from lmsl.data.formats.json_lines import text_raw
+from lmsl.data.formats.json_shapes import char_span
 from lmsl.data.formats.options import ReadOptions
 from lmsl.data.formats.raw import CharSpan, Raw
 from lmsl.data.formats.source import read_text, split_lines
 from lmsl.errors import InputError
+from lmsl.wording import counted, shortened
 
 WORDS_FILE, TAGS_FILE = "seq.in", "seq.out"
 _NOT_SPACES = re.compile(r"[^ \t]+")
@@ -22,7 +25,9 @@ def read_absa(text: str, source: str, options: ReadOptions) -> list[Raw]:
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
-        raise InputError(f"{source}:{error.position[0]}: not valid XML ({error.msg})") from None
+        raise InputError(
+            f"{source}:{error.position[0]}: not valid XML ({shortened(error.msg)})"
+        ) from None
     raws = []
     for number, element in enumerate(root.iter("sentence"), start=1):
         place = f"{source}: sentence {number}"
@@ -40,7 +45,9 @@ def read_absa(text: str, source: str, options: ReadOptions) -> list[Raw]:
             )
         )
     if not raws:
-        raise InputError(f"{source}: expected <sentence> elements, found <{root.tag}> without any")
+        raise InputError(
+            f"{source}: expected <sentence> elements, found <{shortened(root.tag)}> without any"
+        )
     return raws
 
 
@@ -54,7 +61,7 @@ def _aspect(term: ElementTree.Element, place: str) -> CharSpan:
 
 
 def _number(text: str | None) -> int | str | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() else text
+    return int(text) if text is not None and re.fullmatch("[0-9]{1,18}", text) else text
 
 
 def read_seq(folder: Path, options: ReadOptions) -> tuple[list[Raw], list[str]]:
@@ -66,8 +73,8 @@ def read_seq(folder: Path, options: ReadOptions) -> tuple[list[Raw], list[str]]:
         tag_lines = split_lines(read_text(folder / TAGS_FILE))
         if len(tag_lines) != len(sentences):
             raise InputError(
-                f"{folder / TAGS_FILE}: expected {len(sentences)} lines as in {WORDS_FILE}, "
-                f"got {len(tag_lines)}"
+                f"{folder / TAGS_FILE}: expected {counted(len(sentences), 'line')} as "
+                f"{WORDS_FILE}, got {len(tag_lines)}"
             )
     raws, empty = [], 0
     for number, line in enumerate(sentences, start=1):
@@ -75,20 +82,20 @@ def read_seq(folder: Path, options: ReadOptions) -> tuple[list[Raw], list[str]]:
         tags = None if tag_lines is None else tuple(_NOT_SPACES.findall(tag_lines[number - 1]))
         if tags is not None and len(tags) != len(words):
             raise InputError(
-                f"{folder / TAGS_FILE}:{number}: expected {len(words)} tags as {WORDS_FILE} has "
-                f"words, got {len(tags)}"
+                f"{folder / TAGS_FILE}:{number}: expected {counted(len(words), 'tag')} as "
+                f"{WORDS_FILE} has words, got {len(tags)}"
             )
         if words:
-            raws.append(Raw(words=words, places=(f"{source}:{number}",), tags=tags))
+            raws.append(Raw(words=words, where=f"{source}:{number}", tags=tags))
         empty += not words
-    return raws, [f"{empty} empty lines skipped"] if empty else []
+    return raws, [f"{counted(empty, 'empty line')} skipped"] if empty else []
 
 
-def read_running_text(lines: list[str], source: str, options: ReadOptions) -> list[Raw]:
+def read_running_text(lines: Iterable[str], source: str, options: ReadOptions) -> Iterator[Raw]:
     """Read one sentence a line, unlabelled; empty lines are kept so that output lines up."""
     if options.labelled:
         raise InputError(f"{source}: --format text has no tags; it is for prediction only")
-    return [
+    return (
         text_raw(line, None, f"{source}:{number}", options)
         for number, line in enumerate(lines, start=1)
-    ]
+    )

@@ -15,22 +15,23 @@ the type ``_``, as seqeval does.
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple, get_args
 
+from lmsl.data.tags.notation import OUTSIDE, refuse_outside_lookalike
 from lmsl.data.tags.sentence import Span
 from lmsl.errors import InputError
+from lmsl.wording import quoted
 
 Scheme = Literal["auto", "iob1", "iob2", "bioes", "bare", "plain"]
 SCHEMES: tuple[str, ...] = get_args(Scheme)
-
-OUTSIDE = "O"
 
 IGNORED = "\0ignored"
 """Tag of a word without a label. NUL keeps it apart from every tag a text file can hold."""
 
 _PREFIXES = {"iob1": "BI", "iob2": "BI", "bioes": "BIMESLU"}
 _STARTS, _ENDS = "BSU", "ESLU"
-_TAG = re.compile(r"([BIMESLU])(?:-(.*))?", re.DOTALL)
+_SENTENCE_END = re.compile(r"\w[.!?]$")
 
 
 class Detected(NamedTuple):
@@ -40,10 +41,12 @@ class Detected(NamedTuple):
     reason: str
 
 
+@lru_cache(maxsize=1 << 15)
 def parse_tag(tag: str) -> tuple[str, str] | None:
     """Split ``B-LOC`` into prefix and type; None for a tag without a scheme's prefix."""
-    match = _TAG.fullmatch(tag)
-    return (match[1], match[2] or "_") if match else None
+    if tag[:1] not in _PREFIXES["bioes"] or tag[1:2] not in ("", "-") or not tag:
+        return None
+    return tag[0], tag[2:] or "_"
 
 
 def detect_scheme(sequences: Iterable[Sequence[str]]) -> Detected:
@@ -51,26 +54,50 @@ def detect_scheme(sequences: Iterable[Sequence[str]]) -> Detected:
 
     Any prefixed tag means spans; a tag that does not fit is left for `to_iob2` to refuse with its
     place. Where IOB1 and IOB2 are both possible the two read alike, and it is called IOB2.
+
+    Raises:
+        InputError: (without a place) tags have no prefix, and what they are is not plain.
     """
-    sequences = [[tag for tag in tags if tag != IGNORED] for tags in sequences]
-    words = sum(map(len, sequences))
-    outside = sum(tags.count(OUTSIDE) for tags in sequences)
-    kinds = {tag for tags in sequences for tag in tags} - {OUTSIDE}
+    sequences = list(sequences)
+    kinds = set[str]().union(*sequences) - {OUTSIDE, IGNORED}
     typed = {tag for tag in kinds if "-" in tag and parse_tag(tag)}
     prefixes = {tag[0] for tag in typed or kinds}
     if not kinds:
         return Detected("iob2", "no word has a tag other than O")
     untyped_scheme = kinds <= set("BIMESLU") and kinds & set("BI")
     if not typed and not untyped_scheme:
-        if 2 * outside > words:
-            return Detected("bare", "tags have no B-/I- prefix and most words are O")
-        return Detected("plain", "tags have no B-/I- prefix")
+        return _without_prefixes(sequences, kinds)
     if prefixes - set("BI"):
         return Detected("bioes", f"{_listed(prefixes - set('BI'))} tags occur")
-    opened_by = {parsed[0] for tags in sequences for parsed in _openers(tags)}
-    if opened_by == {"I"}:
-        return Detected("iob1", "entities begin with I-")
-    return Detected("iob2", "entities begin with B-")
+    if any(prefix != "I" for tags in sequences for prefix in _openers(tags)):
+        return Detected("iob2", "entities begin with B-")
+    return Detected("iob1", "entities begin with I-")
+
+
+def _without_prefixes(sequences: Sequence[Sequence[str]], kinds: set[str]) -> Detected:
+    counts = {OUTSIDE: 0, **dict.fromkeys(sorted(kinds), 0)}
+    for tags in sequences:
+        for tag in tags:
+            if tag != IGNORED:
+                counts[tag] += 1
+    total = sum(counts.values())
+    if 2 * counts[OUTSIDE] > total:
+        return Detected("bare", "tags have no B-/I- prefix and most words are O")
+    if counts[OUTSIDE]:
+        raise InputError(
+            f"tags have no B-/I- prefix ({quoted(min(kinds))}), and O stands on some words but "
+            "not on most; say what they are with --scheme: bare (every other tag is a type, O is "
+            "none) or plain (no spans, O is a label such as a part of speech)"
+        )
+    if 2 * sum(_SENTENCE_END.search(tag) is not None for tag in kinds) > len(kinds):
+        raise InputError(
+            f"expected tags, got {quoted(min(kinds))} and the like, as lines of a text end; use "
+            "lmsl predict on running text, or name the --tag-column, or choose --scheme plain"
+        )
+    most = max(counts, key=lambda tag: counts[tag])
+    if 2 * counts[most] > total and len(kinds) > 1:
+        refuse_outside_lookalike(most)
+    return Detected("plain", "tags have no B-/I- prefix")
 
 
 def to_iob2(
@@ -88,15 +115,42 @@ def to_iob2(
     `where` turns a position into the place named in the message.
     """
     assert scheme in SCHEMES and scheme != "auto"
-    if scheme == "plain":
-        return tuple(tags), ()
+    tags = tuple(tags)
+    if scheme == "plain" or tags.count(OUTSIDE) == len(tags):
+        return tags, ()
     if scheme == "bare":
         return tuple(t if t in (OUTSIDE, IGNORED) else f"B-{t}" for t in tags), ()
+    # Which tags stand side by side decides, and these are few.
+    if scheme == "iob2" and all(map(_may_follow, {*zip((OUTSIDE, *tags), tags, strict=False)})):
+        return tags, ()
+    for position, tag in enumerate(tags):
+        _checked(tag, scheme, where, position)
+    converted, broken = _converted(tags, scheme)
+    if broken and strict:
+        first = min(broken)
+        raise InputError(
+            f"{where(first)}: tag {quoted(tags[first])} breaks the scheme {scheme} "
+            "(correct the file, or leave out --strict-tags to have it repaired)"
+        )
+    return converted, broken
+
+
+@lru_cache(maxsize=1 << 15)
+def _may_follow(pair: tuple[str, str]) -> bool:
+    """Whether a tag is as IOB2 writes it, behind the one before it."""
+    before, tag = (_parts(tag, "iob2") for tag in pair)
+    if tag is None or (len(pair[1]) < 3 and tag[0] != OUTSIDE):
+        return False
+    return tag[0] != "I" or (before is not None and before[0] in "BI" and before[1] == tag[1])
+
+
+@lru_cache(maxsize=1 << 13)
+def _converted(tags: tuple[str, ...], scheme: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     converted: list[str] = []
     broken: set[int] = set()
     continuable: str | None = None
     for position, tag in enumerate((*tags, OUTSIDE)):
-        prefix, type_ = _checked(tag, scheme, where, position)
+        prefix, type_ = _parts(tag, scheme) or (OUTSIDE, "")
         continues = prefix not in _STARTS + OUTSIDE and type_ == continuable
         if scheme == "bioes" and continuable is not None and not continues:
             broken.add(position - 1)
@@ -107,15 +161,12 @@ def to_iob2(
             converted.append(tag)
             continuable = None
         else:
-            converted.append(f"{'I' if continues else 'B'}-{type_}")
+            converted.append(_iob2_tag("I" if continues else "B", type_))
             continuable = None if prefix in _ENDS else type_
-    if broken and strict:
-        first = min(broken)
-        raise InputError(
-            f"{where(first)}: tag {tags[first]!r} breaks the scheme {scheme} "
-            "(correct the file, or leave out --strict-tags to have it repaired)"
-        )
-    return tuple(converted[:-1]), tuple(sorted(broken))
+    converted.pop()
+    # Most tags are IOB2 as they stand: then one tuple serves both.
+    same = tuple(converted) if tuple(converted) != tags else tags
+    return same, tuple(sorted(broken))
 
 
 def tag_spans(tags: Sequence[str]) -> list[Span]:
@@ -149,25 +200,38 @@ def spans_to_tags(spans: Iterable[Span], length: int) -> tuple[str, ...]:
 
 
 def _checked(tag: str, scheme: str, where: Callable[[int], str], position: int) -> tuple[str, str]:
-    if tag in (OUTSIDE, IGNORED):
-        return OUTSIDE, ""
-    parsed = parse_tag(tag)
-    if parsed is None or parsed[0] not in _PREFIXES[scheme]:
+    parsed = _parts(tag, scheme)
+    if parsed is None:
         expected = ", ".join(f"{prefix}-TYPE" for prefix in _PREFIXES[scheme][:5])
         raise InputError(
-            f"{where(position)}: expected O, {expected} (scheme {scheme}), got tag {tag!r}; "
+            f"{where(position)}: expected O, {expected} (scheme {scheme}), got tag {quoted(tag)}; "
             "correct it, or choose another --scheme or --tag-column"
         )
     return parsed
 
 
-def _openers(tags: Sequence[str]) -> Iterable[tuple[str, str]]:
-    """Prefix and type of each word that follows O, another type or the start of the sentence."""
+@lru_cache(maxsize=1 << 15)
+def _parts(tag: str, scheme: str) -> tuple[str, str] | None:
+    """Prefix and type of a tag of the scheme, O without a type; None for a foreign one."""
+    if tag in (OUTSIDE, IGNORED):
+        return OUTSIDE, ""
+    parsed = parse_tag(tag)
+    return parsed if parsed and parsed[0] in _PREFIXES[scheme] else None
+
+
+@lru_cache(maxsize=1 << 15)
+def _iob2_tag(prefix: str, type_: str) -> str:
+    """One string a tag, however many words have it."""
+    return f"{prefix}-{type_}"
+
+
+def _openers(tags: Sequence[str]) -> Iterable[str]:
+    """Prefix of each word that follows O, another type or the start of the sentence."""
     previous: str | None = None
     for tag in tags:
         parsed = parse_tag(tag)
         if parsed is not None and parsed[1] != previous:
-            yield parsed
+            yield parsed[0]
         previous = parsed[1] if parsed else None
 
 

@@ -12,7 +12,7 @@ Name = str | int
 """Of a sentence or document, as its file has it: JSON tells 7 from "7", and so does the answer."""
 
 
-@dataclass(frozen=True, kw_only=True, order=True)
+@dataclass(frozen=True, kw_only=True, order=True, slots=True)
 class Span:
     """An entity of one type over the words [start, end)."""
 
@@ -21,7 +21,7 @@ class Span:
     type: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Sentence:
     """One unit of tagging."""
 
@@ -37,6 +37,8 @@ class Sentence:
     """The text as given; None for word lists, whose text is `" ".join(words)`."""
     offsets: tuple[tuple[int, int], ...] | None = None
     """Characters [start, end) of each word in `text`."""
+    tokenized: bool = False
+    """The words were stated beside the text, not found in it."""
     where: str = ""
     """`file:line` of the first word, for messages."""
 
@@ -55,6 +57,8 @@ class Dataset:
     """The scheme the source was written in; the sentences are IOB2 or plain in any case."""
     repairs: int = 0
     """Words whose tag was changed or reread because it broke the scheme."""
+    doubts: int = 0
+    """Words that were empty in the file, and spans that lie beside the text they state."""
 
     def __len__(self) -> int:
         return len(self.sentences)

@@ -2,15 +2,19 @@
 
 The order is a function of the set alone, so two runs on the same data agree on label ids. Labels
 of dev and test must be in it: a model can never predict an unknown one, and finding out before
-training is kinder than a score that is silently too low.
+training is kinder than a score that is too low. A file that is scored later may have others: they
+count as missed, and it is said.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from lmsl.data.tags.schemes import IGNORED, OUTSIDE, parse_tag
 from lmsl.data.tags.sentence import Dataset
 from lmsl.errors import InputError
+from lmsl.wording import counted, quoted, shortened
 
 IGNORED_ID = -100
 """Id of words without a label: what torch's losses skip by default."""
@@ -64,22 +68,48 @@ def label_vocabulary(datasets: Iterable[Dataset]) -> LabelSet:
 
 def check_labels(dataset: Dataset, labels: LabelSet) -> None:
     """Raise InputError for the first tag of `dataset` that is not among `labels`."""
+    if not unknown_labels(dataset, labels):
+        return
+    for sentence in dataset:
+        for word, tag in zip(sentence.words, sentence.tags or (), strict=False):
+            if tag != IGNORED and tag not in labels:
+                raise InputError(
+                    f"{sentence.where}: tag {quoted(tag)} of {quoted(word)} does not occur in the "
+                    f"training data, which has {_known(labels)}; correct it, or score that file "
+                    "with lmsl evaluate, which counts it as missed"
+                )
+
+
+def unknown_labels(dataset: Dataset, labels: LabelSet) -> list[str]:
+    """Lines on tags of `dataset` that are not among `labels`: no prediction can be right there.
+
+    Raises:
+        InputError: spans where labels are plain, or plain tags where they are not.
+    """
     if dataset.plain != labels.plain and any(len(sentence.words) for sentence in dataset):
         kinds = {True: "plain tags", False: "spans (O, B-TYPE, I-TYPE)"}
         raise InputError(
             f"{dataset.source}: expected {kinds[labels.plain]} as in the training data, "
             f"got {kinds[dataset.plain]}; check --tag-column and --scheme"
         )
-    for sentence in dataset:
-        for word, tag in zip(sentence.words, sentence.tags or (), strict=False):
-            if tag != IGNORED and tag not in labels:
-                raise InputError(
-                    f"{sentence.where}: tag {tag!r} of {word!r} does not occur in the training "
-                    f"data, which has {_known(labels)}; correct it, or use --ignore-tag"
-                )
+    counts = Counter(chain.from_iterable(sentence.tags or () for sentence in dataset))
+    foreign = {tag: n for tag, n in counts.items() if tag != IGNORED and tag not in labels}
+    if labels.plain:
+        missed = foreign
+        what, unit = "label", "word"
+    else:
+        missed = {tag[2:]: n for tag, n in foreign.items() if tag.startswith("B-")}
+        what, unit = "type", "entity"
+    if not foreign:
+        return []
+    listed = shortened(", ".join(sorted(missed)))
+    return [
+        f"{dataset.source}: {counted(len(missed), what)} unknown to the run ({listed}): "
+        f"{counted(sum(missed.values()), unit)} counted as missed"
+    ]
 
 
 def _known(labels: LabelSet, limit: int = 30) -> str:
     names = labels.types
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ("labels " if labels.plain else "types ") + ", ".join(names[:limit]) + more
+    return ("labels " if labels.plain else "types ") + shortened(", ".join(names[:limit])) + more

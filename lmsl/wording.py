@@ -1,0 +1,31 @@
+"""How counts and finds read in lines for people."""
+
+import reprlib
+
+LONGEST = 80
+"""Characters of what was found that a message quotes at most."""
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = _short.maxlong = LONGEST
+
+
+def quoted(found: object) -> str:
+    """What was found as Python writes it, at most `LONGEST` characters of it.
+
+    Never builds the whole of something huge or deep only to cut it.
+    """
+    text = repr(found[: LONGEST + 1]) if isinstance(found, str) else _short.repr(found)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+def shortened(text: str) -> str:
+    """A piece of a message in one line of at most `LONGEST` characters."""
+    line = " ".join(text[: 4 * LONGEST].split())
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 sentence``, ``2 sentences``, ``2 entities``."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun[:-1]}ies" if noun.endswith("ty") else f"{number} {noun}s"

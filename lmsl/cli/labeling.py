@@ -38,13 +38,16 @@ def predict_command(arguments: list[str]) -> int:
     )
     check_source(options.source, reading, info.labels.names)
     console = Console()
-    predict_stream(
-        _loaded(folder, options, console),
-        options.source,
-        reading,
-        output=options.output,
-        say=console.say,
-    )
+    labeler = _loaded(folder, options, console)
+    with console.track("predicting", "sentences", None) as track:
+        predict_stream(
+            labeler,
+            options.source,
+            reading,
+            output=options.output,
+            say=console.say,
+            track=track,
+        )
     return 0
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
+from lmsl.console import Track
 from lmsl.data.formats.options import ReadOptions
 from lmsl.data.formats.raw import Raw
 from lmsl.data.formats.source import STDIN, shown
@@ -50,6 +51,7 @@ def predict_stream(
     output: Shape = "auto",
     target: TextIO | None = None,
     say: Callable[[str], None] = lambda line: None,
+    track: Track | None = None,
 ) -> int:
     """Tag everything in ``source`` (``-`` is standard input) and write it; the sentences tagged.
 
@@ -74,6 +76,8 @@ def predict_stream(
         for note in tagged.examples.notes.lines():
             say(note)
         count += len(block)
+        if track is not None:
+            track.to(count)
     for note in opened.notes[said:]:
         say(note)
     return count

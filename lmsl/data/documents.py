@@ -49,6 +49,14 @@ def read_json_file(path: str | Path) -> Any:
     return parse_json(read_text(path), str(path))
 
 
+def read_object(path: str | Path) -> dict[str, Any]:
+    """The same for a file of one JSON object."""
+    value = read_json_file(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected a JSON object, got {quoted(value)}")
+    return value
+
+
 def read_yaml(path: str | Path, flag: str = "") -> Any:
     """The value of a YAML file; InputError names `flag` and file."""
     place = f"{flag} {path}".strip()

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from lmsl.data.documents import read_object
 from lmsl.errors import InputError
 from lmsl.layers.linears import short_names
 from lmsl.layers.lora import StackedLoRALinear, stacked_layers
@@ -78,16 +79,7 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing or not a JSON object.
     """
-    path = Path(folder) / CONFIG_FILE
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: expected an adapter's settings, found no file") from error
-    except ValueError as error:
-        raise InputError(f"{path}: expected JSON, got: {error}") from error
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: expected a JSON object, got {type(config).__name__}")
-    return config
+    return read_object(Path(folder) / CONFIG_FILE)
 
 
 def _decoder(model: nn.Module) -> nn.Module:

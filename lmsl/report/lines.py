@@ -1,16 +1,17 @@
 """What has a line or a dot for each string: learning curves, the right context by layer."""
 
-import json
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, Literal
 
+from lmsl.data.documents import parse_json
 from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
 from lmsl.report.figures import Line, PlaneChart, Tone
 from lmsl.run_directory.influence import INFLUENCE, read_influence
 from lmsl.statistics.analysis import Analysis
 from lmsl.statistics.read import FinishedRun
+from lmsl.wording import quoted
 
 _BINS = 30
 _MOST_NAMES = 6
@@ -135,10 +136,10 @@ def _log(run: FinishedRun) -> list[dict[str, Any]]:
         return []
     entries = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            entries.append(dict(json.loads(line)))
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{path}:{number}: not a line of a log: {error!r:.100}") from error
+        entry = parse_json(line, f"{path}:{number}")
+        if not isinstance(entry, dict):
+            raise InputError(f"{path}:{number}: not a line of a log: {quoted(entry)}")
+        entries.append(entry)
     return entries
 
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from lmsl.data.documents import read_yaml
 from lmsl.errors import InputError
 from lmsl.report.charts import charts
 from lmsl.report.figures import Chart
@@ -24,6 +24,7 @@ from lmsl.run_directory.files import write_text
 from lmsl.statistics.analysis import Analysis, analyse
 from lmsl.statistics.foretold import TOP
 from lmsl.statistics.words import verdict_lines
+from lmsl.wording import quoted
 
 REPORT = "report.html"
 
@@ -126,7 +127,9 @@ def _writing(place: str) -> Iterator[None]:
 def _data_name(run: Path) -> str:
     """What the run was trained on, by the settings it keeps; empty where they do not say."""
     path = run / "config.yaml"
-    settings = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    settings = read_yaml(path) if path.is_file() else {}
+    if not isinstance(settings, dict):
+        raise InputError(f"{path}: expected the settings of a run, got {quoted(settings)}")
     name = str(settings.get("data") or settings.get("train") or "")
     # Of a long path the end is enough to know it by.
     return "/".join(Path(name).parts[-2:]) if len(Path(name).parts) > 2 else name

@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lmsl.data.documents import read_object
 from lmsl.data.tags.sentence import Dataset
 from lmsl.errors import InputError
 from lmsl.run_directory.files import write_text
+from lmsl.wording import quoted
 
 REMEMBERED = 64 * 2**20
 """From so many bytes on a file's digest is remembered by its path, size and time stamp."""
@@ -145,11 +147,11 @@ def _weight_files(folder: Path) -> list[str]:
     """The files that transformers reads weights from; a folder may hold others beside them."""
     if not (folder / _INDEX).is_file() or (folder / "model.safetensors").is_file():
         return ["model.safetensors"]
+    index = read_object(folder / _INDEX)
     try:
-        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
         return [_INDEX, *sorted(set(index["weight_map"].values()))]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise InputError(f"{folder / _INDEX}: not an index of weights: {error!r:.80}") from error
+    except (LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder / _INDEX}: not an index of weights: {quoted(error)}") from error
 
 
 def _blob_name(path: Path) -> str | None:
@@ -171,9 +173,8 @@ def _memory() -> Path:
 def _remembered() -> dict[str, str]:
     """What is remembered; nothing where that cannot be read, as it saves time alone."""
     try:
-        found = json.loads(_memory().read_text(encoding="utf-8"))
-        return {str(key): str(value) for key, value in found.items()}
-    except (OSError, ValueError, AttributeError, RuntimeError):
+        return {key: str(value) for key, value in read_object(_memory()).items()}
+    except (InputError, OSError, RuntimeError):
         return {}
 
 

@@ -3,13 +3,14 @@
 What it means and how it is measured is said in ``lmsl.tagger.influence``.
 """
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from lmsl.data.documents import read_object
 from lmsl.errors import InputError
 from lmsl.run_directory.files import write_json
+from lmsl.wording import quoted
 
 INFLUENCE = "influence.json"
 
@@ -38,8 +39,8 @@ def read_influence(folder: Path) -> Influence | None:
     path = folder / INFLUENCE
     if not path.exists():
         return None
+    document = read_object(path)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
         layers = tuple(float(value) for value in document["layers"])
         if not layers or not all(math.isfinite(value) and value >= 0 for value in layers):
             raise ValueError(f"layers: {document['layers']}")
@@ -48,8 +49,8 @@ def read_influence(folder: Path) -> Influence | None:
             positions=int(document["positions"]),
             sentences=int(document["sentences"]),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path}: expected the influence of the right context by layer: {error!r:.150}; "
+            f"{path}: expected the influence of the right context by layer: {quoted(error)}; "
             "remove the file, or measure anew with lmsl probe RUN --data FILE --save"
         ) from error

@@ -15,6 +15,7 @@ from lmsl.config.choices import Dtype, Forward, LabelAt, LoRA, Overflow, Quantiz
 from lmsl.config.hints import converted, described, fits
 from lmsl.config.ranges import check_range
 from lmsl.config.strings import check_string
+from lmsl.data.documents import read_object
 from lmsl.data.formats.options import Columns, FileShape, ReadOptions, WordMode, read_options
 from lmsl.data.tags.decode import Decoder
 from lmsl.data.tags.schemes import OUTSIDE
@@ -22,6 +23,7 @@ from lmsl.data.tags.sentence import Dataset
 from lmsl.data.tags.vocabulary import LabelSet, check_labels, unknown_labels
 from lmsl.errors import InputError
 from lmsl.run_directory.digests import Digests, document_digest
+from lmsl.wording import quoted
 
 INFO = "lmsl.json"
 _FORMAT = 1
@@ -108,8 +110,8 @@ def read_info(folder: Path) -> RunInfo:
         raise InputError(f"{folder}: expected a run directory, found no such folder")
     if not path.is_file():
         raise InputError(f"{folder}: expected a run directory, found no {INFO} in it")
+    document = read_object(path)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
         if document["format"] != _FORMAT:
             raise InputError(
                 f"{path}: expected format {_FORMAT}, got {document['format']}; use the version of "
@@ -126,8 +128,8 @@ def read_info(folder: Path) -> RunInfo:
         info = RunInfo(**_typed(path, RunInfo, {"block": "plain", **document, **built}))
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: not a description of a run: {error!r:.80}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a description of a run: {quoted(error)}") from error
     try:
         check_string(info.unmask)
     except InputError as error:
@@ -153,20 +155,20 @@ def _labels(path: Path, heads: Any) -> LabelSet:
     names, plain = head["labels"], head["scheme"] == "plain"
     place = f"{path}: heads: labels"
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError(f"{place}: expected a list of text, got {names!r:.80}")
+        raise InputError(f"{place}: expected a list of text, got {quoted(names)}")
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise InputError(f"{place}: expected each once, got {twice[0]!r:.80} again")
+        raise InputError(f"{place}: expected each once, got {quoted(twice[0])} again")
     if head["scheme"] not in ("iob2", "plain"):
         raise InputError(
-            f"{path}: heads: scheme: expected iob2 or plain, got {head['scheme']!r:.80}"
+            f"{path}: heads: scheme: expected iob2 or plain, got {quoted(head['scheme'])}"
         )
     if not names:
         raise InputError(f"{place}: expected at least one, got none")
     if not plain and OUTSIDE not in names:
-        raise InputError(f"{place}: expected O among them, got {names!r:.80}")
+        raise InputError(f"{place}: expected O among them, got {quoted(names)}")
     for name in names:
         if not plain and name != OUTSIDE and (name[:2] not in ("B-", "I-") or not name[2:]):
-            raise InputError(f"{place}: expected O, B-TYPE or I-TYPE, got {name!r:.80}")
+            raise InputError(f"{place}: expected O, B-TYPE or I-TYPE, got {quoted(name)}")
     return LabelSet(tuple(names), plain=plain)
 
 
@@ -185,7 +187,7 @@ def _typed(
         typed[name] = converted(values[name], hint)
         if not fits(typed[name], hint):
             raise InputError(
-                f"{path}: {name}: expected {described(hint)}, got {values[name]!r:.60}"
+                f"{path}: {name}: expected {described(hint)}, got {quoted(values[name])}"
             )
         check_range(f"{path}: {name}", prefix + name, typed[name])
     return typed

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from lmsl.data.documents import read_object
 from lmsl.errors import InputError
 from lmsl.run_directory.folder import check_place, writing
 
@@ -59,7 +60,7 @@ def locked(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
 def _owner(path: Path) -> str:
     """Who wrote the file, for people; empty where nobody did, or not to the end."""
     try:
-        found = json.loads(path.read_bytes())
+        found = read_object(path)
         return f"pid {found['pid']} on {found['host']}"
-    except (OSError, ValueError, LookupError, TypeError):
+    except (InputError, OSError, LookupError):
         return ""

@@ -1,11 +1,12 @@
 """``OUTPUT/oneshot/oneshot.json``: what a one-shot run found, as others read it."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lmsl.data.documents import read_object
 from lmsl.errors import InputError
+from lmsl.wording import quoted
 
 FOLDER = "oneshot"
 RESULT = "oneshot.json"
@@ -32,12 +33,12 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     path = folder / RESULT
     if not path.exists():
         return None
+    document = read_object(path)
     try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found = {row["unmask"]: float(row["dev"]) for row in document["candidates"]}
         ranked = set(document["ranking"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: expected the result of a one-shot: {error!r:.150}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: expected the result of a one-shot: {quoted(error)}") from error
     if ranked != set(found):
         raise InputError(f"{path}: ranking and candidates name different strings")
     return document

@@ -1,12 +1,12 @@
 """Several runs side by side: ``sweep.json`` and the table that is printed at the end."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from lmsl.console import Console
+from lmsl.data.documents import read_object
 from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
 from lmsl.run_directory.files import write_json
@@ -57,23 +57,22 @@ def table(by_string: Mapping[str, Sequence[Mapping[str, Any]]], best: str) -> li
 
 
 def _row(output: Path, folder: Path) -> dict[str, Any]:
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics: dict[str, Any] = read_object(folder / "metrics.json")
     info = read_info(folder)
     metric = metric_name(info.labels.plain)
-    scores = {split: metrics[split][metric] for split in ("dev", "test") if split in metrics}
+    scored = [split for split in ("dev", "test") if split in metrics]
     return {
         "unmask": info.unmask,
         "seed": info.seed,
         "run": folder.relative_to(output).as_posix(),
         "metric": metric,
-        **scores,
+        **{split: metrics[split][metric] for split in scored},
         "seconds": metrics["train_seconds"],
     }
 
 
 def _pruned(output: Path, folder: Path) -> dict[str, Any]:
-    why: dict[str, Any] = json.loads((folder / PRUNED).read_text(encoding="utf-8"))
-    return {"run": folder.relative_to(output).as_posix(), **why}
+    return {"run": folder.relative_to(output).as_posix(), **read_object(folder / PRUNED)}
 
 
 def _mean(values: Sequence[float]) -> str:

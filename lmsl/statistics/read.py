@@ -6,7 +6,6 @@ the seed is, whichever keeps more runs, and that is said. Units of resampling ar
 the files tell them apart, else sentences.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lmsl.data.documents import read_object
 from lmsl.data.tags.counts import Entities, sentence_counts
 from lmsl.errors import InputError
 from lmsl.run_directory.digests import check_run_files
@@ -147,11 +147,7 @@ def _run(root: Path, folder: Path) -> FinishedRun:
         parts.pop()
     if info.unmask not in parts:
         parts.append(info.unmask)
-    path = folder / "metrics.json"
-    try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: expected the scores of a run: {error!r:.150}") from error
+    metrics = read_object(folder / "metrics.json")
     return FinishedRun(folder=folder, name="/".join(parts), info=info, metrics=metrics)
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lmsl.data.documents import parse_json
 from lmsl.run_directory.files import write_text
 from lmsl.training.loop import Update
 
@@ -20,8 +21,9 @@ class Log:
         self._lines = list[str]()
         for line in old:
             try:
-                if json.loads(line)["step"] <= done:
-                    self._lines.append(line.decode())
+                text = line.decode()
+                if parse_json(text, str(path))["step"] <= done:
+                    self._lines.append(text)
             except (ValueError, LookupError, TypeError):
                 self.damaged += 1
 

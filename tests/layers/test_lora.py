@@ -251,7 +251,7 @@ def test_adapter_round_trip_and_strictness(tmp_path: Path) -> None:
         assert not torch.equal(layer.lora_A[1], layer.lora_A[2])
     with pytest.raises(InputError, match=r"lacks 4, first .*k_proj\.lora_A"):
         load_adapter(adapted(targets=["q_proj", "v_proj", "k_proj"]), 0, tmp_path)
-    with pytest.raises(InputError, match=r"has unexpected 4, first .*v_proj"):
+    with pytest.raises(InputError, match=r"has unexpected 8, first .*v_proj"):
         load_adapter(adapted(targets=["q_proj"]), 0, tmp_path)
     config_path = tmp_path / "adapter_config.json"
     other = config_path.read_text().replace('"lora_alpha": 6', '"lora_alpha": 8')

@@ -179,7 +179,7 @@ def test_curves_are_dev_scores_or_losses_by_the_log(
     assert [len(line.points) for line in curves.lines] == [30, 30, 30]
     assert curves.lines[0].points[0][0] == 2.0
     (folder / "0011" / "seed1" / "log.jsonl").write_text('{"step": 1}\n{"st', encoding="utf-8")
-    refused(capsys, ["report", str(folder)], "log.jsonl:2: not a line of a log")
+    refused(capsys, ["report", str(folder)], "log.jsonl:2: expected JSON")
     for path in folder.rglob("log.jsonl"):
         path.unlink()
     assert "the runs kept no log" in html_of(folder)

@@ -46,7 +46,7 @@ def mistyped(path: Path) -> None:
 
 
 BROKEN_RUNS: dict[str, tuple[str, Callable[[Path], None], tuple[str, ...]]] = {
-    "lmsl-cut": ("lmsl.json", cut, ("lmsl.json", "not a description of a run")),
+    "lmsl-cut": ("lmsl.json", cut, ("lmsl.json", "expected JSON")),
     "lmsl-gone": ("lmsl.json", Path.unlink, ("no lmsl.json",)),
     "lmsl-format": ("lmsl.json", other_format, ("lmsl.json", "format 1", "99")),
     "lmsl-labels": ("lmsl.json", more_labels, ("head.safetensors", "shape")),

@@ -93,11 +93,24 @@ def test_descriptions_of_another_kind(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '"x"', "{", "\xff"])
-def test_files_that_describe_nothing(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the file is empty"),
+        ("[]", "expected a JSON object"),
+        ("{}", "not a description of a run"),
+        ('"x"', "expected a JSON object"),
+        ("{", "expected JSON"),
+        ("\xff", "expected UTF-8"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"format": 1, "format": 1}', "the key 'format' is there twice"),
+    ],
+)
+def test_files_that_describe_nothing(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / INFO).write_bytes(text.encode("latin-1"))
-    with pytest.raises(InputError, match=r"lmsl.json: not a description of a run"):
+    with pytest.raises(InputError, match=f"lmsl.json.*{message}") as caught:
         read_info(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_no_run_at_all(tmp_path: Path) -> None:

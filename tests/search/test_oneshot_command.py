@@ -84,7 +84,7 @@ class TestCommand:
         refused(capsys, line(data, predicted, *flags), "holds a run already")
         assert main(line(data, predicted, *flags, "--resume", "--short-grid")) == 0
         said = capsys.readouterr().err
-        assert "predicted already" in said and "epoch" not in said
+        assert "predicted already" in said and "  epoch" not in said
 
     def test_interrupted_it_comes_to_the_same_end(
         self,

@@ -229,7 +229,7 @@ def test_runs_that_contradict_are_refused(sweep: Path, tmp_path: Path) -> None:
     metrics = json.loads(scores.read_text(encoding="utf-8"))
     texts = {path: path.read_text(encoding="utf-8") for path in (tags, scores)}
     changes = [
-        (scores, "{", "scores of a run"),
+        (scores, "{", "metrics.json: expected JSON"),
         (tags, texts[tags].replace("w0.1\tO\tO", "w0.1\tO", 1), "got 2 columns"),
         (tags, texts[tags].replace("w0.1\t", "x\t", 1), "one task at a time"),
         (tags, texts[tags].split("\n\n", 1)[1], "one task at a time"),

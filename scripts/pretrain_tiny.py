@@ -194,7 +194,7 @@ def train(arguments: argparse.Namespace, corpus: np.ndarray) -> LlamaForCausalLM
     checkpoint = arguments.work / "checkpoint.pt"
     first = 0
     if checkpoint.exists():
-        state = torch.load(checkpoint)
+        state = torch.load(checkpoint, weights_only=True)
         first = state["step"]
         model.load_state_dict(state["model"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):

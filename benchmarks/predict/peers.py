@@ -31,6 +31,8 @@ def merged_peer(labeler: Labeler) -> Any:
         label2id={name: index for index, name in enumerate(names)},
         dtype=torch.float32,
         attn_implementation="sdpa",
+        trust_remote_code=False,
+        use_safetensors=True,
     ).eval()
     if not hasattr(peer, "score"):
         raise InputError(

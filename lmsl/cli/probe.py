@@ -15,6 +15,7 @@ from lmsl.run_directory.folder import writing
 from lmsl.run_directory.influence import Influence, write_influence
 from lmsl.run_directory.info import INFO, read_info
 from lmsl.statistics.predictions import read_predictions
+from lmsl.wording import counted
 
 if TYPE_CHECKING:
     from lmsl.tagger.labeler import Labeler
@@ -85,8 +86,8 @@ def _run_lines(
         with writing(folder):
             write_influence(folder, found)
     yield (
-        f"{title}; influence of the right context on {found.positions} words of "
-        f"{found.sentences} sentences"
+        f"{title}; influence of the right context on "
+        f"{counted(found.positions, 'word')} of {counted(found.sentences, 'sentence')}"
     )
     for index, (sees, value) in enumerate(zip(seen, found.layers, strict=True)):
         yield f"{_line(index, sees)}, {value:.4f}"

@@ -40,6 +40,7 @@ def read_hub(name: str, options: ReadOptions) -> dict[str, Dataset]:
             f"hub cannot be reached ({offline})"
         )
     try:
+        # From version 4 on datasets knows no code in a repository, so there is nothing to refuse.
         splits = datasets.load_dataset(path, config or None)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -22,6 +22,7 @@ from lmsl.run_directory.digests import check_run_files
 from lmsl.run_directory.folder import CHECKPOINT, PRUNED, is_reported
 from lmsl.run_directory.info import INFO, RunInfo, read_info
 from lmsl.statistics.predictions import Predictions, read_predictions
+from lmsl.wording import counted
 
 Floats = NDArray[np.float64]
 
@@ -116,9 +117,9 @@ def read_sweep(folder: Path) -> FinishedSweep:
     table, seeds, notes = _complete(found)
     unfinished = sum(not (p.parent / INFO).exists() for p in folder.rglob(CHECKPOINT))
     if unfinished:
-        notes.append(f"{unfinished} unfinished runs left out")
+        notes.append(f"{counted(unfinished, 'unfinished run')} left out")
     if pruned := sum(1 for _ in folder.rglob(PRUNED)):
-        notes.append(f"{pruned} pruned runs left out: their strings had lost on dev")
+        notes.append(f"{counted(pruned, 'pruned run')} left out, of strings that had lost on dev")
     runs = tuple(tuple(each[seed] for seed in seeds) for each in table.values())
     splits = {}
     for split in SPLITS:

@@ -22,6 +22,7 @@ from lmsl.training.loop import Task, Update, training_updates
 from lmsl.training.peak import Peak
 from lmsl.training.schedule import total_updates
 from lmsl.training.stack import Place, Stack
+from lmsl.wording import counted
 
 
 def fit(
@@ -166,8 +167,8 @@ def _dismiss(stack: Stack, finished: bool, console: Console) -> None:
         run.over = finished or tired
         if tired:
             name = f"{run.name}: " if len(stack.runs) > 1 else ""
-            epochs = run.progress.bad_epochs
-            console.say(f"  {name}stopped: no better dev score in {epochs} epochs")
+            epochs = counted(run.progress.bad_epochs, "epoch")
+            console.say(f"  {name}stopped: no better dev score in {epochs}")
         if not tired:
             staying.append(number)
     if len(staying) < len(stack.runs):

@@ -12,6 +12,7 @@ from lmsl.packs.examples import Example, Examples, build_examples
 from lmsl.tagger.base import Base
 from lmsl.training.data import DEFAULT_DATA
 from lmsl.training.loop import Task
+from lmsl.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +44,10 @@ def prepare(config: Config, base: Base, splits: Splits, console: Console) -> Pre
             built[split] = _examples(config, dataset, aligner)
     console.say(
         f"data: {name}: "
-        + ", ".join(f"{split} {len(data)} sentences" for split, data in parts.items() if data)
-        + f"; {len(splits.labels)} labels"
+        + ", ".join(
+            f"{k} {counted(len(d), 'sentence')}" for k, d in parts.items() if d is not None
+        )
+        + f"; {counted(len(splits.labels), 'label')}"
     )
     for note in splits.notes:
         console.say(f"  {note}")

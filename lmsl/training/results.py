@@ -28,6 +28,7 @@ from lmsl.tagger.influence import labeler_influence
 from lmsl.tagger.labeler import Labeler, Tagged
 from lmsl.training.checkpoint import Progress, remove_checkpoint
 from lmsl.training.inputs import Prepared
+from lmsl.wording import counted
 
 
 def write_run(
@@ -103,7 +104,8 @@ def _write_predictions(path: Path, dataset: Dataset, tagged: Tagged, console: Co
     lines, escaped = column_lines(sentences, gold, predicted, documents=known)
     write_text(path, "".join(f"{line}\n" for line in lines))
     if escaped:
-        console.say(f"  {path.name}: {escaped} words hold tabs or line ends, written as \\t, \\n")
+        words = counted(escaped, "word")
+        console.say(f"  {path.name}: tabs and line ends of {words} are written as \\t, \\n")
 
 
 def _save_tokenizer(tokenizer: Any, folder: Path) -> None:

@@ -25,6 +25,7 @@ from lmsl.training.checkpoint import (
     refuse_other_settings,
 )
 from lmsl.training.schedule import total_updates
+from lmsl.wording import counted
 
 
 @dataclass(eq=False, kw_only=True)
@@ -149,7 +150,7 @@ def stacks_line(runs: Sequence[Run], size: int) -> str:
     stacks = in_stacks(runs, size)
     largest, count = max(map(len, stacks)), len(stacks)
     even = "" if len(runs) == largest * count else "up to "
-    return f"{len(runs)} runs in {count} stack{'s' * (count > 1)} of {even}{largest}"
+    return f"{counted(len(runs), 'run')} in {counted(count, 'stack')} of {even}{largest}"
 
 
 def _strings(config: Config, depth: int, console: Console) -> dict[str, tuple[bool, ...]]:

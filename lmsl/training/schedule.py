@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from lmsl.config.config import Config
+from lmsl.wording import counted
 
 USUAL_EPOCHS = 4
 LEAST_UPDATES = 400
@@ -33,12 +34,12 @@ def epochs_of(sentences: int, config: Config) -> int:
 def length_line(sentences: int, config: Config) -> str | None:
     """For people: how long training is where that is not what one would think."""
     updates, epochs = total_updates(sentences, config), epochs_of(sentences, config)
-    few = f"training data is small: {sentences} sentence{'s' * (sentences != 1)}"
+    few = f"training data is small: {counted(sentences, 'sentence')}"
     if config.epochs is None and config.max_steps is None and epochs > USUAL_EPOCHS:
         return f"{few}, so {epochs} epochs instead of {USUAL_EPOCHS} ({updates} updates; --epochs)"
     if updates < LEAST_UPDATES // 2:
         return (
-            f"only {updates} update{'s' * (updates != 1)} will be made, which is hardly enough to "
+            f"only {counted(updates, 'update')} will be made, which is hardly enough to "
             "learn from; raise --epochs or --max-steps, or lower --batch-size"
         )
     return None

@@ -260,6 +260,6 @@ def test_adapter_round_trip_and_strictness(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=words):
             load_adapter(target, 0, tmp_path)
     config_path.unlink()
-    with pytest.raises(InputError, match="found no file"):
+    with pytest.raises(InputError, match="no such file"):
         load_adapter(target, 0, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["adapter_model.safetensors"]

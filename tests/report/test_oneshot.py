@@ -112,7 +112,7 @@ def test_what_the_file_says_is_shown_or_refused(
         ({"candidates": [{"unmask": "0000"}]}, "expected the result of a one-shot"),
     ]
     texts = [(json.dumps(document | change), expected) for change, expected in changes]
-    for text, expected in (*texts, ("{", "oneshot.json: expected JSON")):
+    for text, expected in (*texts, ("{", "expected JSON")):
         path.write_text(text, encoding="utf-8")
         # What is wrong comes right behind the file, however long its path is.
         refused(capsys, ["report", str(folder)], f"oneshot.json: {expected}")

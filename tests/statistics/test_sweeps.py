@@ -208,8 +208,8 @@ def test_unfinished_and_pruned_runs_are_counted(sweep: Path, tmp_path: Path) -> 
     (folder / "1011" / "seed2").mkdir()
     (folder / "1011" / "seed2" / "pruned.json").write_text("{}")
     assert read_sweep(folder).notes == (
-        "1 unfinished runs left out",
-        "1 pruned runs left out: their strings had lost on dev",
+        "1 unfinished run left out",
+        "1 pruned run left out, of strings that had lost on dev",
     )
 
 

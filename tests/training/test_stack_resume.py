@@ -128,7 +128,7 @@ def test_out_of_patience_a_run_leaves_its_stack(
     """A rate of 1e-30 changes nothing, so no epoch is better than the first."""
     flags = ("--epochs", "3", "--max-steps", "9", "--patience", "1", "--lr", "1e-30")
     output = sweep(data, tmp_path / "sweep", *THREE, *flags)
-    assert capsys.readouterr().err.count("no better dev score in 1 epochs") == 3
+    assert capsys.readouterr().err.count("no better dev score in 1 epoch\n") == 3
     for string in STRINGS:
         run = output / string / "seed1"
         assert metrics_of(run)["selected_epoch"] == 1

@@ -110,13 +110,7 @@ class Labeler:
         check_choice("--cuda-graphs", cuda_graphs, CudaGraphs)
         place = choose_device(device or "auto")
         dtype = choose_dtype(info.dtype, place)
-        if info.digests is None:
-            say(f"{folder}: older than digests of runs; taken as it is, unchecked")
-        else:
-            check_run_files(folder, info.digests, is_loaded)
-        base = _base_of(folder, info, dtype)
-        if info.digests is not None:
-            check_base(base.folder, info.digests, allowed=allow_changed_base, say=say)
+        base = _base_of(folder, info, dtype, allow_changed_base, say)
         assembled = assemble(
             base,
             bits=[layer_bits(info.unmask, base.depth)[: info.exit_layer]],
@@ -256,9 +250,20 @@ class Labeler:
         return Sentence(words=found, tags=None, text=text, offsets=offsets)
 
 
-def _base_of(folder: Path, info: RunInfo, dtype: torch.dtype) -> Base:
+def _base_of(
+    folder: Path,
+    info: RunInfo,
+    dtype: torch.dtype,
+    allow_changed_base: bool,
+    say: Callable[[str], None],
+) -> Base:
+    """The base model of a run, both as they were in training."""
+    if info.digests is None:
+        say(f"{folder}: older than digests of runs; taken as it is, unchecked")
+    else:
+        check_run_files(folder, info.digests, is_loaded)
     try:
-        return load_base(
+        base = load_base(
             info.base,
             revision=None if info.base == TINY else info.revision,
             exit_layer=info.exit_layer,
@@ -266,3 +271,6 @@ def _base_of(folder: Path, info: RunInfo, dtype: torch.dtype) -> Base:
         )
     except InputError as error:
         raise InputError(f"{folder}: its base model: {error}") from error
+    if info.digests is not None:
+        check_base(base.folder, info.digests, allowed=allow_changed_base, say=say)
+    return base

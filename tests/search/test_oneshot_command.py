@@ -86,6 +86,18 @@ class TestCommand:
         said = capsys.readouterr().err
         assert "predicted already" in said and "  epoch" not in said
 
+    def test_what_was_found_on_other_data_is_not_taken(
+        self, predicted: Path, data: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        file = data / "dev.conll"
+        before = file.read_text(encoding="utf-8")
+        try:
+            file.write_text(before.replace("B-PER", "B-LOC", 1), encoding="utf-8")
+            flags = ("--top", "2", "--resume")
+            refused(capsys, line(data, predicted, *flags), "oneshot", "the data changed", "(dev)")
+        finally:
+            file.write_text(before, encoding="utf-8")
+
     def test_interrupted_it_comes_to_the_same_end(
         self,
         predicted: Path,

@@ -207,6 +207,8 @@ def test_yaml_forms_that_mean_the_same(written: Any) -> None:
         ({"max_length": 1}, "--max-length: expected at least 2, got 1"),
         ({"max_grad_norm": 0.0}, "--max-grad-norm: expected at least 1e-12, got 0.0"),
         ({"lr": float("nan")}, "--lr: expected at least 0, got nan"),
+        ({"lr": float("inf")}, "--lr: expected a finite number, got inf"),
+        ({"save_minutes": -1.0}, "--save-minutes: expected at least 0, got -1.0"),
         ({"lora_dropout": 1.0}, "--lora-dropout: expected 0 to below 1, got 1.0"),
         ({"head_dropout": -0.1}, "--head-dropout: expected 0 to below 1, got -0.1"),
         ({"warmup": 1.5}, "--warmup: expected 0 to below 1, got 1.5"),

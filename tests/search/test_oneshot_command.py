@@ -1,6 +1,7 @@
 """``lmsl sweep --mode oneshot``: what it writes, what it goes on with, what it refuses."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -87,14 +88,15 @@ class TestCommand:
         assert "predicted already" in said and "  epoch" not in said
 
     def test_what_was_found_on_other_data_is_not_taken(
-        self, predicted: Path, data: Path, capsys: pytest.CaptureFixture[str]
+        self, predicted: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
+        shutil.copytree(predicted / "oneshot", tmp_path / "oneshot")
         file = data / "dev.conll"
         before = file.read_text(encoding="utf-8")
         try:
             file.write_text(before.replace("B-PER", "B-LOC", 1), encoding="utf-8")
-            flags = ("--top", "2", "--resume")
-            refused(capsys, line(data, predicted, *flags), "oneshot", "the data changed", "(dev)")
+            flags = ("--top", "0", "--resume")
+            refused(capsys, line(data, tmp_path, *flags), "oneshot: the data changed", "(dev)")
         finally:
             file.write_text(before, encoding="utf-8")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import lmsl
+from lmsl.cli import main
 from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.run_directory.info import read_info
@@ -77,3 +78,14 @@ def test_labelers_of_a_stack_answer_each_for_its_run(data: Path, tmp_path: Path)
     for labeler, string in zip(labelers, config.unmask, strict=True):
         loaded = lmsl.Labeler.load(tmp_path / "sweep" / string / "seed1", device="cpu")
         assert labeler.predict(texts) == loaded.predict(texts)
+
+
+def test_a_stack_that_is_only_counted_says_nothing(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once a sweep told that no layer sees to the right, of a run made to see what one needs."""
+    named = ["--data", str(data), "--output", str(tmp_path / "sweep"), "--max-steps", "1"]
+    assert main(["sweep", "--unmask", "0000", "0011", "--device", "cpu", *named]) == 0
+    told = capsys.readouterr().err
+    assert "--stack auto" in told and told.count("measured:") == 1
+    assert "measured: each of 2 runs" in told and "not by triton" not in told

@@ -28,7 +28,7 @@ class Track:
 
     Args:
         say: takes a plain line; None on a terminal, where ``progress`` draws.
-        unit: what is counted, in the plural.
+        unit: what is counted.
         total: how many there will be; None where nobody knows.
         done: how many there were before.
     """
@@ -71,10 +71,10 @@ class Track:
 
     def _line(self, seconds: float, text: str) -> str:
         speed = (self._done - self._first) / seconds
-        parts = [f"{self._name}: {self._done:,}"]
+        of, counts = "", self._done
         if self.total is not None:
-            parts[0] += f" of {self.total:,}"
-        parts[0] += f" {self._unit}"
+            of, counts = f" of {self.total:,}", self.total
+        parts = [f"{self._name}: {self._done:,}{of} {self._unit}{'s' * (counts != 1)}"]
         parts.append(text or f"{speed:,.1f} a second")
         if self.total is not None and speed > 0:
             parts.append(f"{_duration((self.total - self._done) / speed)} left")
@@ -141,7 +141,7 @@ class Console:
     @contextmanager
     def bar(self, name: str, total: int, done: int = 0) -> Iterator[Bar]:
         """A training of so many updates."""
-        with self.track(name, "updates", total, done) as track:
+        with self.track(name, "update", total, done) as track:
             yield Bar(track)
 
     @contextmanager

@@ -24,7 +24,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
 
 def test_off_a_terminal_a_line_comes_every_so_often(clock: Clock) -> None:
     said: list[str] = []
-    track = Track("tagging", "packs", 3000, 1000, say=said.append)
+    track = Track("tagging", "pack", 3000, 1000, say=said.append)
     track.add(5)
     assert not said, "what is over at once says nothing"
     clock.now += 10
@@ -37,7 +37,7 @@ def test_off_a_terminal_a_line_comes_every_so_often(clock: Clock) -> None:
         "tagging: 1,010 of 3,000 packs, 1.0 a second, 33 min left",
         "tagging: 1,820 of 3,000 packs, dev 12.00, 59 s left",
     ]
-    unknown = Track("reading", "lines", None, say=said.append)
+    unknown = Track("reading", "line", None, say=said.append)
     clock.now += 4
     unknown.to(8)
     assert said[-1] == "reading: 8 lines, 2.0 a second"
@@ -45,7 +45,7 @@ def test_off_a_terminal_a_line_comes_every_so_often(clock: Clock) -> None:
 
 def test_a_training_says_loss_speed_and_the_last_score(clock: Clock) -> None:
     said: list[str] = []
-    bar = Bar(Track("training", "updates", 5, say=said.append))
+    bar = Bar(Track("training", "update", 5, say=said.append))
     bar.dev("f1", 0.5)
     clock.now += FIRST_AFTER
     bar.advance(1, [2.0, 4.0], 50)
@@ -55,7 +55,7 @@ def test_a_training_says_loss_speed_and_the_last_score(clock: Clock) -> None:
 def test_on_a_terminal_a_bar_appears_after_a_while(clock: Clock) -> None:
     shown = Console()
     shown._rich = RichConsole(file=io.StringIO(), force_terminal=True, width=99)
-    with shown.track("tagging", "packs", 9) as track:
+    with shown.track("tagging", "pack", 9) as track:
         track.add()
         assert track._task is None
         clock.now += FIRST_AFTER

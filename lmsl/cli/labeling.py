@@ -39,7 +39,7 @@ def predict_command(arguments: list[str]) -> int:
     check_source(options.source, reading, info.labels.names)
     console = Console()
     labeler = _loaded(folder, options, console)
-    with console.track("predicting", "sentences", None) as track:
+    with console.track("predicting", "sentence", None) as track:
         predict_stream(
             labeler,
             options.source,
@@ -68,7 +68,7 @@ def evaluate_command(arguments: list[str]) -> int:
     if options.predictions is not None:
         check_written(options.predictions)
     labeler = _loaded(folder, options, console)
-    with console.track("evaluating", "packs", None) as track:
+    with console.track("evaluating", "pack", None) as track:
         metrics, _, decoded = labeler.evaluate_with_tags(dataset, track=track)
     for note in dataset.notes:
         console.say(note)

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from lmsl.errors import InputError
+from lmsl.wording import shortened
 
 _LEAST: dict[str, float] = {
     "groups": 1,
@@ -27,6 +28,18 @@ _LEAST: dict[str, float] = {
     "patience": 1,
     "save_minutes": 0,
 }
+_MOST: dict[str, float] = {
+    "repeat": 1000,
+    "exit_layer": 10_000,
+    "max_length": 10_000_000,
+    "context": 10_000_000,
+    "batch_size": 10_000_000,
+    "tokens_per_batch": 1_000_000_000,
+    "lora_rank": 16_384,
+    "lora_alpha": 1e6,
+    "seed": 2**63 - 1,
+}
+"""Beyond these a number is a slip, and would be an endless wait or a failed allocation."""
 _SHARES = ("lora_dropout", "head_dropout", "warmup", "beta2")
 
 
@@ -41,6 +54,8 @@ def check_range(place: str, name: str, value: Any) -> None:
     """
     if value is not None and name in _LEAST and not value >= _LEAST[name]:
         raise InputError(f"{place}: expected at least {_LEAST[name]}, got {value}")
+    if value is not None and name in _MOST and value > _MOST[name]:
+        raise InputError(f"{place}: expected at most {_MOST[name]}, got {shortened(str(value))}")
     if name in _SHARES and not 0 <= value < 1:
         raise InputError(f"{place}: expected 0 to below 1, got {value}")
     # Without a bound gradients are never clipped.

@@ -34,7 +34,8 @@ _COLUMN_SUFFIXES = (
 _DATA_SUFFIXES = (".txt", *_COLUMN_SUFFIXES, ".xml", *_JSON_SUFFIXES)
 _NOT_DATA = ("readme", "license", "licence", "copying", "notice", "changelog", "citation")
 # `{` or `[` alone may be a token.
-_JSON_START = re.compile(r'\{\s*(?:"|\}\s*$)|\[\s*\{')
+# Of an object, of an array of them, or of more brackets than any text opens.
+_JSON_START = re.compile(r'\{\s*(?:"|\}\s*$)|\[\s*\{|(?:[\[{]\s*){50}')
 
 
 @dataclass(kw_only=True)

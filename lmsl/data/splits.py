@@ -14,7 +14,7 @@ from pathlib import Path
 from lmsl.data.formats.options import ReadOptions
 from lmsl.data.read import data_files, read_with
 from lmsl.data.synthetic import load
-from lmsl.data.tags.schemes import Scheme
+from lmsl.data.tags.schemes import IGNORED, OUTSIDE, Scheme
 from lmsl.data.tags.sentence import Dataset
 from lmsl.data.tags.vocabulary import LabelSet, check_labels, label_vocabulary
 from lmsl.errors import InputError
@@ -39,6 +39,13 @@ class Splits:
     """All labels of the training data as given, held-out sentences included."""
     notes: tuple[str, ...]
     """The notes of all splits, with their sources, and how dev was held out."""
+
+    @property
+    def dev_tells_nothing(self) -> bool:
+        """Whether dev holds no entity: every model scores 0 on it."""
+        tags = {tag for sentence in self.dev for tag in sentence.tags or ()}
+        missed = any(sentence.missed for sentence in self.dev)
+        return not (self.labels.plain or missed or tags - {OUTSIDE, IGNORED})
 
 
 def load_splits(

@@ -66,11 +66,10 @@ def load_adapter(model: nn.Module, run: int, folder: Path) -> None:
             raise InputError(f"{path}: {key}: expected none, got {config[key]}; not supported")
     if config.get("bias", "none") != "none":
         raise InputError(f"{path}: bias: expected none, got {config['bias']}; not supported")
-    read_tensors(
-        Path(folder) / ADAPTER_FILE,
-        _tensors(decoder, run),
-        besides=_tensors(decoder, run, under=_place_in_causal_lm(decoder)),
-    )
+    tensors = _tensors(decoder, run)
+    headed = _tensors(decoder, run, under=_place_in_causal_lm(decoder))
+    twins = dict(zip(tensors, headed, strict=True))
+    read_tensors(Path(folder) / ADAPTER_FILE, tensors, twins)
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:

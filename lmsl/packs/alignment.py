@@ -30,6 +30,7 @@ from tokenizers import Tokenizer
 
 from lmsl.errors import InputError
 from lmsl.packs.subwords import owners
+from lmsl.wording import counted
 
 Ints = NDArray[np.int32]
 
@@ -78,11 +79,11 @@ class AlignmentNotes:
     def lines(self) -> list[str]:
         """One sentence for people per kind of repair that happened."""
         told = (
-            (self.placeholders, "words have no sub-word and are read at a placeholder"),
-            (self.word_by_word, "sentences were tokenised word by word"),
-            (self.repaired, "words held lone surrogates, replaced by U+FFFD"),
+            (self.placeholders, "word", "without a sub-word, read at a placeholder"),
+            (self.word_by_word, "sentence", "tokenised word by word"),
+            (self.repaired, "word", "with lone surrogates, replaced by U+FFFD"),
         )
-        return [f"{count} {what}" for count, what in told if count]
+        return [f"{counted(count, noun)} {what}" for count, noun, what in told if count]
 
 
 class Aligner:

@@ -23,6 +23,7 @@ from lmsl.config.choices import Overflow, check_choice
 from lmsl.errors import InputError
 from lmsl.packs.alignment import Aligner, AlignmentNotes, Encoding, Ints
 from lmsl.packs.windows import Window, cut_long_words, windows
+from lmsl.wording import counted
 
 
 class Text(Protocol):
@@ -65,12 +66,13 @@ class ExampleNotes:
     def lines(self) -> list[str]:
         """One sentence for people per kind of thing that happened."""
         told = (
-            (self.windowed, "sentences were split into overlapping windows"),
-            (self.cut_words, "words were too long for a window and lost sub-words in the middle"),
-            (self.truncated_sentences, "sentences were truncated"),
-            (self.truncated_words, "words lie beyond the maximum length and are not read"),
+            (self.windowed, "sentence", "split into overlapping windows"),
+            (self.cut_words, "word", "too long for a window, without sub-words of the middle"),
+            (self.truncated_sentences, "sentence", "truncated"),
+            (self.truncated_words, "word", "beyond the maximum length and not read"),
         )
-        return [*self.alignment.lines(), *(f"{count} {what}" for count, what in told if count)]
+        said = [f"{counted(count, noun)} {what}" for count, noun, what in told if count]
+        return [*self.alignment.lines(), *said]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,11 +52,6 @@ def is_loaded(name: str) -> bool:
     return name in _LOADED or name in _TOKENIZER
 
 
-def is_reported(name: str) -> bool:
-    """Whether a report hangs on it: the scores have to agree with these."""
-    return name in _REPORTED
-
-
 def final_files(folder: Path) -> list[str]:
     """The files of a finished run whose change would change answers or reports."""
     return [n for n in (*_LOADED, *_REPORTED, *_TOKENIZER) if (folder / n).is_file()]

@@ -112,10 +112,13 @@ def read_info(folder: Path) -> RunInfo:
         raise InputError(f"{folder}: expected a run directory, found no {INFO} in it")
     document = read_object(path)
     try:
+        for key in ("format", "lora", "heads"):
+            if key not in document:
+                raise InputError(f"{path}: not a description of a run: {key}: found none")
         if document["format"] != _FORMAT:
             raise InputError(
-                f"{path}: expected format {_FORMAT}, got {document['format']}; use the version of "
-                f"lmsl that wrote it ({document['versions']['lmsl']})"
+                f"{path}: expected format {_FORMAT}, got {quoted(document['format'])}; use the "
+                f"version of lmsl that wrote it ({document['versions']['lmsl']})"
             )
         digests = _digests(path, document)
         lora = LoRA(**_typed(path, LoRA, document["lora"], prefix="lora_"))
@@ -146,12 +149,18 @@ def _digests(path: Path, document: Mapping[str, Any]) -> Digests | None:
             f"{path}: changed or damaged since the training (its own SHA-256 differs); copy the "
             "run anew or train it again"
         )
-    return Digests(**document["digests"])
+    digests = Digests(**document["digests"])
+    for part in (digests.run, digests.base, digests.data):
+        if not isinstance(part, dict) or not all(isinstance(each, str) for each in part.values()):
+            raise InputError(f"{path}: digests: expected names and text, got {quoted(part)}")
+    return digests
 
 
 def _labels(path: Path, heads: Any) -> LabelSet:
     """The labels of the one head, in the order of their ids."""
-    (head,) = heads
+    if not isinstance(heads, list) or len(heads) != 1 or not isinstance(heads[0], dict):
+        raise InputError(f"{path}: heads: expected a list of one, got {quoted(heads)}")
+    head = heads[0]
     names, plain = head["labels"], head["scheme"] == "plain"
     place = f"{path}: heads: labels"
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -181,6 +190,10 @@ def _typed(
         prefix: what the settings of the same ranges are called before these names.
     """
     typed = {}
+    if not isinstance(values, Mapping):
+        raise InputError(
+            f"{path}: {kind.__name__}: expected names and values, got {quoted(values)}"
+        )
     for name, hint in get_type_hints(kind).items():
         if name not in values:
             raise InputError(f"{path}: {name}: expected {described(hint)}, found none")

@@ -21,17 +21,18 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
 def read_tensors(
     path: Path,
     targets: Mapping[str, torch.Tensor],
-    besides: Mapping[str, torch.Tensor] | None = None,
+    twins: Mapping[str, str] | None = None,
 ) -> None:
     """Copy the tensors of a safetensors file into ``targets``, in place, all or none.
 
     Args:
-        besides: names that the file may have too; what is under them is not read.
+        twins: of a target's name, another one under which the file may hold the same.
 
     Raises:
         InputError: the file is missing or unreadable, its names or shapes are not exactly those
-            of ``targets``, or it holds numbers that are not finite.
+            of ``targets``, or it holds numbers that are not finite, or no fractions.
     """
+    twins = twins or {}
     if not path.is_file():
         raise InputError(f"{path}: expected a safetensors file, found none")
     try:
@@ -41,7 +42,7 @@ def read_tensors(
         raise InputError(f"{path}: expected a safetensors file, got: {reason}") from error
     for what, names in (
         ("lacks", sorted(targets.keys() - loaded.keys())),
-        ("has unexpected", sorted(loaded.keys() - targets.keys() - (besides or {}).keys())),
+        ("has unexpected", sorted(loaded.keys() - targets.keys() - set(twins.values()))),
     ):
         if names:
             raise InputError(
@@ -54,8 +55,13 @@ def read_tensors(
                 f"{path}: {name}: expected shape {list(target.shape)}, "
                 f"got {list(loaded[name].shape)}"
             )
+        if not loaded[name].is_floating_point():
+            raise InputError(f"{path}: {name}: expected fractions, got {loaded[name].dtype}")
         if not loaded[name].isfinite().all():
             raise InputError(f"{path}: {name}: expected finite numbers, found others")
+        twin = loaded.get(twins.get(name, name))
+        if twin is not None and not torch.equal(twin, loaded[name]):
+            raise InputError(f"{path}: {twins[name]}: expected the numbers of {name}, got others")
     with torch.no_grad():
         for name, target in targets.items():
             target.copy_(loaded[name])

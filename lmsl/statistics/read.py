@@ -19,7 +19,7 @@ from lmsl.data.documents import read_object
 from lmsl.data.tags.counts import Entities, sentence_counts
 from lmsl.errors import InputError
 from lmsl.run_directory.digests import check_run_files
-from lmsl.run_directory.folder import CHECKPOINT, PRUNED, is_reported
+from lmsl.run_directory.folder import CHECKPOINT, PRUNED
 from lmsl.run_directory.info import INFO, RunInfo, read_info
 from lmsl.statistics.predictions import Predictions, read_predictions
 from lmsl.wording import counted
@@ -115,6 +115,8 @@ def read_sweep(folder: Path) -> FinishedSweep:
     if len({run.info.labels.plain for run in found}) > 1:
         raise InputError(f"{folder}: expected runs of one task, found entities and plain tags")
     table, seeds, notes = _complete(found)
+    if older := sum(run.info.digests is None for run in found):
+        notes.append(f"{counted(older, 'run')} older than digests of runs: files unchecked")
     unfinished = sum(not (p.parent / INFO).exists() for p in folder.rglob(CHECKPOINT))
     if unfinished:
         notes.append(f"{counted(unfinished, 'unfinished run')} left out")
@@ -142,7 +144,7 @@ def read_sweep(folder: Path) -> FinishedSweep:
 def _run(root: Path, folder: Path) -> FinishedRun:
     info = read_info(folder)
     if info.digests is not None:
-        check_run_files(folder, info.digests, is_reported)
+        check_run_files(folder, info.digests, lambda name: True)
     parts = list(folder.relative_to(root).parts)
     if parts and _SEED.fullmatch(parts[-1]):
         parts.pop()

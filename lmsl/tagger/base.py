@@ -58,6 +58,10 @@ def load_base(
     source, commit = _source(name, revision, "config.json")
     try:
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+        if getattr(config, "is_encoder_decoder", False):
+            raise InputError(
+                f"--model {name}: {config.model_type} is an encoder-decoder; expected a decoder"
+            )
         config, depth = _cut(config, exit_layer)
         with _quiet():
             decoder, loading = AutoModel.from_pretrained(
@@ -130,8 +134,6 @@ def _refuse_encoder(name: str, config: Any) -> None:
     """Name a model without a causal mask by its kind, not by what its weights lack: of an encoder
     saved with a head for masked words that is a pooler which nobody wants."""
     kind = config.model_type
-    if getattr(config, "is_encoder_decoder", False):
-        raise InputError(f"--model {name}: {kind} is an encoder-decoder; expected a decoder")
     # Encoders of transformers are those that can fill in a masked word and cannot go on writing,
     # or only where they are told to be a decoder.
     masked = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES

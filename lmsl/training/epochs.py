@@ -52,7 +52,7 @@ def fit(
             before, update = _epoch(stack, task, place, console, bar, stop)
             with (
                 nullcontext() if peak is None else peak.aside(),
-                console.track("evaluating on dev", "packs", None) as track,
+                console.track("evaluating on dev", "pack", None) as track,
             ):
                 found = evaluate_runs(
                     stack.tagger,
@@ -124,7 +124,8 @@ def _take_note(
     compared: bool,
 ) -> None:
     """Progress and log of every run; time is shared equally."""
-    plain, keep_last = data.splits.labels.plain, stack.config.select == "last"
+    plain = data.splits.labels.plain
+    keep_last = stack.config.select == "last" or data.splits.dev_tells_nothing
     for run, log, views, one in zip(
         stack.runs, stack.logs, stack.parameters.views, found, strict=True
     ):

@@ -51,6 +51,8 @@ def prepare(config: Config, base: Base, splits: Splits, console: Console) -> Pre
     )
     for note in splits.notes:
         console.say(f"  {note}")
+    if splits.dev_tells_nothing and config.select == "best-dev":
+        console.say("  dev holds no entity, so no epoch is better than another: the last is kept")
     for split, examples in built.items():
         for note in examples.notes.lines():
             console.say(f"  {split}: {note}")

@@ -42,7 +42,7 @@ def write_run(
     """Evaluate the selected weights and write the run directory, ``lmsl.json`` last."""
     info, metrics = labeler.info, dict[str, Any]()
     for split, dataset, examples in data.evaluated():
-        with console.track(f"evaluating on {split}", "packs", None) as track:
+        with console.track(f"evaluating on {split}", "pack", None) as track:
             tagged = labeler.tag(dataset.sentences, examples, track)
         metrics[split] = labeler.metrics(dataset, tagged)
         _write_predictions(folder / f"predictions.{split}.conll", dataset, tagged, console)

@@ -38,9 +38,10 @@ def length_line(sentences: int, config: Config) -> str | None:
     if config.epochs is None and config.max_steps is None and epochs > USUAL_EPOCHS:
         return f"{few}, so {epochs} epochs instead of {USUAL_EPOCHS} ({updates} updates; --epochs)"
     if updates < LEAST_UPDATES // 2:
+        flag = "--epochs" if config.max_steps is None else "--max-steps"
         return (
             f"only {counted(updates, 'update')} will be made, which is hardly enough to "
-            "learn from; raise --epochs or --max-steps, or lower --batch-size"
+            f"learn from; raise {flag}, or lower --batch-size"
         )
     return None
 

@@ -28,6 +28,7 @@ from lmsl.training.eager_step import MicroStep
 from lmsl.training.log import Log
 from lmsl.training.optim import build_optimizer, default_lr
 from lmsl.training.runs import Run
+from lmsl.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ class Stack:
                 run.progress = found
         self.logs = [Log(run.folder / "log.jsonl", run.progress.updates) for run in self.runs]
         self.notes += tuple(
-            f"{run.folder / 'log.jsonl'}: {log.damaged} damaged lines dropped"
+            f"{run.folder / 'log.jsonl'}: {counted(log.damaged, 'damaged line')} dropped"
             for run, log in zip(self.runs, self.logs, strict=True)
             if log.damaged
         )

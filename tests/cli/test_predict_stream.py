@@ -19,7 +19,7 @@ from lmsl.data.formats.layout import HEAD
 from lmsl.data.formats.options import ReadOptions
 from lmsl.data.read import read_with
 from lmsl.data.resolve import EMPTY_WORD
-from tests.small_runs import environment, train, written
+from tests.small_runs import environment, refused, train, written
 
 
 @pytest.fixture(scope="module")
@@ -307,4 +307,14 @@ def test_evaluate_counts_a_type_it_never_learned_as_missed(
     advice = capsys.readouterr().err
     assert (
         "new.conll:1: tag 'B-NEW' of 'Big' does not occur" in advice and "lmsl evaluate" in advice
+    )
+
+
+def test_brackets_without_end_on_standard_input_are_json(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    piped = io.TextIOWrapper(io.BytesIO(b"[" * 20_000 + b"\n"))
+    monkeypatch.setattr(sys, "stdin", piped)
+    refused(
+        capsys, ["predict", str(run), "--device", "cpu"], "standard input", "nested too deeply"
     )

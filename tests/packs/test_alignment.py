@@ -113,7 +113,7 @@ def test_a_piece_over_two_words_sends_only_that_sentence_word_by_word() -> None:
     aligner = Aligner(superword())
     many = aligner.encode([["a", "b"], ["of", "a"], ["b", "b"], ["of", "a", ""]])
     assert [each.word_by_word for each in many] == [False, True, False, True]
-    assert AlignmentNotes.of(many).lines() == ["2 sentences were tokenised word by word"]
+    assert AlignmentNotes.of(many).lines() == ["2 sentences tokenised word by word"]
     # "of " + "b" shares only the separator, which has no owner of its own: no fallback.
     assert pieces(superword(), ["of", "b"])[0] == [["of▁"], ["b"]]
 

@@ -203,7 +203,7 @@ def test_order_and_results_do_not_depend_on_the_company() -> None:
         assert alone.ids.tolist() == together[index].ids.tolist()
         assert alone.starts.tolist() == together[index].starts.tolist()
     assert AlignmentNotes.of(together).lines() == [
-        "250 words have no sub-word and are read at a placeholder"
+        "250 words without a sub-word, read at a placeholder"
     ]
 
 

@@ -94,7 +94,7 @@ def test_windows_read_each_word_where_its_poorer_side_sees_most() -> None:
         for each in found.examples
     ]
     assert seen == ["abc", "de", "fg", "hij"]
-    assert found.notes.lines() == ["1 sentences were split into overlapping windows"]
+    assert found.notes.lines() == ["1 sentence split into overlapping windows"]
 
 
 def test_the_last_window_is_full_and_the_earlier_one_reads_where_both_see_as_much() -> None:
@@ -108,7 +108,7 @@ def test_a_word_longer_than_a_window_keeps_both_its_ends() -> None:
     assert [word for _, _, word in read(found)] == ["x", "abn", "y"]
     assert text(found.examples[0].ids) == "^xabny"
     assert found.notes.cut_words == 1 and found.notes.windowed == 0
-    assert "lost sub-words in the middle" in found.notes.lines()[0]
+    assert "without sub-words of the middle" in found.notes.lines()[0]
     # Lonely, and with room for a single sub-word: still read, never an endless loop.
     assert [word for _, _, word in read(build(["abcdef ghi j"], max_length=2))] == ["a", "g", "j"]
     assert [word for _, _, word in read(build(["abcdef" * 2000], max_length=5))] == ["af"]
@@ -120,8 +120,8 @@ def test_truncation_keeps_whole_words_and_counts_the_rest() -> None:
     assert found.truncated == [2, 2, 0, 0]
     assert read(found) == [(0, 0, "ab"), (2, 0, "a"), (2, 1, "b")]
     assert found.notes.lines() == [
-        "2 sentences were truncated",
-        "4 words lie beyond the maximum length and are not read",
+        "2 sentences truncated",
+        "4 words beyond the maximum length and not read",
     ]
 
 

@@ -64,7 +64,11 @@ def test_older_runs_do_not_say_what_their_files_were_like(tmp_path: Path) -> Non
     [
         ({"format": 2}, r"expected format 1, got 2; use the version of lmsl that wrote it \("),
         ({"format": None}, "expected format 1, got None"),
-        ({"heads": []}, "not a description of a run"),
+        ({"heads": []}, r"heads: expected a list of one, got \[\]"),
+        ({"lora": 5}, "LoRA: expected names and values, got 5"),
+        ({"lora": {"rank": 10**9}}, "rank: expected at most 16384, got 1000000000"),
+        ({"repeat": 10**12}, "repeat: expected at most 1000"),
+        ({"max_length": 10**30}, "max_length: expected at most"),
         ({"heads": [{"name": "labels"}]}, "not a description of a run"),
         ({"lora": {"rank": 1}}, "alpha: expected a number, found none"),
         ({"lora": {"rank": 0}}, "rank: expected at least 1, got 0"),

@@ -113,5 +113,10 @@ def test_a_file_of_one_name_for_each_tensor_is_read_too(handed: Path) -> None:
     try:
         save_file(own, handed / ADAPTER_FILE)
         load_adapter(labeler.tagger.decoder, 0, handed)
+        # Nobody but PEFT would see that the other half is of another run.
+        spoiled = next(name for name in tensors if name.startswith(headed))
+        save_file({**tensors, spoiled: tensors[spoiled] + 1}, handed / ADAPTER_FILE)
+        with pytest.raises(lmsl.InputError, match="expected the numbers of base_model"):
+            load_adapter(labeler.tagger.decoder, 0, handed)
     finally:
         (handed / ADAPTER_FILE).write_bytes(whole)

@@ -14,6 +14,7 @@ from lmsl.data.tags.sentence import Sentence
 from lmsl.data.tags.vocabulary import LabelSet
 from lmsl.data.write import write_columns
 from lmsl.report.write import figures, page
+from lmsl.run_directory.digests import Digests
 from lmsl.statistics.analysis import analyse
 from tests.run_directory.test_folder import INFO_OF_A_RUN
 
@@ -80,7 +81,8 @@ def write_run(
         metrics[split] = score(gold, tags, plain=plain)
         found |= {tag for sentence in gold for tag in sentence.tags or ()}
     known = labels or LabelSet(tuple(sorted(found)), plain=plain)
-    info = replace(INFO_OF_A_RUN, unmask=unmask, seed=seed, labels=known, decode="viterbi")
+    known_info = replace(INFO_OF_A_RUN, labels=known, decode="viterbi", digests=Digests())
+    info = replace(known_info, unmask=unmask, seed=seed)
     (folder / "lmsl.json").write_text(info.to_json(), encoding="utf-8")
     document = {**metrics, "train_seconds": seconds}
     (folder / "metrics.json").write_text(json.dumps(document), encoding="utf-8")

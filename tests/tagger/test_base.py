@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, RobertaConfig
+from transformers import AutoModelForMaskedLM, RobertaConfig, T5Config
 
 import lmsl
 from lmsl.errors import InputError
@@ -84,6 +84,13 @@ def test_an_encoder_is_refused_for_what_it_is(tmp_path: Path) -> None:
     AutoModelForMaskedLM.from_config(config).save_pretrained(tmp_path)
     with pytest.raises(InputError, match="roberta is an encoder, which has no causal mask"):
         load_base(str(tmp_path))
+
+
+def test_an_encoder_decoder_is_refused_for_what_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    T5Config(num_layers=1).save_pretrained(tmp_path)
+    refused(capsys, ["probe", str(tmp_path)], "t5 is an encoder-decoder; expected a decoder")
 
 
 def test_a_base_that_is_there_is_not_called_gone(

@@ -9,7 +9,16 @@ import yaml
 import lmsl
 from lmsl.cli import main
 from lmsl.statistics.read import read_sweep
-from tests.small_runs import ADAPTER, evaluated, metrics_of, rows, same_files, train, written
+from tests.small_runs import (
+    ADAPTER,
+    evaluated,
+    metrics_of,
+    rows,
+    same_files,
+    train,
+    write_data,
+    written,
+)
 
 VARIANTS = {
     "released": ("--recipe", "acl2024-released"),
@@ -30,6 +39,17 @@ def test_every_kind_of_run_evaluates_to_its_own_numbers(
     assert evaluated(run, data / "test.conll", capsys) == metrics_of(run)["test"]
     setting = yaml.safe_load((run / "config.yaml").read_text())[flags[0][2:].replace("-", "_")]
     assert setting == type(setting)(flags[1])
+
+
+def test_a_dev_without_entities_chooses_no_epoch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every epoch scores 0 there, and the first one, which had learnt nothing, was kept."""
+    data = write_data(tmp_path / "data", {"train": 4, "dev": 1})
+    (data / "dev.conll").write_text("Nothing\tO\nhappened\tO\n", encoding="utf-8")
+    run = train(data, tmp_path / "run", "--epochs", "3", "--max-steps", "9")
+    assert "dev holds no entity" in capsys.readouterr().err
+    assert metrics_of(run)["selected_epoch"] == 3
 
 
 def test_context_of_the_same_document_is_read(
@@ -57,7 +77,7 @@ def test_truncation_counts_the_entities_it_loses(
     metrics, whole = metrics_of(run)["test"], list(rows(data / "test.conll"))
     gold = sum(row[1].startswith("B-") for sentence in whole for row in sentence)
     assert metrics["gold"] == gold and 0 < metrics["lost_to_truncation"] <= gold
-    assert "sentences were truncated" in err and "lost to truncation" in err
+    assert "sentences truncated" in err and "lost to truncation" in err
     assert evaluated(run, data / "test.conll", capsys) == metrics
 
 

@@ -50,8 +50,9 @@ def read_json(lines: Peeked, source: str, options: ReadOptions, notes: list[str]
             continue
         value, shape = standard(value, place, labelled=options.labelled)
         if shape == NO_SPANS:
+            stated = {key: each for key, each in value.items() if key != "spans"}
             alone = (
-                alone or f'{place}: expected "spans" (a list) beside "text", {found_keys(value)}'
+                alone or f'{place}: expected "spans" (a list) beside "text", {found_keys(stated)}'
             )
         elif shape:
             shapes[shape] += 1

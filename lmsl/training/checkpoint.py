@@ -241,7 +241,8 @@ def refuse_other_origin(folder: Path, before: Digests, now: Digests) -> None:
         ("base model", before.base, now.base),
         ("data", before.data, now.data),
     ):
-        if names := changed(then, today):
+        # Of a model without files nothing was recorded.
+        if then and (names := changed(then, today)):
             raise InputError(
                 f"--resume {folder}: the {what} changed since that run began "
                 f"({', '.join(names)}); put it back, or begin anew with --overwrite"

@@ -15,6 +15,7 @@ from lmsl.config.config import Config
 from lmsl.console import Bar, Console
 from lmsl.run import train
 from lmsl.training import epochs
+from lmsl.training.log import Log
 from tests.small_runs import SHORT, same_files, write_data
 from tests.small_runs import train as train_whole
 
@@ -134,3 +135,13 @@ def test_what_a_killed_process_left_is_swept(data: Path, tmp_path: Path) -> None
     assert main([*line(data, output, "--resume"), "--max-steps", "1"]) == 0
     assert {path.name for path in output.iterdir()} == kept
     assert os.listdir(output.parent) == ["run"]
+
+
+def test_damaged_lines_of_a_log_are_dropped_and_counted(tmp_path: Path) -> None:
+    """Half a line at its end used to be a traceback on resumption."""
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"step": 1}\n{"step": 3}\n\xff\n[1]\n{"st')
+    log = Log(path, 2)
+    assert log.damaged == 3
+    log.flush()
+    assert path.read_text(encoding="utf-8") == '{"step": 1}\n'

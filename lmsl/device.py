@@ -4,6 +4,7 @@ import psutil
 import torch
 
 from lmsl.errors import InputError
+from lmsl.wording import one_line
 
 # Of the free memory; the host's is shared with everybody else on it.
 _SHARES = {"cpu": 0.5}
@@ -23,7 +24,7 @@ def choose_device(name: str) -> torch.device:
         # Reading a number back tells a device that computes from one that only has a name.
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise InputError(f"--device {name}: not available here: {reason:.150}") from error
     return device
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from huggingface_hub import get_hf_file_metadata, hf_hub_url, snapshot_download
 
+from lmsl.wording import one_line
+
 # By name, as the hub's client is built on httpx or, from version 2 on, on httpx2, whose errors
 # share no base class. A slow or angry answer is an answer: the libraries know how to deal with it.
 _NO_CONNECTION = ("ConnectError", "ConnectTimeout", "ProxyError")
@@ -27,7 +29,7 @@ def unreachable(
         get_hf_file_metadata(hf_hub_url(name, file, revision=revision, repo_type=kind))
     except Exception as error:
         if type(error).__name__ in _NO_CONNECTION:
-            return " ".join(str(error).split())[:100] or type(error).__name__
+            return one_line(error)[:100]
     return None
 
 

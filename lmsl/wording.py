@@ -24,6 +24,11 @@ def shortened(text: str) -> str:
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
 
 
+def one_line(error: BaseException) -> str:
+    """What a library said of an error; its kind, where it said nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def counted(number: int, noun: str) -> str:
     """``1 sentence``, ``2 sentences``, ``2 entities``."""
     if number == 1:

@@ -15,7 +15,7 @@ import yaml
 
 from lmsl.data.formats.source import read_bytes, read_text, within_limits
 from lmsl.errors import InputError
-from lmsl.wording import quoted, shortened
+from lmsl.wording import one_line, quoted, shortened
 
 _DIGITS = 300
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
@@ -68,8 +68,7 @@ def read_yaml(path: str | Path, flag: str = "") -> Any:
         except InputError as error:
             raise InputError(f"{flag} {error}".strip()) from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{place}: expected YAML, got: {reason[:240]}") from None
+            raise InputError(f"{place}: expected YAML, got: {one_line(error)[:240]}") from None
         except ValueError as error:
             raise InputError(f"{place}: expected YAML ({shortened(str(error))})") from None
 

@@ -15,7 +15,7 @@ from lmsl.data.resolve import resolve
 from lmsl.data.tags.sentence import Dataset, Name
 from lmsl.errors import InputError
 from lmsl.hub import unreachable
-from lmsl.wording import quoted, shortened
+from lmsl.wording import one_line, quoted, shortened
 
 _WORD_COLUMNS = ("tokens", "words")
 _TAG_COLUMNS = ("ner_tags", "tags", "labels", "chunk_tags", "pos_tags")
@@ -43,7 +43,7 @@ def read_hub(name: str, options: ReadOptions) -> dict[str, Dataset]:
         # From version 4 on datasets knows no code in a repository, so there is nothing to refuse.
         splits = datasets.load_dataset(path, config or None)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise InputError(f"--data {name}: cannot be loaded as a dataset ({reason})") from None
     return from_hub(splits, name, options)
 

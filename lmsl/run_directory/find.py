@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from lmsl.errors import InputError
+from lmsl.wording import one_line
 
 
 def find_run(path: str | Path) -> Path:
@@ -19,7 +20,7 @@ def find_run(path: str | Path) -> Path:
     try:
         return Path(snapshot_download(str(path)))
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise InputError(
             f"{path}: neither a folder here nor a run on the hub: {reason:.200}"
         ) from error

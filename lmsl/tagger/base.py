@@ -19,6 +19,7 @@ from transformers.utils import logging as hf_logging
 
 from lmsl.errors import InputError
 from lmsl.hub import cached_folder, unreachable
+from lmsl.wording import one_line
 
 TINY = "tiny"
 
@@ -116,7 +117,7 @@ def _tokenizer(name: str, source: str, revision: str | None) -> Any:
 
 def _reason(error: Exception) -> str:
     """What a library said, on one line."""
-    said = " ".join(str(error).split())
+    said = one_line(error)
     if "trust_remote_code" in said:
         return (
             "it needs Python code that its files bring, and lmsl runs none of that; take a model "
@@ -127,7 +128,7 @@ def _reason(error: Exception) -> str:
             "expected model.safetensors, or an index of its parts, found neither; pickled weights "
             "are never opened: whoever trusts them can convert them with save_pretrained"
         )
-    return said[:300] or type(error).__name__
+    return said[:300]
 
 
 def _refuse_encoder(name: str, config: Any) -> None:

@@ -18,6 +18,7 @@ from lmsl.packs.examples import Example
 from lmsl.packs.packing import Pack, Room
 from lmsl.packs.sizes import room_for
 from lmsl.tagger.tagger import Tagger
+from lmsl.wording import one_line
 
 C = TypeVar("C")
 
@@ -152,5 +153,5 @@ class Rooms(Generic[C]):
     def _give_up(self, error: RuntimeError) -> None:
         self.failed = True
         self._captured.clear()
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         self._say(f"CUDA graphs: off from here on, the capture failed: {reason:.200}")

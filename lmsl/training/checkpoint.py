@@ -21,6 +21,7 @@ from lmsl.run_directory.digests import Digests, changed
 from lmsl.run_directory.files import write_whole
 from lmsl.run_directory.folder import CHECKPOINT
 from lmsl.training.loop import Update
+from lmsl.wording import one_line
 
 _FILES = ("state.pt", "before.pt")
 """The newest state and the one before it."""
@@ -181,7 +182,7 @@ def _read(folder: Path, origin: Origin, say: Callable[[str], None]) -> dict[str,
         try:
             state = _state(file.read_bytes())
         except _UNREADABLE as error:
-            reasons.append(f"{file}: not a checkpoint ({_reason(error):.80})")
+            reasons.append(f"{file}: not a checkpoint ({one_line(error):.80})")
             continue
         if reasons:
             done = state["progress"].updates
@@ -206,10 +207,6 @@ def _state(content: bytes) -> dict[str, Any]:
     if missing:
         raise LookupError(f"no {min(missing)} in it")
     return state
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _refuse_other_tensors(

@@ -31,8 +31,9 @@ from lmsl.search.oneshot import best_by_oneshot, check_oneshot
 from lmsl.search.pruning import drop_losers
 from lmsl.search.summary import summarise
 from lmsl.tagger.assemble import Assembled
-from lmsl.tagger.base import TINY, from_hub, load_base
+from lmsl.tagger.base import load_base
 from lmsl.tagger.labeler import Labeler
+from lmsl.tagger.source import TINY, from_hub
 from lmsl.training.data import check_known_folders, data_digests, read_splits
 from lmsl.training.epochs import fit
 from lmsl.training.inputs import prepare, training_task
@@ -136,6 +137,8 @@ def _begin(
     console.say(
         f"model: {base.name}, {base.depth} layers, on {device}; attention {config.attention}"
     )
+    for note in base.notes:
+        console.say(f"  {note}")
     data = prepare(config, base, splits, console)
     task = training_task(data)
     if (line := length_line(len(task), config)) is not None:
@@ -247,6 +250,7 @@ def _info(session: Session, run: Run, assembled: Assembled) -> RunInfo:
 
 
 def _lasting_name(model: str) -> str:
-    """A folder by its whole path, so that the run loads from anywhere; other names as they are."""
-    folder = Path(model).expanduser()
-    return str(folder.resolve()) if model != TINY and folder.is_dir() else model
+    """A folder or file by its whole path, so that the run loads from anywhere; other names as they
+    are."""
+    place = Path(model).expanduser()
+    return str(place.resolve()) if model != TINY and place.exists() else model

@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".venv-lowest"
-EXTRAS = ("dev", "plots", "datasets")
+EXTRAS = ("dev", "plots", "datasets", "gguf")
 
 
 def main() -> None:

@@ -51,15 +51,13 @@ def base_digests(folder: Path | None, say: Callable[[str], None]) -> dict[str, s
     Of a model in the hub's cache the digests are those the hub gives its large files.
 
     Args:
-        folder: as transformers would be given it, or the hub's snapshot of it; a model without
-            files has no digests.
+        folder: as transformers would be given it, or the hub's snapshot of it, or a GGUF file; a
+            model without files has no digests.
         say: told when gigabytes are to be read.
     """
     if folder is None:
         return {}
-    names = {"config.json", *_weight_files(folder)}
-    names |= {path.name for path in folder.iterdir() if _TOKENIZER.fullmatch(path.name)}
-    paths = [folder / name for name in sorted(names) if (folder / name).is_file()]
+    paths = [folder] if folder.is_file() else _base_files(folder)
     known = _remembered()
     found, unknown = {}, []
     for path in paths:
@@ -133,7 +131,7 @@ def check_base(
     names = changed(digests.base, base_digests(base, say))
     if not names:
         return
-    place = names[0] if base is None else base / names[0]
+    place = names[0] if base is None else base if base.is_file() else base / names[0]
     line = f"{place}: changed since the training of the run"
     if not allowed:
         raise InputError(
@@ -141,6 +139,13 @@ def check_base(
             "--allow-changed-base"
         )
     say(f"{line}; taken as it is")
+
+
+def _base_files(folder: Path) -> list[Path]:
+    """Configuration, weights and tokenizer of a model in a folder."""
+    names = {"config.json", *_weight_files(folder)}
+    names |= {path.name for path in folder.iterdir() if _TOKENIZER.fullmatch(path.name)}
+    return [folder / name for name in sorted(names) if (folder / name).is_file()]
 
 
 def _weight_files(folder: Path) -> list[str]:

@@ -1,41 +1,52 @@
-"""Loading a decoder and its tokenizer: from the hub, its cache, a folder or this package.
+"""Loading a base model and its tokenizer.
 
-A base model is loaded without its task head, and with no more layers than are wanted. Whatever is
-missing is said in one line, since what the libraries say of it rarely names the argument.
+It is loaded without its task head, with no more layers than are wanted, and with its own dropout
+off: that is drawn from a generator that batches share, so a run in a stack would not be what it is
+alone, and no attention of ours drops anything. Adapters and head have dropout of their own.
 """
 
-import importlib.resources
+import inspect
+import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import logging as hf_logging
 
 from lmsl.errors import InputError
-from lmsl.hub import cached_folder, unreachable
+from lmsl.tagger.source import Source, check_folder, find_source, from_hub, gguf_precision
 from lmsl.wording import one_line
 
-TINY = "tiny"
+Kind = Literal["decoder", "encoder"]
+# Of heads that are left out.
+_OTHER_DROPOUT = ("classifier", "summary")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """A decoder as loaded, its tokenizer and where they came from."""
+    """A model as loaded, its tokenizer and where they came from."""
 
     decoder: Any
+    """Without a head; also where it is an encoder."""
     tokenizer: Any
     name: str
     revision: str | None
     depth: int
     """Layers of the whole model, also where only the first few were loaded."""
+    kind: Kind = "decoder"
     folder: Path | None = None
-    """Where its files lie: the folder named, or the hub's snapshot; None where none is known."""
+    """Where its files lie: the folder named, the hub's snapshot or the GGUF file; None where none
+    is known."""
+    causal_lm: Any = None
+    """The same model with its language-model head, where that was asked for."""
+    notes: tuple[str, ...] = ()
+    """For people: what was changed or chosen in loading."""
 
 
 def load_base(
@@ -44,37 +55,41 @@ def load_base(
     revision: str | None = None,
     exit_layer: int | None = None,
     dtype: torch.dtype = torch.float32,
+    causal_lm: bool = False,
 ) -> Base:
-    """Load a decoder and its tokenizer; with ``exit_layer`` only its first layers.
+    """Load a model and its tokenizer; with ``exit_layer`` only its first layers.
 
     Args:
-        name: hub id, folder, or ``tiny``.
+        name: hub id, folder, GGUF file, or ``tiny``.
         revision: of a hub model.
         exit_layer: how many layers to keep.
         dtype: of the weights.
+        causal_lm: with the language-model head, in ``causal_lm``.
 
     Raises:
-        InputError: there is no such model here or on the hub, or it has fewer layers.
+        InputError: there is no such model here or on the hub, it has fewer layers, or it is an
+            encoder and has no such head.
     """
-    source, commit = _source(name, revision, "config.json")
+    source = find_source(name, revision, "config.json")
     try:
-        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(
+            source.path, revision=revision, trust_remote_code=False, **source.file
+        )
         if getattr(config, "is_encoder_decoder", False):
             raise InputError(
-                f"--model {name}: {config.model_type} is an encoder-decoder; expected a decoder"
+                f"--model {name}: {config.model_type} is an encoder-decoder; expected a decoder "
+                "or an encoder"
             )
         config, depth = _cut(config, exit_layer)
-        with _quiet():
-            decoder, loading = AutoModel.from_pretrained(
-                source,
-                config=config,
-                revision=revision,
-                dtype=dtype,
-                output_loading_info=True,
-                trust_remote_code=False,
-                # Of the other formats some run what they bring when they are opened.
-                use_safetensors=True,
+        kind = _kind(config)
+        if causal_lm and kind == "encoder":
+            raise InputError(
+                f"--model {name}: {config.model_type} is an encoder and predicts no next word; "
+                "expected a decoder"
             )
+        dropped = _without_dropout(config)
+        with _quiet(), _no_bar_of_gguf(source):
+            model, loading = _load(source, config, revision, dtype, causal_lm)
     except InputError:
         raise
     except Exception as error:
@@ -82,34 +97,102 @@ def load_base(
         raise InputError(f"--model {name}: cannot be loaded: {_reason(error)}") from error
     # transformers fills these with random numbers and goes on.
     if absent := sorted(loading["missing_keys"]):
-        _refuse_encoder(name, config)
         raise InputError(
             f"--model {name}: its weights lack {len(absent)} tensors, first {absent[0]}"
         )
+    commit = getattr(config, "_commit_hash", None)
+    folder = source.lies_in(commit or revision)
     return Base(
-        decoder=decoder,
+        decoder=model.base_model if causal_lm else model,
+        causal_lm=model if causal_lm else None,
         tokenizer=_tokenizer(name, source, revision),
         name=name,
-        revision=revision or commit or getattr(config, "_commit_hash", None),
+        revision=revision or source.commit or commit,
         depth=depth,
-        folder=_folder_of(source, getattr(config, "_commit_hash", None) or revision),
+        kind=kind,
+        folder=folder,
+        notes=tuple(_notes(source, folder, dtype, dropped)),
     )
 
 
+def _load(
+    source: Source, config: Any, revision: str | None, dtype: torch.dtype, causal_lm: bool
+) -> tuple[Any, dict[str, Any]]:
+    """The model, and what transformers tells of its loading."""
+    kind: Any = AutoModelForCausalLM if causal_lm else AutoModel
+    model, loading = kind.from_pretrained(
+        source.path,
+        config=config,
+        revision=revision,
+        dtype=dtype,
+        output_loading_info=True,
+        trust_remote_code=False,
+        # Of the other formats some run what they bring when they are opened.
+        use_safetensors=True,
+        **_without_pooler(config),
+        **source.file,
+    )
+    if source.gguf is not None:
+        # The weights are plain numbers now, whatever the file held.
+        del model.config.quantization_config
+    return model, loading
+
+
+def _notes(
+    source: Source, folder: Path | None, dtype: torch.dtype, dropped: list[str]
+) -> list[str]:
+    notes = []
+    if source.gguf is not None and folder is not None:
+        held = gguf_precision(folder)
+        notes.append(f"base: {source.gguf} holds {held}, dequantised to {str(dtype)[6:]}")
+    if dropped:
+        notes.append(f"base: its own dropout is off ({', '.join(dropped)})")
+    return notes
+
+
+def _kind(config: Any) -> Kind:
+    # Encoders of transformers are those that can fill in a masked word and cannot go on writing,
+    # or only where they are told to be a decoder.
+    masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return "encoder" if masked and not getattr(config, "is_decoder", False) else "decoder"
+
+
+def _without_dropout(config: Any) -> list[str]:
+    """Set every probability of dropping something to 0, in place; what was set."""
+    found = {
+        key: value
+        for key, value in config.to_dict().items()
+        if "drop" in key and isinstance(value, float) and value > 0
+    }
+    for key in found:
+        setattr(config, key, 0.0)
+    return [f"{k} {v:g}" for k, v in found.items() if not k.startswith(_OTHER_DROPOUT)]
+
+
+def _without_pooler(config: Any) -> dict[str, Any]:
+    """The argument that leaves out a pooler, which files saved with another head lack."""
+    kind = AutoModel._model_mapping.get(type(config), None)
+    takes = kind is not None and "add_pooling_layer" in inspect.signature(kind).parameters
+    return {"add_pooling_layer": False} if takes else {}
+
+
 def load_tokenizer(name: str, revision: str | None = None) -> Any:
-    """The tokenizer of a model: hub id, folder, or ``tiny``.
+    """The tokenizer of a model: hub id, folder, GGUF file, or ``tiny``.
 
     Raises:
         InputError: there is none.
     """
-    return _tokenizer(name, _source(name, revision, "tokenizer.json")[0], revision)
+    return _tokenizer(name, find_source(name, revision, "tokenizer.json"), revision)
 
 
-def _tokenizer(name: str, source: str, revision: str | None) -> Any:
-    if source != name or not from_hub(name):
-        _check_folder(name, Path(source), "tokenizer.json")
+def _tokenizer(name: str, source: Source, revision: str | None) -> Any:
+    if source.gguf is None and (source.path != name or not from_hub(name)):
+        check_folder(name, Path(source.path), "tokenizer.json")
     try:
-        return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+        with _quiet():
+            return AutoTokenizer.from_pretrained(
+                source.path, revision=revision, trust_remote_code=False, **source.file
+            )
     except Exception as error:
         reason = _reason(error)
         raise InputError(f"--model {name}: its tokenizer cannot be loaded: {reason}") from error
@@ -131,68 +214,6 @@ def _reason(error: Exception) -> str:
     return said[:300]
 
 
-def _refuse_encoder(name: str, config: Any) -> None:
-    """Name a model without a causal mask by its kind, not by what its weights lack: of an encoder
-    saved with a head for masked words that is a pooler which nobody wants."""
-    kind = config.model_type
-    # Encoders of transformers are those that can fill in a masked word and cannot go on writing,
-    # or only where they are told to be a decoder.
-    masked = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    if masked and not getattr(config, "is_decoder", False):
-        raise InputError(
-            f"--model {name}: {kind} is an encoder, which has no causal mask to take off; "
-            "expected a decoder"
-        )
-
-
-def _folder_of(source: str, commit: str | None) -> Path | None:
-    """The folder of a model that was just loaded."""
-    folder = Path(source)
-    return folder if folder.is_dir() else cached_folder(source, commit)
-
-
-def tiny_folder() -> Path:
-    """Where ``tiny`` lies, for programs that do not know its name."""
-    return Path(str(importlib.resources.files("lmsl"))) / "tiny"
-
-
-def from_hub(name: str) -> bool:
-    """Whether a model is neither ``tiny`` nor a folder here."""
-    return not (name == TINY or name.startswith((".", "/", "~")) or Path(name).exists())
-
-
-def _source(name: str, revision: str | None, file: str) -> tuple[str, str | None]:
-    """What transformers should load, and its commit where it is a folder of the hub's cache.
-
-    That is the package's own folder, a checked folder, a hub id or, where the hub cannot be
-    reached, what its cache holds.
-    """
-    if name == TINY:
-        return str(tiny_folder()), None
-    if not from_hub(name):
-        folder = Path(name).expanduser()
-        _check_folder(name, folder, file)
-        return str(folder), None
-    offline = unreachable(name, file, revision=revision)
-    if offline is None:
-        return name, None
-    cached = cached_folder(name, revision)
-    if cached is None:
-        raise InputError(
-            f"--model {name}: no such folder, nor in the cache of the Hugging Face hub, which "
-            f"cannot be reached ({offline})"
-        )
-    return str(cached), cached.name
-
-
-def _check_folder(name: str, folder: Path, file: str) -> None:
-    if not (folder / file).is_file():
-        raise InputError(
-            f"--model {name}: expected a folder with {file}, found "
-            f"{'none there' if folder.is_dir() else 'no such folder'}"
-        )
-
-
 def _cut(config: Any, exit_layer: int | None) -> tuple[Any, int]:
     """The configuration of the first ``exit_layer`` layers, and the depth of the whole."""
     text = config.get_text_config()
@@ -206,6 +227,11 @@ def _cut(config: Any, exit_layer: int | None) -> tuple[Any, int]:
         if getattr(text, "layer_types", None):
             text.layer_types = list(text.layer_types[:exit_layer])
     return text, depth
+
+
+def _no_bar_of_gguf(source: Source) -> AbstractContextManager[Any]:
+    """Where a GGUF file is read nothing but a bar that no switch mutes goes to standard error."""
+    return nullcontext() if source.gguf is None else redirect_stderr(io.StringIO())
 
 
 @contextmanager

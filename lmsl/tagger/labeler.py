@@ -34,11 +34,12 @@ from lmsl.run_directory.find import find_run
 from lmsl.run_directory.folder import is_loaded
 from lmsl.run_directory.info import RunInfo, read_info
 from lmsl.tagger.assemble import Operators, Storage, Trained, assemble
-from lmsl.tagger.base import TINY, Base, load_base
+from lmsl.tagger.base import Base, load_base
 from lmsl.tagger.captured import choose_forward
 from lmsl.tagger.emissions import emissions
 from lmsl.tagger.inference import EagerForward, Forward
 from lmsl.tagger.scoring import scored
+from lmsl.tagger.source import TINY
 from lmsl.tagger.tagger import Tagger
 
 

@@ -23,9 +23,9 @@ from lmsl.run_directory.files import write_json, write_text
 from lmsl.run_directory.folder import final_files
 from lmsl.run_directory.influence import INFLUENCE, write_influence
 from lmsl.run_directory.info import INFO
-from lmsl.tagger.base import TINY, tiny_folder
 from lmsl.tagger.influence import labeler_influence
 from lmsl.tagger.labeler import Labeler, Tagged
+from lmsl.tagger.source import TINY, tiny_folder
 from lmsl.training.checkpoint import Progress, remove_checkpoint
 from lmsl.training.inputs import Prepared
 from lmsl.wording import counted

@@ -10,11 +10,17 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, RobertaConfig, T5Config
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoModelForTokenClassification,
+    RobertaConfig,
+    T5Config,
+)
 
 import lmsl
 from lmsl.errors import InputError
-from lmsl.tagger.base import load_base, tiny_folder
+from lmsl.tagger.base import load_base
+from lmsl.tagger.source import tiny_folder
 from tests.small_runs import environment, refused
 
 HOSTILE = "import pathlib; pathlib.Path({marker!r}).touch()\nclass C: pass\n"
@@ -77,13 +83,32 @@ class Hostile:
         return Path.touch, (self.marker,)
 
 
-def test_an_encoder_is_refused_for_what_it_is(tmp_path: Path) -> None:
-    """Saved with a head for masked words it lacks a pooler, which says nothing to anybody."""
+@pytest.mark.parametrize("head", [AutoModelForMaskedLM, AutoModelForTokenClassification])
+def test_an_encoder_loads_whatever_head_it_was_saved_with(head: Any, model: Path) -> None:
+    """Such files lack a pooler, which transformers would fill with random numbers."""
     sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2}
     config = RobertaConfig(vocab_size=9, num_hidden_layers=1, **sizes)
-    AutoModelForMaskedLM.from_config(config).save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="roberta is an encoder, which has no causal mask"):
-        load_base(str(tmp_path))
+    saved = head.from_config(config)
+    saved.save_pretrained(model)
+    base = load_base(str(model))
+    assert base.kind == "encoder" and base.decoder.pooler is None
+    weights = saved.base_model.state_dict()
+    assert all(torch.equal(own, weights[name]) for name, own in base.decoder.state_dict().items())
+    assert base.notes == (
+        "base: its own dropout is off (hidden_dropout_prob 0.1, attention_probs_dropout_prob 0.1)",
+    )
+    base.decoder.train()
+    ids = torch.tensor([[3, 4, 5]])
+    assert torch.equal(*(base.decoder(ids).last_hidden_state for _ in range(2)))
+    with pytest.raises(InputError, match="roberta is an encoder and predicts no next word"):
+        load_base(str(model), causal_lm=True)
+
+
+def test_a_decoder_comes_with_its_language_model_head_on_request() -> None:
+    base = load_base("tiny", exit_layer=2, causal_lm=True)
+    assert base.causal_lm.base_model is base.decoder and len(base.decoder.layers) == 2
+    assert torch.equal(base.causal_lm.lm_head.weight, base.decoder.embed_tokens.weight)
+    assert load_base("tiny").causal_lm is None
 
 
 def test_an_encoder_decoder_is_refused_for_what_it_is(

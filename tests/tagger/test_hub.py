@@ -12,7 +12,7 @@ import pytest
 
 import lmsl
 from lmsl.hub import unreachable
-from lmsl.tagger.base import from_hub
+from lmsl.tagger.source import from_hub
 from tests.small_runs import fresh_process
 
 pytestmark = pytest.mark.drift

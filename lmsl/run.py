@@ -8,13 +8,17 @@ them one after another, ``lmsl sweep`` in stacks over one base; a run is the sam
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from lmsl.config.config import Config
+import torch
+
+from lmsl.config.config import NO_STRING, Config
 from lmsl.console import Console
 from lmsl.data.formats.options import file_shape
 from lmsl.data.splits import Splits
 from lmsl.device import choose_device, choose_dtype
+from lmsl.errors import InputError
 from lmsl.run_directory.digests import Digests, base_digests
 from lmsl.run_directory.folder import (
     check_place,
@@ -31,7 +35,7 @@ from lmsl.search.oneshot import best_by_oneshot, check_oneshot
 from lmsl.search.pruning import drop_losers
 from lmsl.search.summary import summarise
 from lmsl.tagger.assemble import Assembled
-from lmsl.tagger.base import load_base
+from lmsl.tagger.base import Base, load_base
 from lmsl.tagger.labeler import Labeler
 from lmsl.tagger.source import TINY, from_hub
 from lmsl.training.data import check_known_folders, data_digests, read_splits
@@ -124,8 +128,10 @@ def _begin(
         config.model,
         revision=config.revision,
         exit_layer=config.exit_layer,
-        dtype=place.dtype,
+        # Steps are too small for 16 bits: weights that are trained are kept in 32.
+        dtype=place.dtype if config.tune == "lora" else torch.float32,
     )
+    config = _with_string(config, base, console)
     digests = Digests(
         base=base_digests(base.folder, console.say),
         data=data_digests(splits),
@@ -147,6 +153,16 @@ def _begin(
     if config.resume:
         find_progress([run for run in runs if not run.ended], len(task), console.say)
     return session, runs
+
+
+def _with_string(config: Config, base: Base, console: Console) -> Config:
+    """The configuration, with the string that an encoder has by default."""
+    if config.unmask:
+        return config
+    if base.kind == "decoder":
+        raise InputError(NO_STRING)
+    console.say(f"unmask full: {base.name} is an encoder, whose layers see to both sides")
+    return replace(config, unmask=("full",))
 
 
 def _train_all(
@@ -240,7 +256,7 @@ def _info(session: Session, run: Run, assembled: Assembled) -> RunInfo:
         max_length=config.max_length,
         overflow=config.overflow,
         tokens_per_batch=config.tokens_per_batch,
-        quantize=config.quantize,
+        quantize=config.frozen,
         block="plain" if assembled.tagger.block is None else "own",
         dtype=config.dtype,
         seed=run.seed,

@@ -139,7 +139,7 @@ def _given(work: Work, ours: Assembled, model: Path, updates: int) -> dict[str, 
             "r": config.lora_rank,
             "lora_alpha": config.lora_alpha,
             "lora_dropout": config.lora_dropout,
-            "target_modules": list(ours.lora.targets),
+            "target_modules": list(ours.lora.targets) if ours.lora else [],
             "random_state": config.seed[0],
         },
         "adamw": {

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from lmsl.cli.flags import Sweep, Train
 from lmsl.cli.parse import parse
-from lmsl.config.config import Config, starting_point
+from lmsl.config.config import NO_STRING, Config, starting_point
 from lmsl.console import Console
 from lmsl.errors import InputError
 from lmsl.search.asked import check_stack_size, oneshot_asked
@@ -61,8 +61,7 @@ def _training_flags(kind: type[Flags], name: str, arguments: list[str]) -> tuple
     start = starting_point(known.recipe, known.config)
     flags: Flags = parse(kind, arguments, name, kind(**start, config=known.config))
     config = Config(**{field.name: getattr(flags, field.name) for field in fields(Config)})
-    if not config.unmask:
-        raise InputError(
-            "--unmask: expected one or more strings such as 0011 (see --help), got none"
-        )
+    # Of other models it has to be seen whether they are encoders.
+    if not config.unmask and config.model == Config.model:
+        raise InputError(NO_STRING)
     return flags, config

@@ -7,7 +7,7 @@ values, but for where the run went, are written to ``config.yaml`` in every run 
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import yaml
 
@@ -26,6 +26,7 @@ from lmsl.config.choices import (
     Resident,
     Schedule,
     Select,
+    Tune,
 )
 from lmsl.config.hints import converted, described, fits
 from lmsl.config.ranges import check_range
@@ -37,6 +38,8 @@ from lmsl.data.tags.decode import Decoder
 from lmsl.errors import InputError
 from lmsl.wording import quoted
 
+NO_STRING = "--unmask: expected one or more strings such as 0011 (see --help), got none"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Columns):
@@ -45,11 +48,13 @@ class Config(Columns):
     # What is trained.
     unmask: tuple[str, ...] = ()
     """One or more unmask strings: a bit for each layer group, the leftmost nearest the input, 1 =
-    bidirectional; or causal, full, middle, grid, random:N (N different strings)."""
+    bidirectional; or causal, full, middle, grid, random:N (N different strings). An encoder is
+    `full` by default."""
     groups: int = 4
     """Layer groups that `grid` and `random:N` are made of."""
     model: str = "tiny"
-    """Hub id or folder of a decoder, or `tiny`, the small one inside this package."""
+    """Hub id or folder of a decoder or an encoder, a GGUF file, or `tiny`, the small decoder
+    inside this package."""
     revision: str | None = None
     """Commit or branch of a hub model."""
     seed: tuple[int, ...] = (1,)
@@ -84,6 +89,8 @@ class Config(Columns):
     """How raw text is split into words."""
 
     # How it is trained.
+    tune: Tune = "lora"
+    """Adapters over frozen weights, or all weights."""
     epochs: int | None = None
     """Passes over the training data; by default 4, and more where that would be too few updates to
     learn from."""
@@ -124,8 +131,8 @@ class Config(Columns):
     """Dropout of the classifier's input."""
     loss: Loss = "ce"
     """Cross-entropy, or focal loss with gamma 2."""
-    quantize: Quantize = "nf4"
-    """Format of the frozen weights."""
+    quantize: Literal["auto", "nf4", "none"] = "auto"
+    """Format of the frozen weights; `auto`: nf4, and none where all weights are trained."""
     resident: Resident = "auto"
     """Keep the dequantised weights in memory."""
     dtype: Dtype = "auto"
@@ -175,6 +182,8 @@ class Config(Columns):
                 f"--keep-every: expected a divisor of --batch-size {self.batch_size}, "
                 f"got {self.keep_every}"
             )
+        if self.tune == "full" and self.quantize == "nf4":
+            raise InputError("--quantize nf4: expected none, --tune full freezes nothing")
         if self.resume and self.output is None:
             raise InputError("--resume: expected --output with the folder of the interrupted run")
         for name in ("unmask", "seed"):
@@ -187,6 +196,13 @@ class Config(Columns):
             raise InputError(
                 f"--seed: expected one or more from 0, got {_spaced(self.seed) or 'none'}"
             )
+
+    @property
+    def frozen(self) -> Quantize:
+        """The format of the frozen weights, made definite."""
+        if self.quantize == "auto":
+            return "nf4" if self.tune == "lora" else "none"
+        return self.quantize
 
 
 _WHERE = ("output", "overwrite", "resume", "save_minutes")

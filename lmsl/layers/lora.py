@@ -7,7 +7,7 @@ dropout masks depend on its own seed and on the name of the place, on nothing el
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -177,23 +177,36 @@ class RunParameters:
     Args:
         parameters: name to ``[runs, ...]``.
         runs: size of the stack.
+        whole: names of those that belong to the only run as they are, without a dimension of runs:
+            the weights of the model itself.
     """
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], runs: int) -> None:
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], runs: int, whole: Collection[str] = ()
+    ) -> None:
+        assert runs == 1 or not whole, "weights of the model itself belong to one run"
         for name, parameter in parameters.items():
-            assert parameter.shape[0] == runs, f"{name} is not stacked over {runs} runs"
-        self._parameters = dict(parameters)
+            stacked = name in whole or parameter.shape[0] == runs
+            assert stacked, f"{name} is not stacked over {runs} runs"
+        self._parameters, self._whole = dict(parameters), frozenset(whole)
         self.views: list[dict[str, torch.Tensor]] = [
-            {name: p.detach()[run].requires_grad_() for name, p in parameters.items()}
+            {
+                name: self._of(run, name, p.detach()).requires_grad_()
+                for name, p in parameters.items()
+            }
             for run in range(runs)
         ]
+
+    def _of(self, run: int, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        """The part of a run in a parameter or its gradient."""
+        return tensor if name in self._whole else tensor[run]
 
     def bind_gradients(self) -> None:
         """Let each view's gradient be its slice of the parameter's, without a copy."""
         for run, views in enumerate(self.views):
             for name, view in views.items():
                 grad = self._parameters[name].grad
-                view.grad = None if grad is None else grad[run]
+                view.grad = None if grad is None else self._of(run, name, grad)
 
     def clip_gradients(self, max_norm: float) -> list[float]:
         """Scale the gradients of every run whose norm is above ``max_norm``; the norms before.
@@ -203,8 +216,11 @@ class RunParameters:
         grads = [p.grad for p in self._parameters.values() if p.grad is not None]
         if not grads:
             return [0.0] * len(self.views)
-        # Not vector_norm: over a dimension it takes milliseconds on CPU.
-        norm = torch.cat([grad.flatten(1) for grad in grads], 1).square_().sum(1).sqrt()
+        if self._whole:
+            norm = torch.stack(torch._foreach_norm(grads)).norm()[None]
+        else:
+            # Not vector_norm: over a dimension it takes milliseconds on CPU.
+            norm = torch.cat([grad.flatten(1) for grad in grads], 1).square_().sum(1).sqrt()
         factors = (max_norm / (norm + 1e-6)).clamp(max=1.0)
         of_each = [factors.view(-1, *[1] * (grad.dim() - 1)) for grad in grads]
         torch._foreach_mul_(grads, of_each)

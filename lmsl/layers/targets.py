@@ -21,6 +21,9 @@ _QUERY_VALUE = (
     ("Wqkv",),
     ("W_pack",),
     ("query", "value"),
+    ("query_proj", "value_proj"),
+    ("q_lin", "v_lin"),
+    ("q", "v"),
     ("wq", "wv"),
 )
 
@@ -78,21 +81,25 @@ def _query_value(model: nn.Module) -> list[str]:
 
 
 def _attention(model: nn.Module) -> list[str]:
-    """All linear layers beside query and value: the others in the same modules.
+    """All linear layers beside query and value: the others in the same modules, and the output
+    that BERT and its kin keep in ``attention.output`` beside ``attention.self``.
 
-    A last part that layers elsewhere have too, as ``c_proj`` in GPT-2, comes with its parent's.
+    A name has as many of its last parts as layers elsewhere do not have: ``c_proj`` of GPT-2
+    comes with its parent's.
     """
     names, known = list(_adaptable(model)), _query_value(model)
     parents = {name.rpartition(".")[0] for name in names if name.rpartition(".")[2] in known}
+    parents |= {f"{own.removesuffix('.self')}.output" for own in parents if own.endswith(".self")}
     inside = [name for name in names if name.rpartition(".")[0] in parents]
-    elsewhere = set(short_names([name for name in names if name not in inside]))
-    return list(
-        dict.fromkeys(
-            ".".join(name.split(".")[-2 if leaf in elsewhere else -1 :])
-            for name in inside
-            for leaf in [name.rpartition(".")[2]]
-        )
-    )
+    elsewhere = [name for name in names if name not in inside]
+    return list(dict.fromkeys(_shortest(name, elsewhere) for name in inside))
+
+
+def _shortest(name: str, others: Sequence[str]) -> str:
+    """The fewest last parts of a name that match none of the others."""
+    parts = name.split(".")
+    ends = (".".join(parts[-count:]) for count in range(1, len(parts) + 1))
+    return next(end for end in ends if not any(_matches(other, end) for other in others))
 
 
 def _adaptable(model: nn.Module) -> dict[str, nn.Module]:

@@ -1,8 +1,9 @@
 """Finding the layers of a decoder and saying which of them can be unmasked.
 
 No list of model names: a layer is supported when it holds exactly one attention module whose code
-asks transformers' attention interface for its function, when that module is causal, and when
-nothing else in the layer mixes tokens. Everything else is refused with its layers named, because a
+asks transformers' attention interface for its function, and when nothing else in the layer mixes
+tokens. Whether that module is causal by itself does not matter: the layers of an encoder can be
+made causal in the same way. Everything else is refused with its layers named, because a
 layer that stays causal without a word is the error this package is there to prevent.
 """
 
@@ -125,8 +126,6 @@ def _attention_of(block: nn.Module) -> tuple[nn.Module | None, str]:
         names = ", ".join(type(module).__name__ for module in through)
         return None, f"more than one attention in a layer ({names})"
     attention = through[0]
-    if getattr(attention, "is_causal", True) is not True:
-        return None, f"{type(attention).__name__} is bidirectional already (is_causal=False)"
     if isinstance(getattr(attention, "sinks", None), nn.Parameter):
         return None, f"{type(attention).__name__} has attention sinks, which lmsl does not do"
     return attention, ""

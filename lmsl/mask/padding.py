@@ -77,6 +77,7 @@ def unpad(
     attention_mask: Tensor | None = None,
     *,
     allow_is_causal_skip: bool = False,
+    allow_is_bidirectional_skip: bool | None = None,
     use_vmap: bool = False,
     local_size: int | None = None,
     device: torch.device | str | None = None,
@@ -94,6 +95,9 @@ def unpad(
             "attention_mask: this model adds a mask rule of its own (an and/or mask function), "
             "which lmsl attention does not know"
         )
+    if local_size is not None and allow_is_bidirectional_skip is not None:
+        # transformers says it in masks of encoders alone, whose windows include their last token.
+        local_size += 1
     if attention_mask is not None:
         return _from_mask(attention_mask.bool(), local_size)
     # transformers allows the skip exactly when its mask is plain: no packed positions found.

@@ -65,10 +65,24 @@ def unmask_runs(model: nn.Module, bits: Bits, *, attention: str) -> None:
         is_causal = not own[0] if len(set(own)) == 1 else None
         flag = Layer(index=layer.index, is_causal=is_causal, impl=impl)
         setattr(layer.attention, LAYER_ATTRIBUTE, flag)
+    note_bits(model, bits)
+
+
+def note_bits(model: nn.Module, bits: Bits) -> None:
+    """Let the model's config keep what all runs have in common, a bit a layer, or nothing."""
     alike = len(set(map(tuple, bits))) == 1
     text = "".join("01"[bit] for bit in bits[0])
     note = {"string": text, "groups": None} if alike else None
-    setattr(pretrained.config, CONFIG_ATTRIBUTE, note)
+    setattr(pretrained_of(model).config, CONFIG_ATTRIBUTE, note)
+
+
+def why_not_unmasked(model: nn.Module) -> str | None:
+    """Why layers of a model cannot be told what to see; None where they can."""
+    try:
+        decoder_layers(model)
+    except InputError as error:
+        return str(error)
+    return None
 
 
 def stored_string(model: nn.Module) -> tuple[str, int | None]:

@@ -36,6 +36,7 @@ Ints = NDArray[np.int32]
 
 # Bounds the memory that offsets take as Python objects; larger chunks are not faster.
 SENTENCES_PER_CALL = 1024
+JOINED, CLOSED = "joined", "joined, closed"
 REPLACEMENT = "\ufffd"
 SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -45,7 +46,8 @@ class Encoding:
     """One sentence as sub-words; word ``w`` owns ``ids[starts[w]:ends[w]]``, never empty.
 
     ``ids`` begins with the beginning-of-sequence ids where the tokenizer adds them (they belong to
-    no word) and has no end-of-sequence id. The words' ranges follow one another without a gap.
+    no word) and has no end-of-sequence id: where texts are closed, ``Aligner.eos`` says by what.
+    The words' ranges follow one another without a gap.
     """
 
     ids: Ints
@@ -93,20 +95,25 @@ class Aligner:
         tokenizer: a ``transformers`` tokenizer backed by the ``tokenizers`` library, or one of
             that library itself. It is copied for encoding: what is done to it later
             does not matter, and it is not changed.
-        mode: how sentences are tokenised, stored with a run. Only ``"joined"`` exists.
+        mode: how sentences are tokenised, stored with a run: ``"joined"`` as above, or
+            ``"joined, closed"`` for encoders, whose texts end with what their tokenizer puts
+            there, as [SEP].
 
     Raises:
         InputError: the tokenizer has no character offsets (pure Python ones), the mode is
             unknown, or nothing at all can be encoded.
     """
 
-    def __init__(self, tokenizer: Any, mode: str = "joined") -> None:
-        if mode != "joined":
-            raise InputError(f"tokenisation mode: expected 'joined', got {mode!r}")
+    def __init__(self, tokenizer: Any, mode: str = JOINED) -> None:
+        if mode not in (JOINED, CLOSED):
+            raise InputError(
+                f"tokenisation mode: expected {JOINED!r} or {CLOSED!r}, got {mode!r:.40}"
+            )
         self.mode = mode
         self._given = tokenizer
         self._backend = _private_copy(tokenizer)
-        self.bos = _leading_ids(self._backend)
+        self.bos, closing = _special_ids(self._backend)
+        self.eos = closing if mode == CLOSED else []
         self._joint = _joint(self._backend)
         self._placeholder = _placeholder(tokenizer, self._backend)
 
@@ -236,13 +243,15 @@ def _private_copy(tokenizer: Any) -> Tokenizer:
     return copy
 
 
-def _leading_ids(backend: Tokenizer) -> list[int]:
-    """The ids that the tokenizer itself puts before a text, told apart from those after it."""
+def _special_ids(backend: Tokenizer) -> tuple[list[int], list[int]]:
+    """The ids that the tokenizer itself puts before a text, and those after it."""
     for probe in ("a", "1", REPLACEMENT):
         encoding = backend.encode(probe, add_special_tokens=True)
         special = list(encoding.special_tokens_mask)
         if 0 in special:
-            return [int(token) for token in encoding.ids[: special.index(0)]]
+            ids = [int(token) for token in encoding.ids]
+            last = len(special) - special[::-1].index(0)
+            return ids[: special.index(0)], ids[last:]
     raise InputError("tokenizer: it encodes neither 'a' nor '1' nor U+FFFD to any sub-word")
 
 

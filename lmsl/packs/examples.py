@@ -6,9 +6,9 @@ seeing a number.
 
 Layout: ``K+1`` equal copies, one after another with nothing between them, positions running on,
 and only the last one is read. A copy is BOS (where the tokenizer adds one), left context, the
-sentence or window, right context. That each copy starts with its own BOS is the layout of the
-experiments with repetition that takelab/repetition-sl published (their padding between copies
-aside). ``max_length`` counts one copy, BOS included.
+sentence or window, right context, and for encoders what closes a text. That each copy starts with
+its own BOS is the layout of the experiments with repetition that takelab/repetition-sl published
+(their padding between copies aside). ``max_length`` counts one copy, all of it.
 """
 
 from collections.abc import Sequence
@@ -99,7 +99,7 @@ def build_examples(
     Args:
         sentences: in the order of the file, so that neighbours in a document are neighbours here.
         aligner: tokenises, each sentence once and as a text of its own.
-        max_length: sub-words of one copy, BOS included.
+        max_length: sub-words of one copy, those around the text included.
         overflow: for a longer sentence, ``"window"`` splits it into overlapping windows on word
             boundaries and reads each word where its poorer side sees most (a word longer than a
             window keeps its first and last sub-words), ``"error"`` refuses it, ``"truncate"``
@@ -113,26 +113,29 @@ def build_examples(
     Raises:
         InputError: an argument out of range, or a sentence too long under ``"error"``.
     """
-    _check(max_length, overflow, repeat, context, len(aligner.bos))
+    around_text = len(aligner.bos) + len(aligner.eos)
+    _check(max_length, overflow, repeat, context, around_text)
     encodings = aligner.encode([sentence.words for sentence in sentences])
-    room = max_length - len(aligner.bos)
+    room = max_length - around_text
     surroundings = _surroundings(sentences, encodings, context, room)
-    bos = np.asarray(aligner.bos, dtype=np.int32)
+    bos, eos = (np.asarray(ids, dtype=np.int32) for ids in (aligner.bos, aligner.eos))
 
     examples: list[Example] = []
     truncated = [0] * len(sentences)
     windowed = cut_words = 0
     for index, whole in enumerate(encodings):
-        if overflow == "error" and len(whole.ids) > max_length:
-            raise _too_long(
-                sentences[index].where or f"sentence {index + 1}", len(whole.ids), max_length
-            )
+        length = len(whole.ids) + len(eos)
+        if overflow == "error" and length > max_length:
+            where = sentences[index].where or f"sentence {index + 1}"
+            raise _too_long(where, length, max_length)
         encoding, seen, cut = _split(whole, room, overflow)
         truncated[index] = len(encoding.starts) - (seen[-1].last if seen else 0)
         windowed += len(seen) > 1
         cut_words += cut
         around = surroundings.get(index, (bos[:0], bos[:0]))
-        examples += [_lay_out(index, encoding, each, bos, around, repeat + 1) for each in seen]
+        examples += [
+            _lay_out(index, encoding, each, (bos, eos), around, repeat + 1) for each in seen
+        ]
     notes = _notes(encodings, truncated, windowed, cut_words)
     return Examples(examples=examples, notes=notes, truncated=truncated)
 
@@ -149,11 +152,11 @@ def _notes(
     )
 
 
-def _check(max_length: int, overflow: str, repeat: int, context: int, bos: int) -> None:
-    if max_length <= bos:
+def _check(max_length: int, overflow: str, repeat: int, context: int, special: int) -> None:
+    if max_length <= special:
         raise InputError(
-            f"--max-length: expected at least {bos + 1} (the tokenizer puts {bos} sub-words in "
-            f"front of every text), got {max_length}"
+            f"--max-length: expected at least {special + 1} (the tokenizer puts {special} "
+            f"sub-words around every text), got {max_length}"
         )
     check_choice("--overflow", overflow, Overflow)
     for name, value in (("--repeat", repeat), ("--context", context)):
@@ -188,15 +191,16 @@ def _lay_out(
     sentence: int,
     encoding: Encoding,
     window: Window,
-    bos: Ints,
+    special: tuple[Ints, Ints],
     around: tuple[Ints, Ints],
     copies: int,
 ) -> Example:
-    """Lay out BOS, left context, window and right context ``copies`` times; read the last copy."""
-    left, right = around
+    """Lay out BOS, left context, window, right context and what closes a text ``copies`` times;
+    read the last copy."""
+    (bos, eos), (left, right) = special, around
     first_id = encoding.starts[window.first]
     own = encoding.ids[first_id : encoding.ends[window.last - 1]]
-    copy = np.concatenate([bos, left, own, right])
+    copy = np.concatenate([bos, left, own, right, eos])
     shift = (copies - 1) * len(copy) + len(bos) + len(left) - first_id
     read = slice(window.read_first, window.read_last)
     return Example(

@@ -7,6 +7,8 @@ from typing import Any
 from lmsl.config.config import Config
 from lmsl.run_directory.info import RunInfo
 
+_HERE = '"PATH OF THIS FOLDER"'
+
 
 def model_card(
     info: RunInfo,
@@ -15,13 +17,13 @@ def model_card(
     data: str,
     *,
     base_name: str,
-    kept: str,
+    kept: str | None,
 ) -> str:
     """README.md of a run: what it is, what it scored, how to use and how to repeat it.
 
     Args:
         base_name: by which other programs load the base model.
-        kept: one bit for each layer that is kept.
+        kept: one bit for each layer that is kept; None where nothing changes what layers see.
     """
     # Where the base is a folder here, the hub would read its name as a repository's.
     on_hub = "" if Path(base_name).is_absolute() else f"base_model: {info.base}\n"
@@ -31,7 +33,10 @@ def model_card(
         for split, m in metrics.items()
     )
     kind = "tags" if info.labels.plain else "entities"
-    weights = "NF4" if info.quantize == "nf4" else "unquantised"
+    frozen = "NF4" if info.quantize == "nf4" else "unquantised"
+    tuned = "all of its weights fine-tuned by lmsl; they are in this folder"
+    if info.lora is not None:
+        tuned = f"fine-tuned with LoRA (rank {info.lora.rank}) over {frozen} weights by lmsl"
     call = "predict(['Ada Lovelace met Babbage.'])"
     if info.labels.plain:
         call = "predict_tags([['Ada', 'met', 'Babbage']])"
@@ -42,9 +47,9 @@ pipeline_tag: token-classification
 
 # {Path(config.model).name}, unmasked {info.unmask}, on {data}
 
-A sequence labeler: the decoder `{info.base}` with the causal mask removed as `{info.unmask}` says
-(one bit a layer group, the leftmost nearest the input, 1 = bidirectional), fine-tuned with LoRA
-(rank {info.lora.rank}) over {weights} weights by lmsl. Labels: {", ".join(info.labels.types)}.
+A sequence labeler: `{info.base}`, whose layers see to the right where `{info.unmask}` says so
+(one bit a layer group, the leftmost nearest the input, 1 = bidirectional), {tuned}.
+Labels: {", ".join(info.labels.types)}.
 
 | split | precision | recall | F1 | word accuracy | gold {kind} |
 |---|---|---|---|---|---|
@@ -68,15 +73,13 @@ Repeat the run with `lmsl train --config config.yaml`.
 """
 
 
-def _by_hand(info: RunInfo, base_name: str, kept: str) -> str:
+def _by_hand(info: RunInfo, base_name: str, kept: str | None) -> str:
     """How other programs use the run: PEFT for the adapter, then the mask, then the head."""
     if info.repeat:
         return (
             f"The run reads the last of {info.repeat + 1} copies of a sentence, which other "
             "programs do not make; use lmsl."
         )
-    string = info.unmask if info.exit_layer is None else kept
-    layers = f", num_hidden_layers={info.exit_layer}" if info.exit_layer else ""
     read = {
         "first": "hidden[encoded.char_to_token(start)]",
         "last": "hidden[encoded.char_to_token(end - 1)]",
@@ -84,23 +87,17 @@ def _by_hand(info: RunInfo, base_name: str, kept: str) -> str:
             "hidden[encoded.char_to_token(start) : encoded.char_to_token(end - 1) + 1].mean(0)"
         ),
     }[info.label_at]
-    return f"""Without `lmsl.Labeler` the adapter sits on a causal model until `lmsl.unmask` takes
-the mask off. It loads over `AutoModel` and `AutoModelForCausalLM` alike; the base is not quantised
-here, so numbers differ a little.
+    imports, model = _model_by_hand(info, base_name, kept)
+    return f"""{_said_of_base(info)}
 
 ```python
 import re
 
 import lmsl
 import torch
-from peft import PeftModel
-from safetensors.torch import load_file
-from transformers import AutoModel, AutoTokenizer
+{imports}
 
-run, base = "PATH OF THIS FOLDER", {json.dumps(base_name)}
-model = AutoModel.from_pretrained(base, dtype=torch.float32{layers})
-model = PeftModel.from_pretrained(model, run).eval()
-lmsl.unmask(model, "{string}")
+{model}
 head = load_file(run + "/head.safetensors")
 labels = {json.dumps(info.labels.names, ensure_ascii=False)}
 
@@ -114,6 +111,36 @@ for word in re.finditer(r"\\S+", text):
     logits = head["weight"] @ read + head["bias"]
     print(word.group(), labels[int(logits.argmax())])
 ```"""
+
+
+def _said_of_base(info: RunInfo) -> str:
+    if info.lora is None:
+        return "Without `lmsl.Labeler` its layers see what they saw before it was fine-tuned."
+    return """Without `lmsl.Labeler` the adapter sits on a causal model until `lmsl.unmask` takes
+the mask off. It loads over `AutoModel` and `AutoModelForCausalLM` alike; the base is not quantised
+here, so numbers differ a little."""
+
+
+def _model_by_hand(info: RunInfo, base_name: str, kept: str | None) -> tuple[str, str]:
+    """The lines that import what is needed, and those that make the model."""
+    place, folder = Path(base_name), f"run, base = {_HERE}, {json.dumps(base_name)}"
+    source = "base"
+    if place.suffix == ".gguf":
+        folder = f"run, base = {_HERE}, {json.dumps(str(place.parent))}"
+        source = f"base, gguf_file={json.dumps(place.name)}"
+    layers = f", num_hidden_layers={info.exit_layer}" if info.exit_layer else ""
+    made = [folder, f"model = AutoModel.from_pretrained({source}, dtype=torch.float32{layers})"]
+    made.append("model = PeftModel.from_pretrained(model, run).eval()")
+    string = info.unmask if info.exit_layer is None else kept
+    imports = ["from peft import PeftModel"]
+    if info.lora is None:
+        made = [f"run = {_HERE}", "model = AutoModel.from_pretrained(run).eval()"]
+        imports, string = [], kept
+    if kept is not None:
+        made.append(f'lmsl.unmask(model, "{string}")')
+    imports.append("from safetensors.torch import load_file")
+    imports.append("from transformers import AutoModel, AutoTokenizer")
+    return "\n".join(imports), "\n".join(made)
 
 
 def _percent(rate: float) -> str:

@@ -17,7 +17,10 @@ from lmsl.run_directory.info import INFO
 
 CHECKPOINT = "checkpoint"
 PRUNED = "pruned.json"
-_LOADED = ("adapter_model.safetensors", "adapter_config.json", "head.safetensors")
+MODEL_FILES = ("model.safetensors", "config.json")
+"""Of a run of which all weights were trained: the model itself."""
+_ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
+_LOADED = (*_ADAPTER, *MODEL_FILES, "head.safetensors")
 _REPORTED = ("predictions.dev.conll", "predictions.test.conll")
 _TOKENIZER = (
     "tokenizer.json",

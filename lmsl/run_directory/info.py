@@ -38,7 +38,8 @@ class RunInfo:
     labels: LabelSet
     base: str
     revision: str | None
-    lora: LoRA
+    lora: LoRA | None
+    """None where all weights were trained: the run holds a model of its own."""
     label_at: LabelAt
     words: WordMode
     tokenization: str
@@ -88,7 +89,7 @@ class RunInfo:
             for field in dataclasses.fields(self)
             if field.name not in ("labels", "digests")
         }
-        values["lora"] = dataclasses.asdict(self.lora)
+        values["lora"] = None if self.lora is None else dataclasses.asdict(self.lora)
         values["files"] = dataclasses.asdict(self.files)
         scheme = "plain" if self.labels.plain else "iob2"
         heads = [{"name": "labels", "labels": list(self.labels.names), "scheme": scheme}]
@@ -121,7 +122,9 @@ def read_info(folder: Path) -> RunInfo:
                 f"version of lmsl that wrote it ({document['versions']['lmsl']})"
             )
         digests = _digests(path, document)
-        lora = LoRA(**_typed(path, LoRA, document["lora"], prefix="lora_"))
+        lora = None
+        if document["lora"] is not None:
+            lora = LoRA(**_typed(path, LoRA, document["lora"], prefix="lora_"))
         # Runs that are older than this entry do not say what their files were like.
         shape = dataclasses.asdict(FileShape()) | document.get("files", {})
         files = FileShape(**_typed(path, FileShape, shape))

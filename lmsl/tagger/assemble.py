@@ -1,5 +1,9 @@
 """Putting a tagger together from a base model: mask, NF4, LoRA, heads. The same for a run that
 begins and for one that is loaded, so that neither can differ from the other.
+
+An encoder goes the same way: its layers see to the right by nature, and a string can make them
+causal. Where its attention does not go through transformers' interface nothing can change what it
+sees, so only ``full`` is possible there.
 """
 
 from collections.abc import Sequence
@@ -23,8 +27,9 @@ from lmsl.mask.attention import who_serves
 from lmsl.mask.bits import Bits
 from lmsl.mask.flags import differing
 from lmsl.mask.probing import verify_runs
-from lmsl.mask.unmasking import unmask_runs
+from lmsl.mask.unmasking import note_bits, unmask_runs, why_not_unmasked
 from lmsl.tagger.base import Base
+from lmsl.tagger.calling import Calling, calling_of
 from lmsl.tagger.mixture import Mixture
 from lmsl.tagger.tagger import Tagger
 
@@ -54,7 +59,8 @@ class Trained:
 
     classes: int
     label_at: LabelAt
-    lora: LoRA
+    lora: LoRA | None
+    """None: all weights of the model are trained."""
     head_dropout: float
 
 
@@ -64,7 +70,7 @@ class Assembled:
 
     tagger: Tagger
     clock: DropoutClock
-    lora: LoRA
+    lora: LoRA | None
     """With the targets made definite."""
     notes: tuple[str, ...]
 
@@ -89,26 +95,65 @@ def assemble(
     Raises:
         InputError: the targets do not fit the model, the model cannot be unmasked, a layer,
             measured, does not do what its bit says, ``block`` is ``own`` and the model's layers
-            are not Llama-shaped, or ``elementwise`` is ``triton`` and that cannot serve.
+            are not Llama-shaped, ``elementwise`` is ``triton`` and that cannot serve, or several
+            runs are asked of what can train one.
     """
     decoder = base.decoder.to(storage.device)
     assert len(seeds) == (1 if mixed else len(bits)), "the bits of a string for each seed"
-    unmask_runs(decoder, bits, attention=operators.attention)
+    through = base.kind == "decoder" or why_not_unmasked(decoder) is None
+    if through:
+        unmask_runs(decoder, bits, attention=operators.attention)
+    else:
+        _leave_unmasked(base, bits, operators.attention)
+    calling, padded = Calling(), None
+    if base.kind == "encoder":
+        calling, padded = calling_of(decoder, through_interface=through)
+    _refuse_several(len(seeds), trained, padded)
     notes = _quantized(decoder, storage) if storage.quantize == "nf4" else []
-    settled = replace(trained.lora, targets=tuple(named_targets(decoder, trained.lora.targets)))
     clock = DropoutClock(seeds=tuple(seeds))
-    head, adapted = _added(decoder, replace(trained, lora=settled), clock)
+    settled, adapted = _adapted(decoder, trained.lora, clock)
+    head = _head(decoder, trained, clock)
     notes.append(_measured(decoder, bits, operators.attention, "strings" if mixed else "runs"))
-    block, chosen = _forward(decoder, bits, storage, operators)
+    block, chosen = _forward(
+        decoder,
+        bits,
+        storage,
+        operators,
+        all_weights=trained.lora is None,
+        reached=through,
+    )
+    if base.kind == "encoder":
+        chosen.append(f"padded: {padded}" if padded else "packed: sentences end to end")
     mixture = Mixture(bits=bits, seed=seeds[0]) if mixed else None
     own = None if mixed else differing(bits)
-    tagger = Tagger(decoder, head.to(storage.device), trained.label_at, block, own, mixture)
+    place = head.to(storage.device)
+    tagger = Tagger(decoder, place, trained.label_at, block, own, mixture, calling)
     count = sum(p.numel() for p in tagger.parameters() if p.requires_grad)
-    chosen.append(
-        f"LoRA rank {settled.rank} on {adapted} layers ({', '.join(settled.targets)}), "
-        f"{count:,} trained parameters"
-    )
+    chosen.append(f"{adapted}, {count:,} trained parameters")
     return Assembled(tagger=tagger, clock=clock, lora=settled, notes=(*notes, *chosen))
+
+
+def _leave_unmasked(base: Base, bits: Bits, attention: str) -> None:
+    """Refuse everything but ``full`` for an encoder whose attention nothing of ours reaches."""
+    kind = base.decoder.config.model_type
+    if not all(map(all, bits)):
+        raise InputError(
+            f"--unmask: {base.name} ({kind}) can only be full: its attention does not go through "
+            "transformers' interface, so nothing can change what it sees"
+        )
+    if attention != "auto":
+        raise InputError(
+            f"--attention {attention}: {base.name} ({kind}) brings an attention of its own; "
+            "expected auto"
+        )
+    note_bits(base.decoder, bits)
+
+
+def _refuse_several(runs: int, trained: Trained, padded: str | None) -> None:
+    """Refuse a stack of what can only be trained one run at a time."""
+    reason = "a padded model" if padded else "all weights (--tune full)"
+    if runs > 1 and (padded or trained.lora is None):
+        raise InputError(f"--stack {runs}: expected 1, {reason} can train one run at a time")
 
 
 def _quantized(decoder: torch.nn.Module, storage: Storage) -> list[str]:
@@ -125,42 +170,66 @@ def _quantized(decoder: torch.nn.Module, storage: Storage) -> list[str]:
     return [done, *left]
 
 
-def _added(
-    decoder: torch.nn.Module, trained: Trained, clock: DropoutClock
-) -> tuple[StackedHead, int]:
-    """Adapters, in place, and the heads of all runs; how many layers are adapted."""
-    lora = trained.lora
+def _adapted(
+    decoder: torch.nn.Module, lora: LoRA | None, clock: DropoutClock
+) -> tuple[LoRA | None, str]:
+    """Put adapters on, in place, or let all weights be trained; LoRA with its targets made
+    definite, and the words for it."""
+    if lora is None:
+        decoder.requires_grad_(True)
+        return None, "full fine-tuning"
+    settled = replace(lora, targets=tuple(named_targets(decoder, lora.targets)))
     adapted = add_lora(
         decoder,
-        targets=lora.targets,
-        rank=lora.rank,
-        alpha=lora.alpha,
-        dropout=lora.dropout,
+        targets=settled.targets,
+        rank=settled.rank,
+        alpha=settled.alpha,
+        dropout=settled.dropout,
         seeds=clock.seeds,
         clock=clock,
     )
+    names = ", ".join(settled.targets)
+    return settled, f"LoRA rank {settled.rank} on {len(adapted)} layers ({names})"
+
+
+def _head(decoder: torch.nn.Module, trained: Trained, clock: DropoutClock) -> StackedHead:
+    """The heads of all runs."""
     config: Any = decoder.config
-    head = StackedHead(
+    return StackedHead(
         hidden=config.get_text_config().hidden_size,
         classes=trained.classes,
         dropout=trained.head_dropout,
         seeds=clock.seeds,
         clock=clock,
     )
-    return head, len(adapted)
 
 
 def _forward(
-    decoder: torch.nn.Module, bits: Bits, storage: Storage, operators: Operators
+    decoder: torch.nn.Module,
+    bits: Bits,
+    storage: Storage,
+    operators: Operators,
+    *,
+    all_weights: bool,
+    reached: bool,
 ) -> tuple[FusedBlock | None, list[str]]:
-    """The forward of ours where it fits, and the words for who computes."""
+    """The forward of ours where it fits, and the words for who computes.
+
+    Args:
+        all_weights: are trained, which the forward of ours cannot do.
+        reached: the attention is served through transformers' interface.
+    """
     config: Any = decoder.config
     text, device, dtype = config.get_text_config(), storage.device, storage.dtype
     notes = []
-    if operators.attention == "auto":
+    if operators.attention == "auto" and reached:
         notes.append(who_serves(head_dim_of(text), device, dtype))
+    if all_weights and operators.block == "own":
+        raise InputError("--block own: expected frozen weights, got --tune full; use plain")
     ops, computes = choose_ops(operators.elementwise, text, device, dtype)
-    block, chosen = choose_block(decoder, operators.block, bits, ops=ops)
+    block, chosen = None, "block: transformers' own forward (--tune full)"
+    if not all_weights:
+        block, chosen = choose_block(decoder, operators.block, bits, ops=ops)
     if block is None and operators.elementwise == "triton":
         raise InputError(f"--elementwise triton: expected the faster forward, got {chosen}")
     return block, notes + ([chosen] if block is None else [chosen, computes])

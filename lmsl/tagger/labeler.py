@@ -27,6 +27,7 @@ from lmsl.errors import InputError
 from lmsl.layers.head import load_head
 from lmsl.layers.peft_format import load_adapter
 from lmsl.mask.bits import layer_bits
+from lmsl.mask.unmasking import stored_string
 from lmsl.packs.alignment import Aligner
 from lmsl.packs.examples import Examples, build_examples
 from lmsl.run_directory.digests import check_base, check_run_files
@@ -106,6 +107,8 @@ class Labeler:
         info = read_info(folder)
         say = say or Console().say
         quantize = info.quantize if quantize is None else quantize
+        if info.lora is None and quantize == "nf4":
+            raise InputError(f"--quantize nf4: {folder} was trained as a whole; expected none")
         check_choice("--quantize", quantize, Quantize)
         check_choice("--resident", resident, Resident)
         check_choice("--cuda-graphs", cuda_graphs, CudaGraphs)
@@ -114,12 +117,12 @@ class Labeler:
         base = _base_of(folder, info, dtype, allow_changed_base, say)
         assembled = assemble(
             base,
-            bits=[layer_bits(info.unmask, base.depth)[: info.exit_layer]],
+            bits=[_bits_of(base, info)],
             seeds=(info.seed,),
             trained=Trained(
                 classes=len(info.labels),
                 label_at=info.label_at,
-                lora=replace(info.lora, dropout=0.0),
+                lora=None if info.lora is None else replace(info.lora, dropout=0.0),
                 head_dropout=0.0,
             ),
             storage=Storage(quantize=quantize, resident=resident, device=place, dtype=dtype),
@@ -129,7 +132,8 @@ class Labeler:
                 block="plain" if info.block == "plain" else "auto",
             ),
         )
-        load_adapter(assembled.tagger.decoder, 0, folder)
+        if info.lora is not None:
+            load_adapter(assembled.tagger.decoder, 0, folder)
         load_head(assembled.tagger.head, 0, folder)
         aligner = Aligner(base.tokenizer, info.tokenization)
         autocast = None if dtype == torch.float32 else dtype
@@ -258,11 +262,14 @@ def _base_of(
     allow_changed_base: bool,
     say: Callable[[str], None],
 ) -> Base:
-    """The base model of a run, both as they were in training."""
+    """The base model of a run, both as they were in training; the model in the run itself where
+    all weights were trained."""
     if info.digests is None:
         say(f"{folder}: older than digests of runs; taken as it is, unchecked")
     else:
         check_run_files(folder, info.digests, is_loaded)
+    if info.lora is None:
+        return load_base(str(folder), dtype=torch.float32)
     try:
         base = load_base(
             info.base,
@@ -275,3 +282,11 @@ def _base_of(
     if info.digests is not None:
         check_base(base.folder, info.digests, allowed=allow_changed_base, say=say)
     return base
+
+
+def _bits_of(base: Base, info: RunInfo) -> tuple[bool, ...]:
+    """Which layers of a run see to the right, a bit for each that is kept."""
+    if info.lora is None:
+        # Its model has no more layers than are kept, and says it of each.
+        return layer_bits(stored_string(base.decoder)[0], base.depth)
+    return layer_bits(info.unmask, base.depth)[: info.exit_layer]

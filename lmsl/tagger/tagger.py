@@ -1,12 +1,11 @@
-"""A decoder with adapters and heads for a stack of runs.
+"""A decoder, or an encoder, with adapters and heads for a stack of runs.
 
 The decoder is transformers' own, without a task head. What is ours: the mask (``lmsl.unmask``),
 the frozen NF4 linears, LoRA, the classifiers and, where the decoder's layers are Llama-shaped, the
 forward (``lmsl.layers.fused.block``). Hidden states are read at words only.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,11 +16,11 @@ from lmsl.layers.fused.block import Block, Observe
 from lmsl.layers.fused.linear import ReadRows
 from lmsl.layers.head import StackedHead
 from lmsl.layers.lora import stacked_layers
-from lmsl.mask.attention import no_mask
 from lmsl.mask.bits import Bits
 from lmsl.mask.decoder import decoder_blocks
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import Pack
+from lmsl.tagger.calling import Calling
 from lmsl.tagger.mixture import Mixture
 
 
@@ -35,6 +34,7 @@ class Tagger(nn.Module):
         block: a forward of ours over the same decoder; None goes through transformers' own.
         bits: which layers each run unmasks; None where all runs agree.
         mixture: the strings of which each sentence of the only run draws one.
+        calling: how transformers' own forward is called.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Tagger(nn.Module):
         block: Block | None = None,
         bits: Bits | None = None,
         mixture: Mixture | None = None,
+        calling: Calling | None = None,
     ) -> None:
         super().__init__()
         self.decoder = decoder
@@ -53,6 +54,7 @@ class Tagger(nn.Module):
         self.block = block
         self._bits = bits
         self.mixture = mixture
+        self.calling = calling or Calling()
         self.recomputed = 0
 
     @property
@@ -103,24 +105,13 @@ class Tagger(nn.Module):
         """The hidden states of all words, [R, W_cap, hidden]."""
         read = None
         if self.block is None:
-            with _observed(self.decoder, observe):
-                hidden = self._hidden(pack)
+            with self.calling.observed(self.decoder, pack, observe):
+                hidden = self.calling.hidden(self.decoder, pack)
         else:
             read = read_rows(pack, self.label_at)
             hidden = self.block(pack.ids, pack.positions, pack.attention, read, observe)
         rows = hidden.view(pack.runs, hidden.shape[-2] // pack.runs, hidden.shape[-1])
         return read_words(rows, pack, self.label_at) if read is None else rows
-
-    def _hidden(self, pack: Pack) -> torch.Tensor:
-        """The last hidden states by transformers' own forward, [R * T_cap, hidden]."""
-        hidden: torch.Tensor = self.decoder(
-            input_ids=pack.ids,
-            position_ids=pack.positions,
-            attention_mask=no_mask(pack.ids.device),
-            use_cache=False,
-            packed=pack.attention,
-        ).last_hidden_state
-        return hidden[0]
 
 
 def _recompute_all(decoder: Any) -> None:
@@ -130,24 +121,6 @@ def _recompute_all(decoder: Any) -> None:
     enable({"use_reentrant": False})
     # Without it no gradient would reach the first layers: their input needs none.
     decoder.enable_input_require_grads()
-
-
-@contextmanager
-def _observed(decoder: nn.Module, observe: Observe | None) -> Iterator[None]:
-    """While transformers' own forward runs, tells ``observe`` what each layer gives out."""
-    if observe is None:
-        yield
-        return
-
-    def tell(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        observe((output[0] if isinstance(output, tuple) else output)[0])
-
-    hooks = [layer.register_forward_hook(tell) for layer in decoder_blocks(decoder)[1]]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def read_rows(pack: Pack, label_at: LabelAt) -> ReadRows | None:

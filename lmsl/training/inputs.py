@@ -7,7 +7,7 @@ from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.data.splits import Splits
 from lmsl.data.tags.sentence import Dataset
-from lmsl.packs.alignment import Aligner
+from lmsl.packs.alignment import CLOSED, JOINED, Aligner
 from lmsl.packs.examples import Example, Examples, build_examples
 from lmsl.tagger.base import Base
 from lmsl.training.data import DEFAULT_DATA
@@ -36,7 +36,7 @@ class Prepared:
 def prepare(config: Config, base: Base, splits: Splits, console: Console) -> Prepared:
     """Tokenise the data, and say everything that had to be chosen or repaired."""
     name = config.data or (str(config.train) if config.train else DEFAULT_DATA)
-    aligner = Aligner(base.tokenizer)
+    aligner = Aligner(base.tokenizer, CLOSED if base.kind == "encoder" else JOINED)
     built: dict[str, Examples] = {}
     parts = {"train": splits.train, "dev": splits.dev, "test": splits.test}
     for split, dataset in parts.items():

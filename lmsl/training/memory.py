@@ -51,7 +51,7 @@ class Memory:
     weights: int
     """Everything frozen: codes of NF4, weights kept dequantised, embeddings, norms."""
     adapters: int
-    """Adapters and heads of all runs; their gradients take as much again."""
+    """What is trained, adapters and heads of all runs as a rule; gradients take as much again."""
     optimizer: int
     per_token: float
     """Kept for the backward."""
@@ -128,7 +128,7 @@ def expected_memory(
     return Memory(
         weights=sum(everything.values()) - adapters,
         adapters=adapters,
-        optimizer=sum(tagger.head.runs * _moments(p[0], name) for p in trained),
+        optimizer=sum(_moments(p, name, tagger.head.runs) for p in trained),
         per_token=kept_bytes(tagger, batch, clock, autocast) / batch.ids.shape[1],
         tokens=tagger.head.runs * most_tokens(task, config, clock.seeds, captured=captured),
         layers=tagger.depth,
@@ -225,9 +225,9 @@ def _storages(tensors: Iterable[Tensor]) -> dict[int, int]:
     return {storage.data_ptr(): storage.nbytes() for storage in found}
 
 
-def _moments(parameter: Tensor, optimizer: str) -> int:
-    """Bytes of the two moments of one run's parameter."""
-    count = parameter.numel()
+def _moments(parameter: Tensor, optimizer: str, runs: int) -> int:
+    """Bytes of the two moments of the parts that so many runs have in a parameter."""
+    count = parameter.numel() // runs
     if optimizer == "adamw8bit" and count >= _SMALLEST_8BIT:
-        return 2 * (count + 4 * -(-count // _BLOCK_8BIT))
-    return 2 * 4 * count
+        return runs * 2 * (count + 4 * -(-count // _BLOCK_8BIT))
+    return runs * 2 * 4 * count

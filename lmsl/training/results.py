@@ -20,9 +20,10 @@ from lmsl.packs.examples import Examples
 from lmsl.run_directory.card import model_card
 from lmsl.run_directory.digests import file_digest
 from lmsl.run_directory.files import write_json, write_text
-from lmsl.run_directory.folder import final_files
+from lmsl.run_directory.folder import MODEL_FILES, final_files
 from lmsl.run_directory.influence import INFLUENCE, write_influence
 from lmsl.run_directory.info import INFO
+from lmsl.run_directory.tensors import write_tensors
 from lmsl.tagger.influence import labeler_influence
 from lmsl.tagger.labeler import Labeler, Tagged
 from lmsl.tagger.source import TINY, tiny_folder
@@ -48,18 +49,27 @@ def write_run(
         _write_predictions(folder / f"predictions.{split}.conll", dataset, tagged, console)
         console.say(f"  {split}: {summary(metrics[split], info.labels.plain)}")
     _record_influence(labeler, folder, data.dev, console)
-    kept, _ = stored_string(labeler.tagger.decoder)
     base_name = str(tiny_folder()) if info.base == TINY else info.base
-    save_adapter(labeler.tagger.decoder, 0, folder, base_name=base_name, revision=info.revision)
+    kept, _ = stored_string(labeler.tagger.decoder)
+    card = model_card(
+        info,
+        config,
+        metrics,
+        data.name,
+        base_name=base_name,
+        kept=None if labeler.tagger.calling.padded else kept,
+    )
+    if info.lora is None:
+        _save_model(labeler.tagger.decoder, folder)
+    else:
+        decoder = labeler.tagger.decoder
+        save_adapter(decoder, 0, folder, base_name=base_name, revision=info.revision)
     save_head(labeler.tagger.head, 0, folder)
     _save_tokenizer(data.tokenizer, folder)
     write_text(folder / "config.yaml", dump_config(config))
     extra = {"selected_epoch": progress.kept_epoch, "train_seconds": round(progress.seconds, 1)}
     write_json(folder / "metrics.json", {**metrics, **extra})
-    write_text(
-        folder / "README.md",
-        model_card(info, config, metrics, data.name, base_name=base_name, kept=kept),
-    )
+    write_text(folder / "README.md", card)
     assert info.digests is not None
     files = {name: file_digest(folder / name) for name in final_files(folder)}
     info = labeler.info = replace(info, digests=replace(info.digests, run=files))
@@ -106,6 +116,13 @@ def _write_predictions(path: Path, dataset: Dataset, tagged: Tagged, console: Co
     if escaped:
         words = counted(escaped, "word")
         console.say(f"  {path.name}: tabs and line ends of {words} are written as \\t, \\n")
+
+
+def _save_model(decoder: Any, folder: Path) -> None:
+    """Save the model itself, as transformers reads it."""
+    weights, config = (folder / name for name in MODEL_FILES)
+    write_tensors(weights, decoder.state_dict())
+    write_text(config, decoder.config.to_json_string(use_diff=True))
 
 
 def _save_tokenizer(tokenizer: Any, folder: Path) -> None:

@@ -22,6 +22,7 @@ from lmsl.tagger.assemble import Assembled, Operators, Storage, Trained, assembl
 from lmsl.tagger.base import Base
 from lmsl.tagger.captured import StaticForward
 from lmsl.tagger.inference import EagerForward, Forward
+from lmsl.tagger.tagger import Tagger
 from lmsl.training.captured_step import StaticStep, choose_step
 from lmsl.training.checkpoint import load_checkpoint, restore, save_checkpoint
 from lmsl.training.eager_step import MicroStep
@@ -60,7 +61,8 @@ class Stack:
         self.runs, self.config = list(runs), config
         self.tagger, self.clock = assembled.tagger, assembled.clock
         self.notes = assembled.notes
-        self.lr = default_lr(self.tagger.head.hidden) if config.lr is None else config.lr
+        rate = default_lr(self.tagger.head.hidden, config.tune)
+        self.lr = rate if config.lr is None else config.lr
         self._bind()
         if runs[0].progress.updates:
             for run, views, optimizer in zip(
@@ -123,7 +125,7 @@ class Stack:
     def _bind(self) -> None:
         # What was captured belongs to parameters that are no more.
         self._compute = self._forward = None
-        self.parameters = RunParameters(trainable_parameters(self.tagger), len(self.runs))
+        self.parameters = run_parameters(self.tagger)
         self.optimizers = [
             build_optimizer(
                 views,
@@ -145,15 +147,27 @@ def alone(run: Run, base: Base, classes: int, place: Place) -> Assembled:
     """
     own = replace(base, decoder=shared_copy(base.decoder))
     assembled = assemble_runs([run], run.config, own, classes, place)
-    (views,) = RunParameters(trainable_parameters(assembled.tagger), 1).views
+    (views,) = run_parameters(assembled.tagger).views
     restore(views, run.progress.kept_weights)
     return assembled
+
+
+def run_parameters(tagger: Tagger) -> RunParameters:
+    """What is trained, by run."""
+    trained = trainable_parameters(tagger)
+    adapters = {id(p) for layer in stacked_layers(tagger).values() for p in layer.parameters()}
+    heads = {id(p) for p in tagger.head.parameters()}
+    whole = [name for name, p in trained.items() if id(p) not in adapters | heads]
+    return RunParameters(trained, tagger.head.runs, whole)
 
 
 def assemble_runs(
     runs: Sequence[Run], config: Config, base: Base, classes: int, place: Place
 ) -> Assembled:
-    """The tagger of some runs over a base that may have served others before, in place."""
+    """The tagger of some runs over a base that may have served others before, in place; where all
+    weights are trained, over a copy of it."""
+    if config.tune == "full":
+        base = replace(base, decoder=copy.deepcopy(base.decoder))
     strip_lora(base.decoder)
     return assemble(
         base,
@@ -162,16 +176,11 @@ def assemble_runs(
         trained=Trained(
             classes=classes,
             label_at=config.label_at,
-            lora=LoRA(
-                rank=config.lora_rank,
-                alpha=config.lora_alpha,
-                dropout=config.lora_dropout,
-                targets=config.lora_targets,
-            ),
+            lora=_lora(config),
             head_dropout=config.head_dropout,
         ),
         storage=Storage(
-            quantize=config.quantize,
+            quantize=config.frozen,
             resident=config.resident,
             device=place.device,
             dtype=place.dtype,
@@ -180,6 +189,17 @@ def assemble_runs(
             attention=config.attention, block=config.block, elementwise=config.elementwise
         ),
         mixed=bool(runs[0].candidates),
+    )
+
+
+def _lora(config: Config) -> LoRA | None:
+    if config.tune == "full":
+        return None
+    return LoRA(
+        rank=config.lora_rank,
+        alpha=config.lora_alpha,
+        dropout=config.lora_dropout,
+        targets=config.lora_targets,
     )
 
 

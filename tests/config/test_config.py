@@ -56,6 +56,7 @@ OTHER: dict[str, Any] = {
     "lora_targets": ("q_proj", "yes"),
     "head_dropout": 0.3,
     "loss": "focal",
+    "tune": "full",
     "quantize": "none",
     "resident": "yes",
     "dtype": "bfloat16",

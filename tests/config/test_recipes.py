@@ -14,7 +14,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "lora_dropout": 0.1,
         "lora_targets": ("query-value",),
         "head_dropout": 0.1,
-        "quantize": "nf4",
+        "frozen": "nf4",
         "optimizer": "auto",
         "beta2": 0.95,
         "epsilon": 1e-5,

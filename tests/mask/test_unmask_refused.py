@@ -35,7 +35,6 @@ REFUSED = {
     "lfm2": (SIZES | {"layer_types": ["conv", "full_attention"] * 2}, "layers 0, 2: conv"),
     "llama4_text": (SIZES, "chunked_attention"),
     "gpt_oss": (SIZES, "sinks"),
-    "bert": (SIZES, "bidirectional already"),
     "t5": ({"vocab_size": 99, "d_model": 32, "num_layers": 2, "d_ff": 32}, "encoder-decoder"),
 }
 

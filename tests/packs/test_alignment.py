@@ -134,7 +134,7 @@ def test_a_tokenizer_without_offsets_is_refused_by_name() -> None:
 
     with pytest.raises(InputError, match=r"got Spelling; .*tokenizer\.json"):
         Aligner(Spelling())
-    with pytest.raises(InputError, match="expected 'joined', got 'words'"):
+    with pytest.raises(InputError, match="expected 'joined' or 'joined, closed', got 'words'"):
         Aligner(wordpiece(), mode="words")
 
 

@@ -116,8 +116,10 @@ def test_weights_adapters_and_optimizer_are_counted_once() -> None:
 
 
 def test_eight_bit_moments() -> None:
-    assert _moments(torch.zeros(64, 64), "adamw8bit") == 2 * (4096 + 4 * 16)
-    assert _moments(torch.zeros(4095), "adamw8bit") == 8 * 4095 == _moments(torch.zeros(4095), "")
+    assert _moments(torch.zeros(64, 64), "adamw8bit", 1) == 2 * (4096 + 4 * 16)
+    small = torch.zeros(4095)
+    assert _moments(small, "adamw8bit", 1) == 8 * 4095 == _moments(small, "", 1)
+    assert _moments(torch.zeros(2, 64, 64), "adamw8bit", 2) == 4 * (4096 + 4 * 16)
 
 
 @pytest.mark.parametrize("budget", [1, 30, 10_000])

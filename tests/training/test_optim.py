@@ -22,7 +22,8 @@ def test_the_default_rate_at_both_ends() -> None:
 
 def test_matrices_decay_and_biases_do_not() -> None:
     names = ("layers.0.q_proj.lora_A", "layers.0.q_proj.lora_B", "head.weight", "head.bias")
-    parameters = {name: torch.ones(2, 2, requires_grad=True) for name in names}
+    shapes = {name: (2,) if name.endswith("bias") else (2, 2) for name in names}
+    parameters = {name: torch.ones(shapes[name], requires_grad=True) for name in names}
     optimizer = build_optimizer(parameters, name="auto", **NUMBERS | {"weight_decay": 0.5})
     assert isinstance(optimizer, torch.optim.AdamW)
     for parameter in parameters.values():
@@ -30,7 +31,7 @@ def test_matrices_decay_and_biases_do_not() -> None:
     optimizer.step()
     for name, parameter in parameters.items():
         expected = 1.0 if name.endswith("bias") else 1.0 - 0.1 * 0.5
-        torch.testing.assert_close(parameter.detach(), torch.full((2, 2), expected))
+        torch.testing.assert_close(parameter.detach(), torch.full(shapes[name], expected))
         parameter.grad = torch.ones_like(parameter)
     before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     optimizer.step()

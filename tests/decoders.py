@@ -49,6 +49,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gptj": {"rotary_dim": 4},
     "codegen": {"rotary_dim": 4},
     "mixtral": {"num_local_experts": 4, "sliding_window": None},
+    # Ettin's.
+    "modernbert-decoder": {
+        "local_attention": 2 * WINDOW,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "cls_token_id": 1,
+        "sep_token_id": 2,
+    },
 }
 
 

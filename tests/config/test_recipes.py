@@ -1,10 +1,12 @@
 """Recipes hold what was published."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lmsl.config.config import Config
+from lmsl.config.config import Config, starting_point
 from lmsl.config.recipes import RECIPES, recipe
 
 PUBLISHED: dict[str, dict[str, Any]] = {
@@ -71,3 +73,13 @@ def test_recipes_are_known_by_their_names_and_cannot_be_changed() -> None:
     assert Config(**recipe("default")) == Config()
     with pytest.raises(TypeError):
         RECIPES["default"] = {}  # type: ignore[index]
+
+
+def test_the_pair_of_recipes_differs_in_model_and_strings_alone() -> None:
+    folder = Path(__file__).parents[2] / "docs" / "recipes"
+    encoder, decoder = (
+        Config(**starting_point(None, folder / f"ettin-{kind}.yaml"))
+        for kind in ("encoder", "decoder")
+    )
+    assert encoder.model.replace("encoder", "decoder") == decoder.model
+    assert replace(encoder, model=decoder.model, unmask=decoder.unmask) == decoder

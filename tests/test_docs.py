@@ -19,9 +19,8 @@ PLACES = re.compile(r"`((?:lmsl|kernels|tests|benchmarks|docs|scripts)/[\w./]*|[
 def test_every_file_that_a_document_names_is_there(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     named = {place for place in PLACES.findall(text) if "/" in place.rstrip("/")}
-    assert len(named) > (15 if document.endswith("architecture.md") else 0), (
-        "nothing was found to look for"
-    )
+    least = 15 if document.endswith("architecture.md") else 0
+    assert len(named) >= least, "nothing was found to look for"
     gone = sorted(place for place in named if not (ROOT / place).exists())
     assert not gone, f"{document} names what is not there: {gone}"
 

@@ -54,6 +54,7 @@ from lmsl.training.runs import (
 from lmsl.training.schedule import epoch_ends, length_line
 from lmsl.training.session import Session
 from lmsl.training.stack import Place, alone
+from lmsl.training.warmup import check_warm_up, warm_up
 
 
 def train(
@@ -105,6 +106,7 @@ def train_runs(
     output = config.output or next_folder()
     check_place(output)
     check_known_folders(config)
+    check_warm_up(config)
     splits = splits or read_splits(config)
     with locked(output, console.say):
         session, runs = _begin(config, output, console, oneshot, splits)
@@ -130,6 +132,7 @@ def _begin(
         exit_layer=config.exit_layer,
         # Steps are too small for 16 bits: weights that are trained are kept in 32.
         dtype=place.dtype if config.tune == "lora" else torch.float32,
+        causal_lm=config.warmup_mntp > 0,
     )
     config = _with_string(config, base, console)
     digests = Digests(
@@ -206,6 +209,8 @@ def _train_stack(
     stack = session.stack_of(group)
     anew = session.config.overwrite and not session.config.resume and not stack.updates
     with making([run.folder for run in group], overwrite=anew):
+        if session.config.warmup_mntp and not stack.updates:
+            warm_up(stack, session.base, session.data, session.place, session.console)
         fit(
             stack,
             session.task,

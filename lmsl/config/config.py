@@ -104,6 +104,9 @@ class Config(Columns):
     """Train on the last of every N equal parts of an update (acl2024-released)."""
     lr: float | None = None
     """Peak learning rate; by default chosen by the width of the model, and printed."""
+    warmup_mntp: int = 0
+    """Updates of masked next-token prediction on the training text, of adapters alone, before
+    labels are learnt (LLM2Vec)."""
     schedule: Schedule = "cosine"
     """How the rate falls after warm-up."""
     warmup: float = 0.1

@@ -96,6 +96,38 @@ class StackedHead(nn.Module):
         return f"runs={self.runs}, hidden={self.hidden}, classes={self.classes}"
 
 
+class LanguageHead(nn.Module):
+    """The head of a language model as one over its vocabulary: frozen, and the same for all runs.
+
+    Args:
+        projection: from hidden states to logits, as the language model has it.
+        softcap: bounds logits, as ``final_logit_softcapping`` of Gemma; None does not.
+        runs: in the stack.
+    """
+
+    def __init__(self, projection: nn.Module, *, softcap: float | None, runs: int) -> None:
+        super().__init__()
+        self.projection = projection.requires_grad_(False)
+        weight = projection.weight
+        assert isinstance(weight, torch.Tensor)
+        self.classes, self.hidden = weight.shape
+        self.softcap, self.runs = softcap, runs
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """``[R, W, hidden]`` to float32 ``[R, W, vocabulary]``."""
+        logits: torch.Tensor = self.projection(hidden).float()
+        if self.softcap is not None:
+            logits = self.softcap * torch.tanh(logits / self.softcap)
+        return logits
+
+    def keep(self, runs: Sequence[int]) -> None:
+        """Leave only these runs of the stack."""
+        self.runs = len(runs)
+
+
+Head = StackedHead | LanguageHead
+
+
 def save_head(head: StackedHead, run: int, folder: Path) -> None:
     """Write the head of one run as ``head.safetensors``: ``weight``, ``bias``."""
     tensors = {"weight": head.weight.detach()[run], "bias": head.bias.detach()[run]}

@@ -57,6 +57,7 @@ OTHER: dict[str, Any] = {
     "head_dropout": 0.3,
     "loss": "focal",
     "tune": "full",
+    "warmup_mntp": 9,
     "quantize": "none",
     "resident": "yes",
     "dtype": "bfloat16",

@@ -39,10 +39,14 @@ PARTS: dict[str, Any] = {"trained": Trained, "storage": Storage, "operators": Op
 
 
 def assembled(
-    family: str = "llama", block: str = "own", changes: dict[str, Any] | None = None, **more: Any
+    family: str = "llama",
+    block: str = "own",
+    changes: dict[str, Any] | None = None,
+    base: Base | None = None,
+    **more: Any,
 ) -> Assembled:
     """A tagger in training mode whose adapters matter: B is not zero."""
-    base = Base(
+    base = base or Base(
         decoder=build(family, **(changes or {})).to(more.get("dtype", torch.float32)),
         tokenizer=None,
         name=family,

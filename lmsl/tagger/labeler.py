@@ -39,6 +39,7 @@ from lmsl.tagger.base import Base, load_base
 from lmsl.tagger.captured import choose_forward
 from lmsl.tagger.emissions import emissions
 from lmsl.tagger.inference import EagerForward, Forward
+from lmsl.tagger.positions import check_positions
 from lmsl.tagger.scoring import scored
 from lmsl.tagger.source import TINY
 from lmsl.tagger.tagger import Tagger
@@ -223,6 +224,7 @@ class Labeler:
                 repeat=self.info.repeat,
                 context=self.info.context,
             )
+            check_positions(self.tagger.decoder, sentences, examples, self.info.repeat)
         found = emissions(
             self.tagger,
             examples.examples,

@@ -10,6 +10,7 @@ from lmsl.data.tags.sentence import Dataset
 from lmsl.packs.alignment import CLOSED, JOINED, Aligner
 from lmsl.packs.examples import Example, Examples, build_examples
 from lmsl.tagger.base import Base
+from lmsl.tagger.positions import check_positions
 from lmsl.training.data import DEFAULT_DATA
 from lmsl.training.loop import Task
 from lmsl.wording import counted
@@ -38,10 +39,13 @@ def prepare(config: Config, base: Base, splits: Splits, console: Console) -> Pre
     name = config.data or (str(config.train) if config.train else DEFAULT_DATA)
     aligner = Aligner(base.tokenizer, CLOSED if base.kind == "encoder" else JOINED)
     built: dict[str, Examples] = {}
+    notes: list[str] = []
     parts = {"train": splits.train, "dev": splits.dev, "test": splits.test}
     for split, dataset in parts.items():
         if dataset is not None:
-            built[split] = _examples(config, dataset, aligner)
+            made = built[split] = _examples(config, dataset, aligner)
+            beyond = check_positions(base.decoder, dataset.sentences, made, config.repeat)
+            notes += [f"  {split}: {line}" for line in (*made.notes.lines(), *beyond)]
     console.say(
         f"data: {name}: "
         + ", ".join(
@@ -53,9 +57,8 @@ def prepare(config: Config, base: Base, splits: Splits, console: Console) -> Pre
         console.say(f"  {note}")
     if splits.dev_tells_nothing and config.select == "best-dev":
         console.say("  dev holds no entity, so no epoch is better than another: the last is kept")
-    for split, examples in built.items():
-        for note in examples.notes.lines():
-            console.say(f"  {split}: {note}")
+    for note in notes:
+        console.say(note)
     return Prepared(
         splits=splits,
         tokenizer=base.tokenizer,

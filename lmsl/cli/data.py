@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from lmsl.data.dependency import Trees
 from lmsl.data.describe import between, check
 from lmsl.data.formats.options import ReadOptions
 from lmsl.data.read import read_with
@@ -14,9 +15,13 @@ from lmsl.errors import InputError
 
 
 def check_files(
-    names: Sequence[str], options: ReadOptions, tokenizer: str | None
+    names: Sequence[str], options: ReadOptions, tokenizer: str | None, trees: Trees | None = None
 ) -> tuple[str, bool]:
     """A report on files (or on the splits of one folder), and whether nothing was amiss in them.
+
+    Args:
+        tokenizer: also report lengths in its sub-words.
+        trees: also report the right-side dependency under them.
 
     Raises:
         InputError: a file cannot be read, or there is no such tokenizer.
@@ -35,7 +40,7 @@ def check_files(
         dataset.repairs or dataset.doubts or any(sentence.missed for sentence in dataset)
         for dataset in datasets.values()
     )
-    return check(datasets, count), not amiss
+    return check(datasets, count, trees), not amiss
 
 
 def convert_file(

@@ -127,6 +127,12 @@ class Data(Columns):
     """Also report lengths in sub-words of this model's tokenizer: hub id, folder or tiny."""
     words: WordMode = "unicode"
     """How raw text is split into words."""
+    right_dependency: bool = False
+    """Also report how many dependency edges of tagged words lead to the right, by the column HEAD
+    of CoNLL-U files."""
+    parser: str | None = None
+    """For that, parse the sentences instead: `spacy:MODEL` or `stanza:LANGUAGE`, installed before
+    (extra parsers)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,10 @@ from lmsl.cli.flags import Data, Probe, Report
 from lmsl.cli.parse import parse
 from lmsl.cli.probe import probe_lines
 from lmsl.console import Console
-from lmsl.data.formats.options import read_options
+from lmsl.data.dependency import Trees
+from lmsl.data.formats.options import ReadOptions, read_options
+from lmsl.data.trees import trees_of
+from lmsl.errors import InputError
 
 
 def report_command(arguments: list[str]) -> int:
@@ -22,13 +25,25 @@ def report_command(arguments: list[str]) -> int:
 def data_command(arguments: list[str]) -> int:
     options: Data = parse(Data, arguments, "data")
     reading = read_options(options, options.words)
+    trees = _trees(options, reading)
     if options.action == "convert":
         convert_file(options.files, options.output, options.to, reading, Console().say)
         return 0
     with Console().working("reading"):
-        report, clean = check_files(options.files, reading, options.tokenizer)
+        report, clean = check_files(options.files, reading, options.tokenizer, trees)
     print(report)
     return 0 if clean or options.action == "describe" else 1
+
+
+def _trees(options: Data, reading: ReadOptions) -> Trees | None:
+    """Who gives dependency trees, where they are asked for."""
+    if options.parser is not None and not options.right_dependency:
+        raise InputError(f"--parser {options.parser}: expected --right-dependency beside it")
+    if not options.right_dependency:
+        return None
+    if options.action == "convert":
+        raise InputError("--right-dependency: expected data describe or data check, got convert")
+    return trees_of(options.parser, reading)
 
 
 def probe_command(arguments: list[str]) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from lmsl.data.dependency import Trees, right_dependency
 from lmsl.data.tags.schemes import IGNORED, OUTSIDE
 from lmsl.data.tags.sentence import Dataset
 from lmsl.wording import counted, shortened
@@ -19,7 +20,11 @@ CountSubwords = Callable[[Sequence[str]], Sequence[int]]
 _PERCENTILES = (50, 90, 99, 100)
 
 
-def check(datasets: Mapping[str, Dataset], count_subwords: CountSubwords | None = None) -> str:
+def check(
+    datasets: Mapping[str, Dataset],
+    count_subwords: CountSubwords | None = None,
+    trees: Trees | None = None,
+) -> str:
     """Describe splits (name to dataset) for people; several lines, no final line end."""
     lines: list[str] = []
     for name, dataset in datasets.items():
@@ -27,6 +32,8 @@ def check(datasets: Mapping[str, Dataset], count_subwords: CountSubwords | None 
         lines += [head, *map("  {}".format, _describe(dataset))]
         if count_subwords is not None:
             lines.append(f"  sub-words a sentence: {_subword_lengths(dataset, count_subwords)}")
+        if trees is not None:
+            lines += map("  {}".format, right_dependency(dataset, trees(dataset)).lines())
     lines += between(datasets).lines
     return "\n".join(lines)
 

@@ -94,6 +94,9 @@ class Evaluate(Columns, Loaded):
     """File or folder with tags."""
     predictions: Path | None = None
     """Also write word, gold tag and predicted tag to this file."""
+    right_context: bool = False
+    """Also ask for each word with all that stands to the right of it cut off: how many tags
+    change, by type, and the metrics then. That is a forward for each word."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ The run's description and the file are read first; torch is imported when both a
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lmsl.cli.flags import Evaluate, Loaded, Predict
 from lmsl.cli.parse import parse
@@ -13,12 +13,14 @@ from lmsl.cli.predict import check_source, predict_stream
 from lmsl.console import Console
 from lmsl.data.formats.options import ReadOptions, shape_flags
 from lmsl.data.read import read_with
+from lmsl.data.tags.metrics import metric_name
+from lmsl.data.tags.sentence import Dataset
 from lmsl.data.write import check_written, write_columns
 from lmsl.run_directory.find import find_run
 from lmsl.run_directory.info import read_info
 
 if TYPE_CHECKING:
-    from lmsl.tagger.labeler import Labeler
+    from lmsl.tagger.labeler import Labeler, Tagged
 
 
 def predict_command(arguments: list[str]) -> int:
@@ -69,14 +71,41 @@ def evaluate_command(arguments: list[str]) -> int:
         check_written(options.predictions)
     labeler = _loaded(folder, options, console)
     with console.track("evaluating", "pack", None) as track:
-        metrics, _, decoded = labeler.evaluate_with_tags(dataset, track=track)
+        tagged = labeler.tag(dataset.sentences, track=track)
+    metrics = labeler.metrics(dataset, tagged)
     for note in dataset.notes:
         console.say(note)
     if options.predictions is not None:
         gold = [sentence.tags or () for sentence in dataset]
-        write_columns(options.predictions, dataset.sentences, gold, [d.tags for d in decoded])
+        predicted = [decoded.tags for decoded in tagged.decoded]
+        write_columns(options.predictions, dataset.sentences, gold, predicted)
+    if options.right_context:
+        metrics["right_context"] = _right_context(labeler, dataset, tagged, metrics, console)
     print(json.dumps(metrics, indent=2, ensure_ascii=False))
     return 0
+
+
+def _right_context(
+    labeler: "Labeler",
+    dataset: Dataset,
+    tagged: "Tagged",
+    metrics: dict[str, Any],
+    console: Console,
+) -> dict[str, Any]:
+    """What becomes of tags and metrics without the right context; says the gist of it."""
+    from lmsl.tagger.right_context import changes, without_right_context
+
+    with console.track("evaluating without the right context", "pack", None) as track:
+        without = without_right_context(labeler, dataset.sentences, tagged, track)
+    found = changes(dataset, tagged, without).to_json()
+    found["metrics"] = labeler.metrics(dataset, without)
+    name = metric_name(dataset.plain)
+    console.say(
+        f"without the right context {found['changed']:,} of {found['words']:,} tags change "
+        f"({found['share']:.1%}); {'accuracy' if dataset.plain else 'F1'} "
+        f"{100 * metrics[name]:.2f} becomes {100 * found['metrics'][name]:.2f}"
+    )
+    return found
 
 
 def _loaded(folder: Path, options: Loaded, console: Console) -> "Labeler":

@@ -5,20 +5,16 @@ Arguments and data are checked first; torch is imported when they are in order.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lmsl.config.strings import check_string
 from lmsl.data.read import read_with
 from lmsl.data.tags.sentence import Sentence
 from lmsl.errors import InputError
 from lmsl.run_directory.folder import writing
-from lmsl.run_directory.influence import Influence, write_influence
+from lmsl.run_directory.influence import write_influence
 from lmsl.run_directory.info import INFO, read_info
 from lmsl.statistics.predictions import read_predictions
 from lmsl.wording import counted
-
-if TYPE_CHECKING:
-    from lmsl.tagger.labeler import Labeler
 
 
 def probe_lines(
@@ -70,6 +66,7 @@ def _run_lines(
     elif save:
         sentences = read_predictions(source, info.labels).sentences
     from lmsl.mask.probing import probe
+    from lmsl.tagger.influence import labeler_influence
     from lmsl.tagger.labeler import Labeler
 
     labeler = Labeler.load(folder, device, allow_changed_base=allow_changed_base)
@@ -79,7 +76,7 @@ def _run_lines(
         yield title
         yield from map(_line, range(len(seen)), seen)
         return
-    found = _measured(labeler, sentences)
+    found = labeler_influence(labeler, labeler.examples(sentences).examples)
     if found is None:
         raise InputError(f"{source}: expected a sentence of two or more words, found none")
     if save:
@@ -91,22 +88,6 @@ def _run_lines(
     )
     for index, (sees, value) in enumerate(zip(seen, found.layers, strict=True)):
         yield f"{_line(index, sees)}, {value:.4f}"
-
-
-def _measured(labeler: "Labeler", sentences: Sequence[Sentence]) -> Influence | None:
-    from lmsl.packs.examples import build_examples
-    from lmsl.tagger.influence import labeler_influence
-
-    info = labeler.info
-    examples = build_examples(
-        sentences,
-        labeler.aligner,
-        max_length=info.max_length,
-        overflow=info.overflow,
-        repeat=info.repeat,
-        context=info.context,
-    )
-    return labeler_influence(labeler, examples.examples)
 
 
 def _line(index: int, sees: bool) -> str:

@@ -30,6 +30,7 @@ from lmsl.errors import InputError
 from lmsl.mask.probing import undisturbed
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import pack, under_budget
+from lmsl.packs.prefixes import cut_behind
 from lmsl.run_directory.influence import Influence
 from lmsl.tagger.emissions import prediction_budget
 from lmsl.tagger.labeler import Labeler
@@ -73,7 +74,7 @@ def right_influence(
     wholes = _chosen(examples, copies, tagger.label_at)
     if not wholes:
         return None
-    cuts = [_cut_behind(whole, int(place)) for whole in wholes for place in whole.starts]
+    cuts = [_up_to(whole, int(place)) for whole in wholes for place in whole.starts]
     budget = prediction_budget(tokens_per_batch, device)
     sums, done = torch.zeros(0, dtype=torch.float64), 0
     with (
@@ -119,23 +120,14 @@ def _spread(count: int, most: int) -> list[int]:
 
 def _shortened(example: Example, copies: int) -> Example:
     """The example up to its last word within ``SUBWORDS``; as it is where that is all of it."""
-    size = len(example.ids) // copies
-    shift = (copies - 1) * size
     limit = example.starts[:1] + SUBWORDS
     kept = int(np.searchsorted(example.ends, limit, side="right").sum())
-    if kept == len(example.ends):
-        return example
-    stop = 0 if not kept else int(example.ends[kept - 1]) - shift
-    moved = (copies - 1) * stop - shift
-    return replace(
-        example,
-        ids=np.tile(example.ids[:stop], copies),
-        starts=example.starts[:kept] + moved,
-        ends=example.ends[:kept] + moved,
-    )
+    if kept in (0, len(example.ends)):
+        return replace(example, starts=example.starts[:kept], ends=example.ends[:kept])
+    return cut_behind(example, copies, 0, kept)
 
 
-def _cut_behind(example: Example, place: int) -> Example:
+def _up_to(example: Example, place: int) -> Example:
     """The example up to one position, which is the only one looked at."""
     at = np.array([place], dtype=np.int32)
     return replace(example, ids=example.ids[: place + 1], starts=at, ends=at + 1)

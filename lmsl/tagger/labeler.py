@@ -182,21 +182,11 @@ class Labeler:
         Raises:
             InputError: the data cannot be read, or has labels this run does not know.
         """
-        return self.evaluate_with_tags(data, options)[0]
-
-    def evaluate_with_tags(
-        self,
-        data: str | Path | Dataset,
-        options: ReadOptions | None = None,
-        track: Track | None = None,
-    ) -> tuple[dict[str, Any], Dataset, list[Decoded]]:
-        """As ``evaluate``, with the data as read and what was predicted."""
         if options is None:
             options = self.info.read_options()
         dataset = data if isinstance(data, Dataset) else read_with(data, options)
         self.info.check_scorable(dataset)
-        tagged = self.tag(dataset.sentences, track=track)
-        return self.metrics(dataset, tagged), dataset, tagged.decoded
+        return self.metrics(dataset, self.tag(dataset.sentences))
 
     def metrics(self, dataset: Dataset, tagged: Tagged) -> dict[str, Any]:
         """Metrics of tags already predicted for ``dataset``."""
@@ -216,15 +206,7 @@ class Labeler:
             track: told of every pack.
         """
         if examples is None:
-            examples = build_examples(
-                sentences,
-                self.aligner,
-                max_length=self.info.max_length,
-                overflow=self.info.overflow,
-                repeat=self.info.repeat,
-                context=self.info.context,
-            )
-            check_positions(self.tagger.decoder, sentences, examples, self.info.repeat)
+            examples = self.examples(sentences)
         found = emissions(
             self.tagger,
             examples.examples,
@@ -236,6 +218,19 @@ class Labeler:
             track=track,
         )
         return Tagged(decoded=decode(found, self.info.labels, self.info.decode), examples=examples)
+
+    def examples(self, sentences: Sequence[Sentence]) -> Examples:
+        """What the model reads of sentences under the run's settings."""
+        examples = build_examples(
+            sentences,
+            self.aligner,
+            max_length=self.info.max_length,
+            overflow=self.info.overflow,
+            repeat=self.info.repeat,
+            context=self.info.context,
+        )
+        check_positions(self.tagger.decoder, sentences, examples, self.info.repeat)
+        return examples
 
     def sentence(self, text: str | Sequence[str]) -> Sentence:
         """A text as a sentence: strings are split as the run says, word lists are taken as is.

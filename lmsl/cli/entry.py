@@ -78,10 +78,14 @@ def _command(name: str) -> Callable[[list[str]], int]:
         from lmsl.cli import training
 
         return training.train_command if name == "train" else training.sweep_command
-    if name in ("predict", "evaluate"):
-        from lmsl.cli import labeling
+    if name == "predict":
+        from lmsl.cli.labeling import predict_command
 
-        return labeling.predict_command if name == "predict" else labeling.evaluate_command
+        return predict_command
+    if name == "evaluate":
+        from lmsl.cli.evaluate import evaluate_command
+
+        return evaluate_command
     from lmsl.cli import looking
 
     commands = {

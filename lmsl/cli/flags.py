@@ -90,13 +90,18 @@ class Evaluate(Columns, Loaded):
     """Score a trained run on labelled data; write the metrics as JSON to standard output. Format,
     columns, scheme and ignored tag not given are those the run was trained with."""
 
-    source: tyro.conf.Positional[str]
-    """File or folder with tags."""
+    source: tyro.conf.Positional[str | None] = None
+    """File or folder with tags; may be left out beside --perplexity."""
     predictions: Path | None = None
     """Also write word, gold tag and predicted tag to this file."""
     right_context: bool = False
     """Also ask for each word with all that stands to the right of it cut off: how many tags
     change, by type, and the metrics then. That is a forward for each word."""
+    perplexity: Path | None = None
+    """Also measure on this text file whether the base is still a language model: alone, with the
+    adapter under the run's string, and with the adapter and the mask put back."""
+    continuations: int = 20
+    """Tokens that --perplexity lets each of them write behind a few pieces of the text."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,8 @@ dropout masks depend on its own seed and on the name of the place, on nothing el
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -160,6 +161,20 @@ def kept_runs(parameter: nn.Parameter, runs: Sequence[int]) -> nn.Parameter:
 def stacked_layers(model: nn.Module) -> dict[str, StackedLoRALinear]:
     """The adapted layers by full name."""
     return {n: m for n, m in model.named_modules() if isinstance(m, StackedLoRALinear)}
+
+
+@contextmanager
+def without_adapters(model: nn.Module) -> Iterator[None]:
+    """Inside, adapted layers compute what they would without their adapters."""
+    layers = list(stacked_layers(model).values())
+    before = [layer.scaling for layer in layers]
+    try:
+        for layer in layers:
+            layer.scaling = 0.0
+        yield
+    finally:
+        for layer, scaling in zip(layers, before, strict=True):
+            layer.scaling = scaling
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -6,6 +6,9 @@ model to the ``lmsl`` attention function, which reads that flag, and notes the s
 ``from_pretrained`` call ``unmask(model)`` again (``lmsl.probe`` tells whether somebody forgot).
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from torch import nn
@@ -83,6 +86,20 @@ def why_not_unmasked(model: nn.Module) -> str | None:
     except InputError as error:
         return str(error)
     return None
+
+
+@contextmanager
+def flagged(model: nn.Module, bits: Sequence[bool]) -> Iterator[None]:
+    """Inside, an unmasked model has these layers unmasked; its own flags come back."""
+    modules = [layer.attention for layer in decoder_layers(model)]
+    before: list[Layer] = [getattr(module, LAYER_ATTRIBUTE) for module in modules]
+    try:
+        for module, own, bit in zip(modules, before, bits, strict=True):
+            setattr(module, LAYER_ATTRIBUTE, replace(own, is_causal=not bit))
+        yield
+    finally:
+        for module, own in zip(modules, before, strict=True):
+            setattr(module, LAYER_ATTRIBUTE, own)
 
 
 def stored_string(model: nn.Module) -> tuple[str, int | None]:

@@ -18,7 +18,7 @@ tokens, as far as the tokenizer declares them special.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
@@ -123,6 +123,20 @@ class Aligner:
         for first in range(0, len(sentences), SENTENCES_PER_CALL):
             encodings += self._encode_chunk(sentences[first : first + SENTENCES_PER_CALL])
         return encodings
+
+    def text(self, text: str) -> tuple[Ints, int]:
+        """The sub-words of a running text, without ``bos``, and how many characters the first has.
+
+        Here too texts such as ``</s>`` are spelt out.
+        """
+        encoded = self._backend.encode(text, add_special_tokens=False)
+        ids = np.array(encoded.ids, dtype=np.int32)
+        return ids, int(encoded.offsets[0][1]) if len(ids) else 0
+
+    def spelt(self, ids: Iterable[int]) -> str:
+        """The text of sub-words."""
+        found: str = self._backend.decode([int(token) for token in ids], skip_special_tokens=False)
+        return found
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer as it was given, in its own library's files."""

@@ -31,6 +31,7 @@ from lmsl.mask.probing import undisturbed
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import pack, under_budget
 from lmsl.packs.prefixes import cut_behind
+from lmsl.packs.running import spread
 from lmsl.run_directory.influence import Influence
 from lmsl.tagger.emissions import prediction_budget
 from lmsl.tagger.labeler import Labeler
@@ -103,19 +104,13 @@ def right_influence(
 def _chosen(examples: Sequence[Example], copies: int, label_at: LabelAt) -> list[Example]:
     """At most ``SENTENCES`` examples, whose words are the positions that are looked at."""
     usable = [own for one in examples if len((own := _shortened(one, copies)).starts) > 1]
-    chosen = [usable[place] for place in _spread(len(usable), SENTENCES)]
+    chosen = [usable[place] for place in spread(len(usable), SENTENCES)]
     found = []
     for one in chosen:
         read = (one.starts if label_at == "first" else one.ends - 1)[:-1]
-        at = read[_spread(len(read), WORDS)]
+        at = read[spread(len(read), WORDS)]
         found.append(replace(one, starts=at, ends=at + 1))
     return found
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """At most ``most`` numbers below ``count``, at equal distances."""
-    most = min(count, most)
-    return [(2 * part + 1) * count // (2 * most) for part in range(most)]
 
 
 def _shortened(example: Example, copies: int) -> Example:

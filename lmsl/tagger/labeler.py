@@ -58,6 +58,7 @@ class Labeler:
 
     Args:
         compute: how packs are computed; by default eagerly.
+        causal_lm: the language model that the tagger's decoder is part of, where it was loaded.
     """
 
     def __init__(
@@ -68,7 +69,9 @@ class Labeler:
         device: torch.device,
         autocast: torch.dtype | None,
         compute: Forward | None = None,
+        causal_lm: Any = None,
     ) -> None:
+        self.causal_lm = causal_lm
         self.tagger = tagger
         self.aligner = aligner
         self.info = info
@@ -86,6 +89,7 @@ class Labeler:
         resident: Resident = "auto",
         cuda_graphs: CudaGraphs = "off",
         allow_changed_base: bool = False,
+        causal_lm: bool = False,
         say: Callable[[str], None] | None = None,
     ) -> "Labeler":
         """Load a run directory, or a run on the hub by its id.
@@ -98,6 +102,7 @@ class Labeler:
             resident: as ``--resident``.
             cuda_graphs: as ``--cuda-graphs``.
             allow_changed_base: as ``--allow-changed-base``.
+            causal_lm: load the language-model head of the base too.
             say: told what becomes of that; by default it goes to standard error.
 
         Raises:
@@ -115,7 +120,7 @@ class Labeler:
         check_choice("--cuda-graphs", cuda_graphs, CudaGraphs)
         place = choose_device(device or "auto")
         dtype = choose_dtype(info.dtype, place)
-        base = _base_of(folder, info, dtype, allow_changed_base, say)
+        base = _base_of(folder, info, dtype, allow_changed_base, causal_lm, say)
         assembled = assemble(
             base,
             bits=[_bits_of(base, info)],
@@ -146,7 +151,8 @@ class Labeler:
             attention=attention or "auto",
             say=say,
         )
-        return cls(assembled.tagger, aligner, info, place, autocast, compute)
+        whole = base.causal_lm and base.causal_lm.to(place).eval()
+        return cls(assembled.tagger, aligner, info, place, autocast, compute, whole)
 
     def predict(self, texts: Sequence[str | Sequence[str]]) -> list[list[Entity]]:
         """The entities of every text, in order; a text is a string or a list of words.
@@ -257,6 +263,7 @@ def _base_of(
     info: RunInfo,
     dtype: torch.dtype,
     allow_changed_base: bool,
+    causal_lm: bool,
     say: Callable[[str], None],
 ) -> Base:
     """The base model of a run, both as they were in training; the model in the run itself where
@@ -273,6 +280,7 @@ def _base_of(
             revision=None if info.base == TINY else info.revision,
             exit_layer=info.exit_layer,
             dtype=dtype,
+            causal_lm=causal_lm,
         )
     except InputError as error:
         raise InputError(f"{folder}: its base model: {error}") from error

@@ -145,12 +145,12 @@ class Explicit:
 
 
 def use_oracle(model: Any) -> None:
-    AttentionInterface.register(ORACLE, _oracle_attention)
+    AttentionInterface.register(ORACLE, oracle_attention)
     AttentionMaskInterface.register(ORACLE, lambda *args, **kwargs: None)
     model.set_attn_implementation(ORACLE)
 
 
-def _oracle_attention(
+def oracle_attention(
     module: nn.Module,
     query: Tensor,
     key: Tensor,

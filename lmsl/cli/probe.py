@@ -5,13 +5,14 @@ Arguments and data are checked first; torch is imported when they are in order.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 
 from lmsl.config.strings import check_string
 from lmsl.data.read import read_with
 from lmsl.data.tags.sentence import Sentence
 from lmsl.errors import InputError
 from lmsl.run_directory.folder import writing
-from lmsl.run_directory.influence import write_influence
+from lmsl.run_directory.influence import RightAttention, write_influence
 from lmsl.run_directory.info import INFO, read_info
 from lmsl.statistics.predictions import read_predictions
 from lmsl.wording import counted
@@ -87,8 +88,19 @@ def _run_lines(
         f"{counted(found.positions, 'word')} of {counted(found.sentences, 'sentence')}"
     )
     for index, (sees, value) in enumerate(zip(seen, found.layers, strict=True)):
-        yield f"{_line(index, sees)}, {value:.4f}"
+        yield f"{_line(index, sees)}, {value:.4f}{_to_the_right(found.attention, index)}"
 
 
 def _line(index: int, sees: bool) -> str:
     return f"layer {index}: {'bidirectional' if sees else 'causal'}"
+
+
+def _to_the_right(attention: RightAttention | None, layer: int) -> str:
+    """The shares of the heads of a layer, where any is above 0."""
+    if attention is None or not any(attention.heads[layer]):
+        return ""
+    heads = attention.heads[layer]
+    return (
+        f"; {fmean(heads):.3f} of attention to the right (heads {min(heads):.3f} to "
+        f"{max(heads):.3f}, {attention.even[layer]:.3f} if even)"
+    )

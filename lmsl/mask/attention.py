@@ -11,8 +11,9 @@ Nothing is dropped silently: arguments that would change the result and that are
 here (a cache, dropout, sinks, position biases, foreign masks) raise ``InputError``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -24,11 +25,15 @@ from lmsl.config.choices import Impl
 from lmsl.errors import InputError
 from lmsl.mask.padding import Padding, unpad
 from lmsl.mask.refusals import flag_error, mask_error, refuse_arguments, title
-from lmsl_kernels import PackPlan, attention, explain
+from lmsl_kernels import PackPlan, attention, explain, reference_attention
 from lmsl_kernels.plan import plan_lengths
 
 NAME = "lmsl"
 LAYER_ATTRIBUTE = "lmsl_layer"
+
+Watch = Callable[[int, Tensor, Tensor], None]
+"""Told, for each layer and sequence of a pack, the layer's index, its attention probabilities
+[heads, n, n], queries first, and those of a head that looks evenly at all it may see, [n, n]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,8 @@ class Layer:
     """``None`` in a stack of runs that differ here: each pack says it for its sequences."""
     impl: Impl | None
     """Who computes; ``None`` is the best for the device."""
+    watch: Watch | None = None
+    """For analysis of packed calls: computed beside, by the reference; it changes nothing."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -174,6 +181,21 @@ class _Numbers:
             impl=self.impl,
         )
 
+    def probabilities(self, q: Tensor, k: Tensor, is_causal: bool) -> Tensor:
+        """[heads, n, n] of one sequence: what the reference gives where values are unit vectors,
+        one for each key."""
+        unit = torch.eye(len(k), device=k.device).unsqueeze(1).expand(-1, k.shape[1], -1)
+        seen = reference_attention(
+            q[None],
+            k[None],
+            unit[None],
+            is_causal=is_causal,
+            window=self.window,
+            softcap=self.softcap,
+            scale=self.scale,
+        )
+        return seen[0].transpose(0, 1)
+
 
 def _packed(
     module: nn.Module,
@@ -202,7 +224,26 @@ def _packed(
         flags = packed.is_causal[layer.index]
     if flags is None:
         raise flag_error(module)
+    if layer.watch is not None:
+        _tell(layer.watch, layer.index, q[0].float(), k[0].float(), flags, packed, numbers)
     return numbers.run(q[0], k[0], v[0], flags, packed.plan).unsqueeze(0)
+
+
+def _tell(
+    watch: Watch,
+    index: int,
+    q: Tensor,
+    k: Tensor,
+    flags: bool | Tensor,
+    packed: PackedAttention,
+    numbers: _Numbers,
+) -> None:
+    for number, (start, end) in enumerate(pairwise(packed.cu_seqlens.tolist())):
+        own, keys = q[start:end], k[start:end]
+        flag = flags if isinstance(flags, bool) else bool(flags[number])
+        # A query of zeros looks evenly.
+        even = numbers.probabilities(torch.zeros_like(own), keys, flag)[0]
+        watch(index, numbers.probabilities(own, keys, flag), even)
 
 
 def _padded(

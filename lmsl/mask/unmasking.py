@@ -15,7 +15,7 @@ from torch import nn
 
 from lmsl.config.choices import Attention, check_choice
 from lmsl.errors import InputError
-from lmsl.mask.attention import LAYER_ATTRIBUTE, NAME, Layer, register
+from lmsl.mask.attention import LAYER_ATTRIBUTE, NAME, Layer, Watch, register
 from lmsl.mask.bits import Bits, layer_bits
 from lmsl.mask.decoder import decoder_layers, pretrained_of
 
@@ -91,11 +91,25 @@ def why_not_unmasked(model: nn.Module) -> str | None:
 @contextmanager
 def flagged(model: nn.Module, bits: Sequence[bool]) -> Iterator[None]:
     """Inside, an unmasked model has these layers unmasked; its own flags come back."""
+    with _changed(model, [{"is_causal": not bit} for bit in bits]):
+        yield
+
+
+@contextmanager
+def watched(model: nn.Module, watch: Watch) -> Iterator[None]:
+    """Inside, ``watch`` is told the attention probabilities of every packed call."""
+    with _changed(model, [{"watch": watch} for _ in decoder_layers(model)]):
+        yield
+
+
+@contextmanager
+def _changed(model: nn.Module, changes: Sequence[dict[str, Any]]) -> Iterator[None]:
+    """Inside, the flags of each layer differ in some entries."""
     modules = [layer.attention for layer in decoder_layers(model)]
     before: list[Layer] = [getattr(module, LAYER_ATTRIBUTE) for module in modules]
     try:
-        for module, own, bit in zip(modules, before, bits, strict=True):
-            setattr(module, LAYER_ATTRIBUTE, replace(own, is_causal=not bit))
+        for module, own, change in zip(modules, before, changes, strict=True):
+            setattr(module, LAYER_ATTRIBUTE, replace(own, **change))
         yield
     finally:
         for module, own in zip(modules, before, strict=True):

@@ -2,6 +2,7 @@
 
 from statistics import fmean
 
+from lmsl.report.attention import attention_grid
 from lmsl.report.figures import Chart, Mark, PlaneChart, RowChart, Series, Tone, shortened
 from lmsl.report.lines import dots, influence_lines, learning_curves, tone
 from lmsl.statistics.analysis import Analysis
@@ -31,6 +32,9 @@ def charts(analysis: Analysis) -> tuple[list[Chart], list[str]]:
             f"Right-context influence by layer: {lacking} of the runs did not record it; "
             "lmsl probe RUN --save adds it to a run."
         )
+    attention, why_not = attention_grid(analysis)
+    drawn += [attention] if attention is not None else []
+    missing += [why_not] if why_not is not None else []
     drawn.append(_cost(analysis))
     return drawn, missing
 

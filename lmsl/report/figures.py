@@ -1,8 +1,8 @@
 """The figures of a report as data: what is drawn, not how. Rates are in percent here.
 
-Two shapes do for all. ``RowChart``: a named row for each string or type, values to the right.
-``PlaneChart``: lines and dots between two axes of numbers. ``lmsl.report.svg`` draws them into the
-page and ``lmsl.report.png`` into files.
+Three shapes do for all. ``RowChart``: a named row for each string or type, values to the right.
+``PlaneChart``: lines and dots between two axes of numbers. ``GridChart``: shares by row and column
+as shades. ``lmsl.report.svg`` draws them into the page and ``lmsl.report.png`` into files.
 """
 
 from dataclasses import dataclass
@@ -69,7 +69,22 @@ class PlaneChart:
     """The axis of y begins at 0, or below."""
 
 
-Chart = RowChart | PlaneChart
+@dataclass(frozen=True, kw_only=True)
+class GridChart:
+    """A shade for each share of 0 to 1; rows and columns are numbered from 1, the first row
+    lowest."""
+
+    key: str
+    title: str
+    note: str
+    x_axis: str
+    y_axis: str
+    rows: tuple[tuple[float, ...], ...]
+    even: tuple[float, ...]
+    """Of each row, the share to compare it with."""
+
+
+Chart = RowChart | PlaneChart | GridChart
 
 
 def shortened(name: str, longest: int) -> str:

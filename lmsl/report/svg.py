@@ -10,10 +10,19 @@ from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
-from lmsl.report.figures import Chart, Line, Mark, PlaneChart, RowChart, row_text, shortened
+from lmsl.report.figures import (
+    Chart,
+    GridChart,
+    Line,
+    Mark,
+    PlaneChart,
+    RowChart,
+    row_text,
+    shortened,
+)
+from lmsl.report.grid import grid
+from lmsl.report.strokes import RIGHT, WIDTH, lettering, plain, segment
 
-_WIDTH = 440
-_RIGHT = 14
 _TITLE = 32
 _LETTER = 6.7
 _LONGEST = 24
@@ -24,7 +33,7 @@ def svg(chart: Chart) -> Markup:
     """The figure as an ``<svg>`` element with a name for screen readers."""
     body, height = _body(chart)
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        _WIDTH, height, f"{chart.title}. {chart.note}", body
+        WIDTH, height, f"{chart.title}. {chart.note}", body
     )
 
 
@@ -34,11 +43,14 @@ def titled_svg(chart: Chart) -> Markup:
     return Markup(
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 -{0} {1} {2}">'
         '<text class="title" x="8" y="-10">{3}</text>{4}</svg>'
-    ).format(_TITLE, _WIDTH, height + _TITLE, chart.title, body)
+    ).format(_TITLE, WIDTH, height + _TITLE, chart.title, body)
 
 
 def _body(chart: Chart) -> tuple[Markup, int]:
-    body, height = _rows(chart) if isinstance(chart, RowChart) else _plane(chart)
+    if isinstance(chart, GridChart):
+        body, height = grid(chart)
+    else:
+        body, height = _rows(chart) if isinstance(chart, RowChart) else _plane(chart)
     return Markup("").join(body), height
 
 
@@ -65,20 +77,20 @@ def _rows(chart: RowChart) -> tuple[list[Markup], int]:
     several = len(chart.series) > 1
     top = 30 if several else 10
     scale = _ticks_of(chart)
-    right, bottom = _WIDTH - _RIGHT, top + pitch * len(names)
+    right, bottom = WIDTH - RIGHT, top + pitch * len(names)
 
     def x(value: float) -> float:
         return left + (right - left) * (value - scale[0]) / (scale[-1] - scale[0])
 
     body = _legend(chart, left) if several else []
     for value in scale:
-        body.append(_line(x(value), top, x(value), bottom, "grid"))
-        body.append(_text(x(value), bottom + 15, _plain(value), "tick", "middle"))
-    body.append(_text((left + right) / 2, bottom + 32, chart.axis, "axis", "middle"))
+        body.append(segment(x(value), top, x(value), bottom, "grid"))
+        body.append(lettering(x(value), bottom + 15, plain(value), "tick", "middle"))
+    body.append(lettering((left + right) / 2, bottom + 32, chart.axis, "axis", "middle"))
     for row, name in enumerate(names):
         middle = top + pitch * (row + 0.5)
         css = "name strong" if chart.series[0].marks[row].tone == "accent" else "name"
-        drawn = [_text(left - 8, middle + 4, name, "name" if bars and several else css, "end")]
+        drawn = [lettering(left - 8, middle + 4, name, "name" if bars and several else css, "end")]
         for index, series in enumerate(chart.series):
             mark = series.marks[row]
             if bars:
@@ -114,7 +126,7 @@ def _plane(chart: PlaneChart) -> tuple[list[Markup], int]:
     xs = ticks(min(every_x), max(every_x))
     lowest = min(0.0, *every_y) if chart.from_zero else min(every_y)
     ys = ticks(lowest, max(every_y), limit=_limit(chart.y_axis))
-    left, right, bottom = 52, _WIDTH - _RIGHT - 6, 270
+    left, right, bottom = 52, WIDTH - RIGHT - 6, 270
     named = [line for line in chart.lines if line.named] if lines else []
     named.sort(key=lambda line: line.tone != "accent")
     top = 30 if named else 12
@@ -127,13 +139,13 @@ def _plane(chart: PlaneChart) -> tuple[list[Markup], int]:
     body = _line_legend(named, left, len(chart.lines) > len(named)) if named else []
     for value in xs:
         across, _ = place((value, ys[0]))
-        body.append(_line(across, top, across, bottom, "grid"))
-        body.append(_text(across, bottom + 15, _plain(value), "tick", "middle"))
+        body.append(segment(across, top, across, bottom, "grid"))
+        body.append(lettering(across, bottom + 15, plain(value), "tick", "middle"))
     for value in ys:
         _, up = place((xs[0], value))
-        body.append(_line(left, up, right, up, "grid"))
-        body.append(_text(left - 7, up + 4, _plain(value), "tick", "end"))
-    body.append(_text((left + right) / 2, bottom + 33, chart.x_axis, "axis", "middle"))
+        body.append(segment(left, up, right, up, "grid"))
+        body.append(lettering(left - 7, up + 4, plain(value), "tick", "end"))
+    body.append(lettering((left + right) / 2, bottom + 33, chart.x_axis, "axis", "middle"))
     turned = Markup('<text class="axis" text-anchor="middle" transform="translate(13 {}) ')
     body.append(
         (turned + Markup('rotate(-90)">{}</text>')).format((top + bottom) / 2, chart.y_axis)
@@ -184,7 +196,7 @@ def _named_dots(
         at = min(inside, key=lambda side: _covered(side, wide, taken))
         taken += [(at[0] + part * wide, at[1] - 4) for part in (0, 0.25, 0.5, 0.75, 1)]
         css = "name strong" if line.tone == "accent" else "name"
-        body.append(_text(*at, name, css, "start"))
+        body.append(lettering(*at, name, css, "start"))
     return body
 
 
@@ -205,7 +217,7 @@ def _legend(chart: RowChart, left: float) -> list[Markup]:
             body.append(Markup('<circle cx="{}" cy="14" r="4" class="dot {}"/>').format(x, tone))
         else:
             body.append(_bar(x - 5, 9, 10, 10, Mark(value=0, tone=tone)))
-        body.append(_text(x + 10, 18, series.label, "tick", "start"))
+        body.append(lettering(x + 10, 18, series.label, "tick", "start"))
         x += 34 + _LETTER * len(series.label)
     return body
 
@@ -221,7 +233,7 @@ def _line_legend(named: Sequence[Line], left: float, others: bool) -> list[Marku
             ).format(x, x + 20, line.tone, _DASHES[line.dash])
         )
         name = shortened(line.label, _LONGEST)
-        body.append(_text(x + 25, 18, name, "tick", "start"))
+        body.append(lettering(x + 25, 18, name, "tick", "start"))
         x += 44 + _LETTER * len(name)
     return body
 
@@ -231,7 +243,7 @@ def _dot_with_interval(
 ) -> list[Markup]:
     drawn = []
     if mark.low is not None and mark.high is not None:
-        drawn.append(_line(x(mark.low), y, x(mark.high), y, f"whisker {mark.tone}"))
+        drawn.append(segment(x(mark.low), y, x(mark.high), y, f"whisker {mark.tone}"))
     radius = 3 if mark.tone == "open" else 3.7
     drawn.append(
         Markup('<circle cx="{:.1f}" cy="{:.1f}" r="{}" class="dot {}"/>').format(
@@ -245,19 +257,3 @@ def _bar(x: float, y: float, width: float, height: float, mark: Mark) -> Markup:
     return Markup(
         '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{}" class="bar {}"/>'
     ).format(x, y, max(width, 0.5), height, mark.tone)
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, css: str) -> Markup:
-    return Markup('<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" class="{}"/>').format(
-        x1, y1, x2, y2, css
-    )
-
-
-def _text(x: float, y: float, text: str, css: str, anchor: str) -> Markup:
-    return Markup('<text x="{:.1f}" y="{:.1f}" class="{}" text-anchor="{}">{}</text>').format(
-        x, y, css, anchor, text
-    )
-
-
-def _plain(value: float) -> str:
-    return f"{value:,g}".replace("-", "\u2212")

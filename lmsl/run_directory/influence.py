@@ -1,11 +1,13 @@
 """``influence.json``: how much each layer of a run owes to the right context.
 
-What it means and how it is measured is said in ``lmsl.tagger.influence``.
+What it means and how it is measured is said in ``lmsl.tagger.influence`` and, of attention, in
+``lmsl.tagger.right_attention``.
 """
 
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from lmsl.data.documents import read_object
 from lmsl.errors import InputError
@@ -13,6 +15,16 @@ from lmsl.run_directory.files import write_json
 from lmsl.wording import quoted
 
 INFLUENCE = "influence.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RightAttention:
+    """How much attention goes to the right."""
+
+    heads: tuple[tuple[float, ...], ...]
+    """Of each layer, input side first, the share of each head; 0 in a causal layer."""
+    even: tuple[float, ...]
+    """Of each layer, that of a head that looks evenly at all it may see."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +36,8 @@ class Influence:
     positions: int
     """Read sub-words that it is the mean over."""
     sentences: int
+    attention: RightAttention | None = None
+    """None in files that are older than it is."""
 
 
 def write_influence(folder: Path, found: Influence) -> None:
@@ -48,9 +62,22 @@ def read_influence(folder: Path) -> Influence | None:
             layers=layers,
             positions=int(document["positions"]),
             sentences=int(document["sentences"]),
+            attention=_attention(document.get("attention"), len(layers)),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: expected the influence of the right context by layer: {quoted(error)}; "
             "remove the file, or measure anew with lmsl probe RUN --data FILE --save"
         ) from error
+
+
+def _attention(found: Any, layers: int) -> RightAttention | None:
+    """Raises what ``read_influence`` catches."""
+    if found is None:
+        return None
+    heads = tuple(tuple(float(share) for share in layer) for layer in found["heads"])
+    even = tuple(float(share) for share in found["even"])
+    shares = [*even, *(share for layer in heads for share in layer)]
+    if len(heads) != layers or len(even) != layers or not all(0 <= s <= 1 for s in shares):
+        raise ValueError(f"attention: {found}")
+    return RightAttention(heads=heads, even=even)

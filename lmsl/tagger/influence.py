@@ -15,7 +15,8 @@ A few words tell: at most ``SENTENCES`` sentences, at equal distances through th
 without what lies beyond ``SUBWORDS`` sub-words, and at most ``WORDS`` words of each, at equal
 distances too. That costs what predicting some fifty sentences does. A window of a long sentence
 counts as a sentence, document context is kept, and of repeated copies the last is cut. The cut
-sequences are packed like any others, under the budget of predictions.
+sequences are packed like any others, under the budget of predictions. While the whole ones are
+read, their attention is looked at too: see ``lmsl.tagger.right_attention``.
 """
 
 import math
@@ -28,6 +29,7 @@ import torch
 from lmsl.config.choices import LabelAt
 from lmsl.errors import InputError
 from lmsl.mask.probing import undisturbed
+from lmsl.mask.unmasking import watched
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import pack, under_budget
 from lmsl.packs.prefixes import cut_behind
@@ -35,6 +37,7 @@ from lmsl.packs.running import spread
 from lmsl.run_directory.influence import Influence
 from lmsl.tagger.emissions import prediction_budget
 from lmsl.tagger.labeler import Labeler
+from lmsl.tagger.right_attention import RightShares
 from lmsl.tagger.tagger import Tagger, read_rows
 
 SENTENCES = 16
@@ -84,7 +87,9 @@ def right_influence(
         torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
     ):
         groups = under_budget(wholes, budget)
-        states = torch.cat([_states(tagger, group, device) for group in groups], dim=1)
+        shares = RightShares()
+        with watched(tagger.decoder, shares):
+            states = torch.cat([_states(tagger, group, device) for group in groups], dim=1)
         for group in under_budget(cuts, budget):
             own = states[:, done : done + len(group)]
             change = (own - _states(tagger, group, device)).norm(dim=-1)
@@ -98,7 +103,9 @@ def right_influence(
             raise InputError(
                 f"right-context influence: expected finite outputs of layer {number}, got {value}"
             )
-    return Influence(layers=layers, positions=done, sentences=len(wholes))
+    return Influence(
+        layers=layers, positions=done, sentences=len(wholes), attention=shares.result()
+    )
 
 
 def _chosen(examples: Sequence[Example], copies: int, label_at: LabelAt) -> list[Example]:

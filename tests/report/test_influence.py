@@ -35,7 +35,7 @@ def drawn(sweep: Path) -> tuple[PlaneChart | None, str]:
     assert len(found) <= 1
     chart = found[0] if found else None
     assert chart is None or isinstance(chart, PlaneChart)
-    return chart, " ".join(line for line in missing if "influence" in line)
+    return chart, " ".join(line for line in missing if line.startswith("Right-context"))
 
 
 def test_lines_are_means_over_seeds_by_layer(sweep: Path) -> None:

@@ -179,7 +179,7 @@ class TestOfARun:
         said = capsys.readouterr().out.splitlines()
         assert "influence of the right context on 12 words of 2 sentences" in said[0]
         assert said[1] == "layer 0: causal, 0.0000"
-        assert said[8] == f"layer 7: bidirectional, {found.layers[7]:.4f}"
+        assert said[8].startswith(f"layer 7: bidirectional, {found.layers[7]:.4f}; ")
         assert snapshot(run) == before, "without --save nothing is written"
         (run / INFLUENCE).unlink()
         assert main(["probe", str(run), "--save", "--device", "cpu"]) == 0

@@ -67,6 +67,11 @@ def _check_asked(options: Evaluate, info: RunInfo) -> None:
             f"{counted(info.exit_layer, 'layer')} of its base alone (--exit-layer), and the "
             "language-model head reads the last; expected a run of all layers"
         )
+    if options.perplexity is not None and info.lora is None:
+        raise InputError(
+            f"--perplexity {options.perplexity}: all weights of the run were trained (--tune "
+            "full), without the language-model head; expected a run with an adapter"
+        )
 
 
 def _read(source: str, options: Evaluate, info: RunInfo, console: Console) -> Dataset:

@@ -37,7 +37,7 @@ class Influence:
     """Read sub-words that it is the mean over."""
     sentences: int
     attention: RightAttention | None = None
-    """None in files that are older than it is."""
+    """None in files that are older than it is, and for encoders whose attention is their own."""
 
 
 def write_influence(folder: Path, found: Influence) -> None:

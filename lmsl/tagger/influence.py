@@ -21,6 +21,7 @@ read, their attention is looked at too: see ``lmsl.tagger.right_attention``.
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -29,7 +30,7 @@ import torch
 from lmsl.config.choices import LabelAt
 from lmsl.errors import InputError
 from lmsl.mask.probing import undisturbed
-from lmsl.mask.unmasking import watched
+from lmsl.mask.unmasking import watched, why_not_unmasked
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import pack, under_budget
 from lmsl.packs.prefixes import cut_behind
@@ -88,7 +89,7 @@ def right_influence(
     ):
         groups = under_budget(wholes, budget)
         shares = RightShares()
-        with watched(tagger.decoder, shares):
+        with watched(tagger.decoder, shares) if _watchable(tagger) else nullcontext():
             states = torch.cat([_states(tagger, group, device) for group in groups], dim=1)
         for group in under_budget(cuts, budget):
             own = states[:, done : done + len(group)]
@@ -103,9 +104,13 @@ def right_influence(
             raise InputError(
                 f"right-context influence: expected finite outputs of layer {number}, got {value}"
             )
-    return Influence(
-        layers=layers, positions=done, sentences=len(wholes), attention=shares.result()
-    )
+    attention = shares.result() if _watchable(tagger) else None
+    return Influence(layers=layers, positions=done, sentences=len(wholes), attention=attention)
+
+
+def _watchable(tagger: Tagger) -> bool:
+    """Whether the attention of packs goes through ours, so that it can be looked at."""
+    return not tagger.calling.padded and why_not_unmasked(tagger.decoder) is None
 
 
 def _chosen(examples: Sequence[Example], copies: int, label_at: LabelAt) -> list[Example]:

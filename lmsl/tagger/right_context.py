@@ -48,7 +48,7 @@ def without_right_context(
         track: told of every pack.
     """
     copies = labeler.info.repeat + 1
-    cut = list(each_word_last(tagged.examples.examples, copies))
+    cut = list(each_word_last(tagged.examples.examples, copies, labeler.aligner.eos))
     return labeler.tag(sentences, replace(tagged.examples, examples=cut), track)
 
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from lmsl.data.tags.sentence import Sentence
-from lmsl.packs.alignment import Aligner
+from lmsl.packs.alignment import CLOSED, Aligner
 from lmsl.packs.examples import Example, build_examples
 from lmsl.packs.prefixes import cut_behind, each_word_last
 from lmsl.tagger.base import load_tokenizer
+from tests.encoders import encoder_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,17 @@ def test_several_words_can_be_read_in_what_is_left(aligner: Aligner) -> None:
     cut = cut_behind(whole, 1, 1, 3)
     assert cut.first_word == 1 and cut.starts.tolist() == whole.starts[1:3].tolist()
     assert cut.ids.tolist() == whole.ids[: whole.ends[2]].tolist()
+
+
+@pytest.mark.parametrize("repeat", [0, 2])
+def test_what_closes_a_text_closes_a_cut_one(repeat: int) -> None:
+    closed = Aligner(encoder_tokenizer(), CLOSED)
+    words = ["ada", "met", "babbage", "."]
+    (whole,) = made(closed, " ".join(words), repeat=repeat)
+    for number, cut in enumerate(each_word_last([whole], repeat + 1, closed.eos)):
+        (expected,) = made(closed, " ".join(words[: number + 1]), repeat=repeat)
+        assert cut.ids.tolist() == expected.ids.tolist() and cut.ids[-1] == closed.eos[0]
+        assert cut.starts.tolist() == expected.starts[-1:].tolist()
 
 
 def test_nothing_to_read_gives_nothing(aligner: Aligner) -> None:

@@ -121,7 +121,7 @@ def test_what_cannot_be_drawn_is_said(sweep: Path, capsys: pytest.CaptureFixture
     assert drawn(sweep) == (None, ""), "that nothing was recorded is said of the influence"
     record(sweep, 1, None)
     chart, said = drawn(sweep)
-    assert chart is None and "the influence.json of 0011 is older than it" in said
+    assert chart is None and "the influence.json of 0011 lacks it" in said
     record(sweep, 2, HEADS)
     chart, said = drawn(sweep)
     assert chart is not None and chart.rows == HEADS and said == ""

@@ -264,11 +264,23 @@ class TestCommand:
         refused(capsys, [*line, "--perplexity", short], "two or more tokens, got 1")
         refused(capsys, [*line, "--perplexity", short, "--continuations", "-1"], "0 or more")
 
-    def test_a_run_of_some_layers_has_no_language_model(
-        self, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"exit_layer": 4}, "the run has the first 4 layers of its base alone"),
+            ({"lora": None}, "all weights of the run were trained (--tune full)"),
+        ],
+    )
+    def test_a_run_whose_base_is_no_language_model(
+        self,
+        change: dict[str, Any],
+        words: str,
+        run: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
         folder = Path(shutil.copytree(run, tmp_path / "run"))
         document = json.loads((folder / "lmsl.json").read_text(encoding="utf-8"))
-        (folder / "lmsl.json").write_text(json.dumps(document | {"exit_layer": 4}))
+        (folder / "lmsl.json").write_text(json.dumps(document | change))
         line = ["evaluate", str(signed(folder)), "--perplexity", "none.txt"]
-        refused(capsys, line, "the run has the first 4 layers of its base alone")
+        refused(capsys, line, words)

@@ -23,10 +23,11 @@ def attention_grid(analysis: Analysis) -> tuple[GridChart | None, str | None]:
     read = [own for run in runs if (own := read_influence(run.folder)) is not None]
     found = [own.attention for own in read if own.attention is not None]
     if not found:
-        older = (
-            f"{TITLE}: the {INFLUENCE} of {name} is older than it; lmsl probe RUN --save adds it."
+        lacking = (
+            f"{TITLE}: the {INFLUENCE} of {name} lacks it; lmsl probe RUN --save adds it, but for "
+            "encoders whose attention cannot be reached."
         )
-        return None, older if read else None
+        return None, lacking if read else None
     if len({tuple(map(len, one.heads)) for one in found}) > 1:
         raise InputError(
             f"{runs[0].folder.parent}: expected as many layers and heads in the {INFLUENCE} of "

@@ -1,0 +1,138 @@
+"""Every system of the paper, an encoder, and what a user would pick instead, in one table.
+
+    python -m benchmarks.study --models FOLDER            # train what is not done yet; days
+    python -m benchmarks.study --list                     # what is planned, done and left
+    python -m benchmarks.study --models FOLDER --cost     # speed and memory; an idle machine
+    python -m benchmarks.study --table                    # the table and the picture so far
+
+FOLDER holds SmolLM2-135M (``smollm2-135m``) and MiniLM-L6 (``minilm-l6``). All systems of lmsl
+make the same number of updates on the same part of train. The learning rate of each is the best of
+three on dev of snips with one seed; it is kept for the other data sets. A cell (data set, system,
+rate, seed) is a process of its own; its line is added to the record when it is done and seen to be
+sane: every gold entity of the files was scored, the updates were made, and the layers that were
+measured to see to the right are those of the string. What is in the record is not done again, so
+the study may be stopped (Ctrl-C or SIGTERM, which leave a checkpoint) and started anew.
+
+Trainings may share the machine with others: their seconds mean nothing; cost is measured apart.
+"""
+
+import signal
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from benchmarks.shared.flags import command
+from benchmarks.shared.labelled import CPU_PLACE
+from benchmarks.shared.machine import machine
+from benchmarks.study.cells import Cell, done
+from benchmarks.study.listing import listing, plan
+from benchmarks.study.material import Material, material
+from benchmarks.study.records import append, duration, left, read_records, seconds_left
+from benchmarks.study.settings import Settings
+from benchmarks.study.systems import system_of
+from benchmarks.study.training import Failed, Work, trained
+from lmsl.errors import Terminated
+from lmsl.run_directory.lock import locked
+
+
+def run(settings: Settings) -> int:
+    """Do what the flags ask for; 1 where a cell failed."""
+    settings.check()
+    if settings.table:
+        from benchmarks.study.table import write_table
+
+        return write_table(settings)
+    if settings.cost:
+        from benchmarks.study.cost import measure_cost
+
+        return measure_cost(settings)
+    if settings.list:
+        print(*listing(settings, read_records(settings.record, settings.same)), sep="\n")
+        return 0
+    signal.signal(signal.SIGTERM, _stop)
+    work = Work(
+        models=settings.folder(),
+        scratch=settings.scratch.resolve(),
+        updates=settings.updates,
+        batch_size=settings.batch_size,
+        threads=settings.threads,
+    )
+    with locked(work.scratch, print):
+        found = {
+            name: material(name, settings.data, work.scratch, settings.sentences)
+            for name in settings.datasets
+        }
+        return _train_all(settings, work, found)
+
+
+def _stop(number: int, frame: object) -> None:
+    raise Terminated
+
+
+def _train_all(settings: Settings, work: Work, found: Mapping[str, Material]) -> int:
+    """One cell after another, until none is left that can be trained; the exit status."""
+    records = read_records(settings.record, settings.same)
+    again = {cell for cell, one in records.items() if settings.retry and not done(one)}
+    words = {name: own.words for name, own in found.items()}
+    print(*listing(settings, records), sep="\n")
+    while True:
+        waiting = left(plan(settings, records), records, retry=frozenset(again))
+        turn = next((cell for cell in waiting if cell.ready), None)
+        spent = seconds_left(waiting, records, words)
+        about = "" if spent is None else f", about {duration(spent)} by what such cells took"
+        print(f"{_now()} {len(waiting)} cells left{about}", flush=True)
+        if turn is None:
+            break
+        print(f"{_now()} {turn.line()}", flush=True)
+        anew = turn in again
+        again.discard(turn)
+        records[turn] = _one(turn, settings, work, found[turn.data], anew)
+        append(settings.record, records[turn])
+        print(f"{_now()} {_outcome(records[turn])}", flush=True)
+    return int(any(not done(one) for one in records.values()))
+
+
+def _one(
+    cell: Cell, settings: Settings, work: Work, found: Material, anew: bool
+) -> dict[str, Any]:
+    """The record of a cell after its training, good or failed."""
+    system = system_of(cell.system)
+    named = machine(CPU_PLACE.device)
+    where = {key: value for key, value in named.items() if key not in ("command", "threads")}
+    sentences = found.whole_sentences if system.whole else found.sentences
+    record: dict[str, Any] = {
+        "cell": vars(cell),
+        "config": {
+            **settings.same,
+            "model": system.model,
+            "unmask": system.unmask,
+            "flags": list(system.flags),
+            "peer": system.peer,
+            "trained_on": sentences,
+            "threads": settings.threads,
+        },
+        "machine": where,
+    }
+    try:
+        figures = trained(cell, system, found, work, anew=anew)
+    except Failed as error:
+        return {**record, "status": "failed", "reason": str(error)}
+    return {**record, "status": "done", **figures}
+
+
+def _outcome(record: Mapping[str, Any]) -> str:
+    if not done(record):
+        return f"failed: {record['reason']}"
+    scores = ", ".join(f"{split} F1 {100 * record[split]['f1']:.2f}" for split in ("dev", "test"))
+    return f"{scores}, {record['seconds']:.0f} s"
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%m-%d %H:%M")
+
+
+main = command(Settings, run, "benchmarks.study")
+
+if __name__ == "__main__":
+    sys.exit(main())

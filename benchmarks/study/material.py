@@ -1,0 +1,93 @@
+"""The data of the study: where each data set lies, and the part of train that everybody gets.
+
+The part is drawn once, from a fixed seed, whatever the seed of a training: seeds then differ in
+initial values, order and dropout, and not in what could be learnt from. It is written as JSON
+lines, which lose nothing of a sentence.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmsl.data.read import read
+from lmsl.data.tags.schemes import tag_spans
+from lmsl.data.tags.sentence import Dataset, Sentence
+from lmsl.data.write import write_json
+from lmsl.errors import InputError
+
+TUNED_ON = "snips"
+"""Learning rates are chosen on its dev and kept for the others."""
+_DRAWN_BY = 0
+_FILES = {
+    "snips": ("train", "valid", "test"),
+    "mams_atsa": ("train.xml", "val.xml", "test.xml"),
+    "wnut17": ("wnut17train.conll", "emerging.dev.conll", "emerging.test.annotated"),
+}
+DATASETS = tuple(_FILES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """One data set as the systems get it."""
+
+    name: str
+    part: Path
+    """The part of train that most get."""
+    whole: Path
+    dev: Path
+    test: Path
+    sentences: int
+    """Of the part."""
+    whole_sentences: int
+    words: int
+    """Of the part, dev twice and test: what a training reads."""
+    gold: dict[str, int]
+    """Entities of dev and of test, those included that no tags can express."""
+
+    def train(self, whole: bool) -> Path:
+        return self.whole if whole else self.part
+
+
+def material(name: str, data: Path, scratch: Path, sentences: int) -> Material:
+    """Read a data set by the package's readers and write the part of train below ``scratch``.
+
+    Raises:
+        InputError: its files are missing or cannot be read.
+    """
+    paths = [data / name / file for file in _FILES[name]]
+    if missing := [path for path in paths if not path.exists()]:
+        raise InputError(
+            f"--data {data}: expected {name} with {', '.join(_FILES[name])}, "
+            f"found no {missing[0].name}"
+        )
+    train, dev, test = (read(path) for path in paths)
+    part = drawn(train.sentences, sentences)
+    path = scratch / "data" / f"{name}.{len(part)}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, part)
+    return Material(
+        name=name,
+        part=path,
+        whole=paths[0],
+        dev=paths[1],
+        test=paths[2],
+        sentences=len(part),
+        whole_sentences=len(train),
+        words=_words(part) + 2 * _words(dev.sentences) + _words(test.sentences),
+        gold={"dev": gold_entities(dev), "test": gold_entities(test)},
+    )
+
+
+def drawn(sentences: Sequence[Sentence], count: int) -> list[Sentence]:
+    """So many sentences, in the order of the file; all where there are no more."""
+    picked = random.Random(_DRAWN_BY).sample(range(len(sentences)), min(count, len(sentences)))
+    return [sentences[index] for index in sorted(picked)]
+
+
+def gold_entities(data: Dataset) -> int:
+    return sum(len(tag_spans(one.tags or ())) + len(one.missed) for one in data)
+
+
+def _words(sentences: Sequence[Sentence]) -> int:
+    return sum(len(one.words) for one in sentences)

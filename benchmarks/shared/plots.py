@@ -138,6 +138,33 @@ def draw_curves(
         axes.legend()
 
 
+def draw_costs(
+    points: dict[str, tuple[float, float, float]], machine: dict[str, Any], path: Path, data: str
+) -> None:
+    """F1 of the systems of benchmarks.study over seconds of training, and of prediction.
+
+    Args:
+        points: by system F1 in percent, seconds of its training, and those for 1,000 words.
+        data: what it was measured on.
+    """
+    labels = ("training, s", "prediction, s for 1,000 words")
+    with _figure(path, machine, (11, 5), f"F1 on test of {data}") as figure:
+        for place, label in enumerate(labels, start=1):
+            axes = figure.add_subplot(1, 2, place)
+            axes.set_xscale("log")
+            axes.set(xlabel=label, ylabel="F1")
+            axes.margins(x=0.2)
+            for name, values in points.items():
+                axes.plot(values[place], values[0], "o", color="tab:blue", markersize=4)
+                axes.annotate(
+                    name,
+                    (values[place], values[0]),
+                    xytext=(4, 3),
+                    textcoords="offset points",
+                    fontsize=7,
+                )
+
+
 @contextmanager
 def _figure(
     path: Path, found: dict[str, Any], size: tuple[float, float], label: str = ""

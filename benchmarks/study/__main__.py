@@ -63,7 +63,11 @@ def run(settings: Settings) -> int:
             name: material(name, settings.data, work.scratch, settings.sentences)
             for name in settings.datasets
         }
-        return _train_all(settings, work, found)
+        try:
+            return _train_all(settings, work, found)
+        except KeyboardInterrupt as reason:
+            print(f"{_now()} stopped; the same command goes on from here", flush=True)
+            return 143 if isinstance(reason, Terminated) else 130
 
 
 def _stop(number: int, frame: object) -> None:

@@ -54,7 +54,7 @@ def planned(
 
     Systems that this checkout cannot train are not among them.
     """
-    able = [system for system in systems if system.lacking() is None]
+    able = [one for one in systems if one.lacking() is None]
     cells = dict.fromkeys(_all(able, datasets, records, seeds, leader_seeds))
     return [
         cell for cell in cells if cell.data in datasets and cell.seed in {*seeds, *leader_seeds}
@@ -75,16 +75,17 @@ def _all(
             elif place < len(system.rates):
                 lr = system.rates[place]
                 yield Cell(data=TUNED_ON, system=system.name, lr=lr, seed=TUNING_SEED)
+    hopeful = [system for system in systems if not _hopeless(system, records)]
     for data in datasets:
         for seed in seeds:
-            for system in systems:
+            for system in hopeful:
                 cell = final(system, data, seed, records)
                 # One of those at the three rates; which one is not known yet.
                 tuned = not cell.ready and (data, seed) == (TUNED_ON, TUNING_SEED)
                 if not tuned and (system.seeded or seed == seeds[0]):
                     yield cell
     for data in datasets:
-        for system in leaders(systems, data, seeds, records):
+        for system in leaders(hopeful, data, seeds, records):
             for seed in leader_seeds:
                 yield final(system, data, seed, records)
 
@@ -100,15 +101,23 @@ def best_rate(system: System, records: Records) -> float | str | None:
     came to an end."""
     if not system.rates:
         return OWN
+    rate, settled = rate_so_far(system, records)
+    return rate if settled else None
+
+
+def rate_so_far(system: System, records: Records) -> tuple[float | None, bool]:
+    """The best rate of those tried, the first listed of equal ones, and whether all were tried."""
     tried = {
         lr: records.get(Cell(data=TUNED_ON, system=system.name, lr=lr, seed=TUNING_SEED))
         for lr in system.rates
     }
-    scores = {lr: one["dev"]["f1"] for lr, one in tried.items() if one and done(one)}
-    if None in tried.values() or not scores:
-        return None
-    # The rates are listed with the one in the middle first, which a tie leaves in its place.
-    return max(scores, key=scores.__getitem__)
+    scores = {lr: float(one["dev"]["f1"]) for lr, one in tried.items() if one and done(one)}
+    return max(scores, key=scores.__getitem__, default=None), None not in tried.values()
+
+
+def _hopeless(system: System, records: Records) -> bool:
+    """Whether it failed at every rate."""
+    return bool(system.rates) and rate_so_far(system, records) == (None, True)
 
 
 def at_an_end(system: System, lr: float | str) -> bool:

@@ -38,13 +38,18 @@ def listing(settings: Settings, records: Records) -> list[str]:
         if system.lacking() is None
     ]
     lines = [table(["", *settings.datasets, "rate"], rows)] if rows else []
-    lines += [f"skipped: {one.name}: {why}" for one in systems if (why := one.lacking())]
-    lines += [
+    return lines + unfinished(settings, records)
+
+
+def unfinished(settings: Settings, records: Records) -> list[str]:
+    """What cannot be trained, and what failed."""
+    systems = chosen(settings.systems)
+    lines = [f"skipped: {one.name}: {why}" for one in systems if (why := one.lacking())]
+    return lines + [
         f"failed: {cell.line()}: {records[cell]['reason']}"
-        for cell in cells
+        for cell in plan(settings, records)
         if cell in records and not done(records[cell])
     ]
-    return lines
 
 
 def _is(cell: Cell, system: System, data: str) -> bool:

@@ -3,7 +3,8 @@
     python -m benchmarks.study.peer crf --train FILE --dev FILE --test FILE --output FOLDER
 
 Words, tags and the score are those of lmsl, so that the peers differ in what they predict and in
-nothing else. ``FOLDER`` then holds ``metrics.json`` and predictions like that of a run.
+nothing else. ``FOLDER`` then holds ``metrics.json`` and predictions like that of a run. Torch is
+not imported: what a peer takes of memory is its own.
 """
 
 import importlib
@@ -16,7 +17,6 @@ from typing import Any
 
 import tyro
 
-from benchmarks.shared.flags import command
 from benchmarks.study.systems import Peer
 from lmsl.data.read import read
 from lmsl.data.tags.metrics import score
@@ -96,7 +96,15 @@ def _fit(settings: Settings, train: Dataset, dev: Dataset) -> Fitted:
     return fit_spacy(train, dev, seed=settings.seed)
 
 
-main = command(Settings, run, "benchmarks.study.peer")
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status; 2 for what a user is to know."""
+    try:
+        run(tyro.cli(Settings, args=argv, prog="python -m benchmarks.study.peer"))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
 
 if __name__ == "__main__":
     sys.exit(main())

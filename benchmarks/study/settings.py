@@ -49,6 +49,8 @@ class Settings:
     """Measure speed and memory of every system; the machine should have nothing else to do."""
     cost_updates: int = 10
     """Updates that are timed there."""
+    cost_rounds: int = 3
+    """How often every system takes its turn there."""
     retry: bool = False
     """Try cells again that failed."""
 
@@ -63,7 +65,8 @@ class Settings:
 
     def check(self) -> None:
         """Raise ``InputError`` for values that make no sense."""
-        at_least(self, updates=1, batch_size=1, sentences=2, threads=1, cost_updates=1)
+        at_least(self, updates=1, batch_size=1, sentences=2, threads=1)
+        at_least(self, cost_updates=1, cost_rounds=1)
         chosen(self.systems)
         odd = [name for name in self.datasets if name not in DATASETS]
         if odd or not self.datasets:

@@ -149,30 +149,30 @@ def sane(folder: Path, system: System, found: Material, work: Work, text: str) -
     """The figures of a training, once it is seen to be the one that was asked for.
 
     Raises:
-        Failed: it is another.
+        Failed: it is another, or left no figures.
     """
     try:
         metrics = read_object(folder / "metrics.json")
         scores = {split: metrics[split] for split in SPLITS}
-        units = units_of(folder / "predictions.test.conll", scores["test"])
-    except (InputError, LookupError) as error:
-        raise Failed(f"no figures: {error}"[:_REASON]) from error
-    for split, own in scores.items():
-        if own["gold"] != found.gold[split]:
-            raise Failed(
-                f"{split}: expected {found.gold[split]} gold entities, as the file has, "
-                f"scored {own['gold']}"
-            )
-    figures = {split: _brief(own) for split, own in scores.items()}
-    extra = {"test_units": units, "train_seconds": metrics.get("train_seconds")}
-    if system.peer is not None:
-        return figures | extra | {"said": metrics.get("said")}
-    updates = logged_updates(folder / "log.jsonl")
-    if updates != work.updates:
-        raise Failed(f"expected {work.updates} updates, logged {updates}")
-    assert system.model is not None
-    layers = layers_of(work.models / system.model)
-    return figures | extra | {"made": updates, "measured": seeing(text, system.unmask, layers)}
+        for split, own in scores.items():
+            _check(f"gold entities of {split}", found.gold[split], own["gold"])
+        figures = {split: _brief(own) for split, own in scores.items()}
+        figures["test_units"] = units_of(folder / "predictions.test.conll", scores["test"])
+        figures["train_seconds"] = metrics["train_seconds"]
+        if system.peer is not None:
+            return {**figures, "said": metrics["said"]}
+        updates = logged_updates(folder / "log.jsonl")
+        _check("updates", work.updates, updates)
+        assert system.model is not None
+        layers = layers_of(work.models / system.model)
+        return {**figures, "made": updates, "measured": seeing(text, system.unmask, layers)}
+    except (InputError, LookupError, TypeError, ValueError, OSError) as error:
+        raise Failed(f"no figures: {type(error).__name__}: {error}"[:_REASON]) from error
+
+
+def _check(what: str, expected: int, got: int) -> None:
+    if expected != got:
+        raise Failed(f"{what}: expected {expected}, got {got}")
 
 
 def layers_of(model: Path) -> int:
@@ -205,7 +205,7 @@ def seeing(text: str, unmask: str, layers: int) -> str:
 
 def logged_updates(path: Path) -> int:
     """The last update that a log tells of."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines()
     return max((int(json.loads(line)["step"]) for line in lines), default=0)
 
 

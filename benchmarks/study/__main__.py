@@ -37,20 +37,27 @@ from lmsl.run_directory.lock import locked
 
 
 def run(settings: Settings) -> int:
-    """Do what the flags ask for; 1 where a cell failed."""
+    """Do what the flags ask for; 1 where something failed."""
     settings.check()
+    if settings.list:
+        print(*listing(settings, read_records(settings.record, settings.same)), sep="\n")
+        return 0
     if settings.table:
         from benchmarks.study.table import write_table
 
         return write_table(settings)
-    if settings.cost:
-        from benchmarks.study.cost import measure_cost
+    try:
+        if settings.cost:
+            from benchmarks.study.cost import measure_cost
 
-        return measure_cost(settings)
-    if settings.list:
-        print(*listing(settings, read_records(settings.record, settings.same)), sep="\n")
-        return 0
-    signal.signal(signal.SIGTERM, _stop)
+            return measure_cost(settings)
+        return _train(settings)
+    except KeyboardInterrupt as reason:
+        print(f"{_now()} stopped; cells that are done are kept", flush=True)
+        return 143 if isinstance(reason, Terminated) else 130
+
+
+def _train(settings: Settings) -> int:
     work = Work(
         models=settings.folder(),
         scratch=settings.scratch.resolve(),
@@ -63,11 +70,7 @@ def run(settings: Settings) -> int:
             name: material(name, settings.data, work.scratch, settings.sentences)
             for name in settings.datasets
         }
-        try:
-            return _train_all(settings, work, found)
-        except KeyboardInterrupt as reason:
-            print(f"{_now()} stopped; the same command goes on from here", flush=True)
-            return 143 if isinstance(reason, Terminated) else 130
+        return _train_all(settings, work, found)
 
 
 def _stop(number: int, frame: object) -> None:
@@ -139,4 +142,5 @@ def _now() -> str:
 main = command(Settings, run, "benchmarks.study")
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)
     sys.exit(main())

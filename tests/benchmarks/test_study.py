@@ -248,7 +248,7 @@ def test_who_stops_it_is_told_how_to_go_on(
 
     monkeypatch.setattr(study, "trained", stopped)
     assert study.main([*folders, "--systems", "CRF"]) == 143
-    assert capsys.readouterr().out.endswith("stopped; the same command goes on from here\n")
+    assert capsys.readouterr().out.endswith("stopped; cells that are done are kept\n")
     assert not Path(folders[folders.index("--record") + 1]).exists()
 
 

@@ -115,6 +115,7 @@ def _one(
             "model": system.model,
             "unmask": system.unmask,
             "flags": list(system.flags),
+            "warmup": system.warmup,
             "peer": system.peer,
             "trained_on": sentences,
             "threads": settings.threads,

@@ -1,11 +1,12 @@
 """What every system costs: seconds of training and of prediction, and memory.
 
 A training is run twice, with a few updates and with more; the difference of their seconds is that
-of the further updates alone, without loading, quantising and evaluating. Both begin with the same
-batches, and all systems see the same sentences. Memory is the most that the process of the longer
-training had in use. Prediction is by ``predict_tags`` of a run that was loaded and has predicted
-once. Peers train to their end, once. The others take turns in every round, so that a slow phase of
-the machine does not hit one of them alone; the record has the medians over rounds.
+of the further updates alone, without loading, quantising and evaluating. Those of a warm-up, which
+a run's own seconds leave out, are got likewise from the seconds of the process. All trainings begin
+with the same batches, and all systems see the same sentences. Memory is the most that the process
+of the longer training had in use. Prediction is by ``predict_tags`` of a run that was loaded and
+has predicted once. Peers train to their end, once. The others take turns in every round, so that a
+slow phase of the machine does not hit one of them alone; the record has the medians over rounds.
 """
 
 import re
@@ -123,38 +124,64 @@ def _measured(system: System, bench: Bench) -> Figures:
         Failed: a process did not end well.
     """
     if system.peer is not None:
-        folder, peak = _process(system, bench.whole, bench.work)
-        metrics = read_object(folder / "metrics.json")
+        own = _process(system, bench.whole, bench.work)
+        metrics = read_object(own.folder / "metrics.json")
         return {
-            "train_seconds": metrics["train_seconds"],
-            "peak_bytes": peak,
+            "train_seconds": own.trained,
+            "peak_bytes": own.peak,
             "seconds_per_1000_words": metrics["seconds_per_1000_words"],
         }
-    timed = bench.work.updates
-    seconds = []
-    for updates in (_WARMUP, _WARMUP + timed):
-        folder, peak = _process(system, bench.cut, replace(bench.work, updates=updates))
-        seconds.append(float(read_object(folder / "metrics.json")["train_seconds"]))
-    spent = seconds[1] - seconds[0]
-    if spent <= 0:
-        raise Failed(f"{timed} further updates took {spent:.1f} s; time more: --cost-updates")
-    asked = [sys.executable, "-m", "benchmarks.study.prediction", str(folder)]
+    timed, brief = bench.work.updates, replace(system, warmup=min(system.warmup, _WARMUP))
+    longer = replace(bench.work, updates=_WARMUP + timed)
+    shorter = replace(bench.work, updates=_WARMUP)
+    first = _process(brief, bench.cut, shorter)
+    found: Figures = {}
+    if system.warmup:
+        more = replace(brief, warmup=brief.warmup + timed)
+        further = _process(more, bench.cut, shorter).wall - first.wall
+        found["warmup_update_seconds"] = _each(further, timed)
+    second = _process(brief, bench.cut, longer)
+    spent = second.trained - first.trained
+    asked = [sys.executable, "-m", "benchmarks.study.prediction", str(second.folder)]
     text, _ = _run([*asked, str(bench.cut.test)], bench.work.threads)
     return {
-        "update_seconds": spent / timed,
-        "tokens_per_second": _tokens(folder / "log.jsonl") / spent,
-        "peak_bytes": peak,
+        **found,
+        "update_seconds": _each(spent, timed),
+        "tokens_per_second": _tokens(second.folder / "log.jsonl") / spent,
+        "peak_bytes": second.peak,
         "seconds_per_1000_words": float(text.splitlines()[-1]),
     }
 
 
-def _process(system: System, found: Material, work: Work) -> tuple[Path, int | None]:
-    """Train anew; the run's folder and the peak of memory."""
+def _each(spent: float, updates: int) -> float:
+    if spent <= 0:
+        raise Failed(f"{updates} further updates took {spent:.1f} s; time more: --cost-updates")
+    return spent / updates
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A training that was measured."""
+
+    folder: Path
+    trained: float
+    """Seconds of training and evaluation by its own account."""
+    wall: float
+    """Of the process."""
+    peak: int | None
+    """The most bytes it had in use."""
+
+
+def _process(system: System, found: Material, work: Work) -> Trained:
+    """Train anew."""
     lr = system.rates[0] if system.rates else OWN
     cell = Cell(data=found.name, system=system.name, lr=lr, seed=1)
     more = [] if system.peer else ["--overwrite"]
+    began = time.perf_counter()
     _, peak = _run([*command(cell, system, found, work), *more], work.threads)
-    return folder_of(cell, work.scratch), peak
+    wall, folder = time.perf_counter() - began, folder_of(cell, work.scratch)
+    metrics = read_object(folder / "metrics.json")
+    return Trained(folder=folder, trained=metrics["train_seconds"], wall=wall, peak=peak)
 
 
 def _run(asked: Sequence[str], threads: int) -> tuple[str, int | None]:

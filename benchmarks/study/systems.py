@@ -1,10 +1,9 @@
 """Who takes part in the study: the systems of the literature, and what a user would pick instead.
 
 A system is the flags of ``train.py`` that make it, or a peer of another library. Its learning rate
-is the best of three on dev; they lie around what the package takes by itself (1.4e-3 for a decoder
-of this width, 2.1e-3 for the encoder), or, for full fine-tuning, around what such models are
-usually trained with, raised because the trainings are short. The one in the middle comes first,
-because it alone makes the table readable before the others are done.
+is the best of three on dev; they lie around what the package takes by itself: for adapters 1.4e-3
+on a decoder of this width and 2.1e-3 on the encoder, for all weights a tenth of that. The one in
+the middle comes first, because it alone makes a table before the others are done.
 """
 
 from collections.abc import Collection
@@ -19,7 +18,6 @@ DECODER, ENCODER = "smollm2-135m", "minilm-l6"
 REFERENCE = "0000"
 """Whom the others are compared with: no layer unmasked, words read at their last sub-word."""
 _WARMUP = 150
-"""Updates of masked prediction before the labels are trained."""
 _EXIT = 20
 """Two thirds of the decoder's 30 layers."""
 
@@ -40,6 +38,8 @@ class System:
     """Of train.py, besides the mask and what all have in common."""
     rates: tuple[float, ...] = (1e-3, 5e-4, 2e-3)
     """Learning rates that it may have, the first one first; none for who has its own way."""
+    warmup: int = 0
+    """Updates of masked prediction before the labels are trained."""
     needs: tuple[str, ...] = ()
     """Settings that lmsl must have for it."""
     peer: Peer | None = None
@@ -131,7 +131,7 @@ SYSTEMS: tuple[System, ...] = (
         name="1111 after MNTP",
         said=f"1111, before it {_WARMUP} updates of predicting masked words",
         unmask="1111",
-        flags=("--warmup-mntp", str(_WARMUP)),
+        warmup=_WARMUP,
         needs=("warmup_mntp",),
     ),
     System(

@@ -142,7 +142,7 @@ def _costs(
             speed, peak = own.get("tokens_per_second"), own["peak_bytes"]
             cells = [
                 system.name,
-                f"{training_seconds(own, settings.updates):.0f}",
+                f"{training_seconds(system, own, settings.updates):.0f}",
                 "" if speed is None else f"{speed:,.0f}",
                 "" if peak is None else f"{peak / 2**20:,.0f}",
                 f"{own['seconds_per_1000_words']:.2f}",
@@ -151,9 +151,12 @@ def _costs(
     return lines
 
 
-def training_seconds(own: Mapping[str, Any], updates: int) -> float:
-    """Of all updates, or of a peer to its end."""
-    return float(own.get("train_seconds") or updates * own["update_seconds"])
+def training_seconds(system: System, own: Mapping[str, Any], updates: int) -> float:
+    """Of all updates, those of a warm-up included, or of a peer to its end."""
+    if system.peer is not None:
+        return float(own["train_seconds"])
+    before = system.warmup * own["warmup_update_seconds"] if system.warmup else 0.0
+    return float(updates * own["update_seconds"] + before)
 
 
 def _ruled(head: Sequence[str]) -> list[str]:
@@ -172,7 +175,7 @@ def _draw(
     points = {
         row.system.name: (
             100 * row.mean,
-            training_seconds(known[row.system.name], settings.updates),
+            training_seconds(row.system, known[row.system.name], settings.updates),
             float(known[row.system.name]["seconds_per_1000_words"]),
         )
         for row in rows

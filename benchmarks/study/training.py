@@ -65,12 +65,14 @@ def command(cell: Cell, system: System, found: Material, work: Work) -> list[str
     if system.peer is not None:
         return [sys.executable, "-m", "benchmarks.study.peer", system.peer, *files, *output]
     assert system.model is not None
+    warmup = ["--warmup-mntp", str(system.warmup)] if system.warmup else []
     passes = -(-work.updates * work.batch_size // found.sentences)
     return [
         *(sys.executable, str(REPOSITORY / "train.py")),
         *("--unmask", system.unmask, "--model", str(work.models / system.model), *files),
         *("--lr", str(cell.lr), "--max-steps", str(work.updates), "--epochs", str(passes)),
-        *("--batch-size", str(work.batch_size), "--device", "cpu", *system.flags, *output),
+        *("--batch-size", str(work.batch_size), "--device", "cpu"),
+        *(*warmup, *system.flags, *output),
     ]
 
 

@@ -21,6 +21,7 @@ from benchmarks.study.crf import features, shape, shortened
 from benchmarks.study.material import Material, drawn, material
 from benchmarks.study.records import append, duration, read_records, seconds_left
 from benchmarks.study.systems import SYSTEMS, System, chosen, system_of
+from benchmarks.study.table import training_seconds
 from benchmarks.study.training import Failed, Work, command, reason_of, sane, seeing
 from lmsl.data.tags.sentence import Sentence
 from lmsl.errors import Terminated
@@ -578,20 +579,28 @@ def test_cost_is_that_of_the_further_updates(
         output = Path(asked[asked.index("--output") + 1])
         output.mkdir(parents=True, exist_ok=True)
         seconds = 1000.0 + 2.0 * updates
+        if "--warmup-mntp" in asked:
+            moved[0] += 0.5 * int(asked[asked.index("--warmup-mntp") + 1])
         (output / "metrics.json").write_text(json.dumps({"train_seconds": seconds}))
         rows = [{"step": step, "loss": [1.0], "tokens": 100} for step in range(1, updates + 1)]
         lines = [*rows, {"step": updates, "dev": {}}]
         (output / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         return "", 5 * 2**20 * updates
 
+    moved = [0.0]
     monkeypatch.setattr(cost, "_run", run)
-    asked = [*folders, "--systems", "0000", "--cost", "--cost-updates", "10"]
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: moved[0])
+    warmed = "1111 after MNTP"
+    asked = [*folders, "--systems", "0000", warmed, "--cost", "--cost-updates", "10"]
     assert study.main(asked) == 0
     record = json.loads((tmp_path / cost.NAME).read_text())
     found = record["systems"]["0000"]
     assert found["update_seconds"] == 2.0 and found["tokens_per_second"] == 50.0
     assert found["seconds_per_1000_words"] == 0.25 and found["peak_bytes"] == 65 * 2**20
     assert len(found["turns"]) == 3 and record["failed"] == {}
+    own = record["systems"][warmed]
+    assert own["warmup_update_seconds"] == 0.5
+    assert training_seconds(system_of(warmed), own, 150) == 150 * 2 + 150 * 0.5
     assert str(tmp_path) not in json.dumps(record)
 
 

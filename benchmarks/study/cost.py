@@ -2,7 +2,7 @@
 
 A training is run twice, with a few updates and with more; the difference of their seconds is that
 of the further updates alone, without loading, quantising and evaluating. Those of a warm-up, which
-a run's own seconds leave out, are got likewise from the seconds of the process. All trainings begin
+a run's own seconds leave out, are got likewise from the seconds of the process. Trainings begin
 with the same batches, and all systems see the same sentences. Memory is the most that the process
 of the longer training had in use. Prediction is by ``predict_tags`` of a run that was loaded and
 has predicted once. Peers train to their end, once. The others take turns in every round, so that a

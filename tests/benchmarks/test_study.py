@@ -434,7 +434,8 @@ def test_features_of_words_are_their_own_and_their_neighbours() -> None:
     assert shape("") == shortened("") == "" and shape("東京") == "xx"
     first, second = features(("Ada", "sees"))
     assert first["lower"] == "ada" and first["prefix 2"] == "ad" and first["suffix 4"] == "ada"
-    assert first["+1 lower"] == "sees" and first["begins"] and not first["ends"]
+    assert first["+1 lower"] == "sees" and "-1 lower" not in first
+    assert first["begins"] and not first["ends"]
     assert second["-1 shape"] == "Xx" and "+1 lower" not in second and second["ends"]
     assert features(()) == []
 

@@ -24,7 +24,7 @@ from tests.tagger.tagger_tools import CLASSES, CPU
 TEXTS = ("Zoë 's ☕ costs 1,234 € .", "x", "Ada Lovelace met Babbage")
 LORA = LoRA(rank=3, alpha=6.0, dropout=0.0, targets=("q_proj", "v_proj"))
 BLOCKS = ("own", "plain")
-LAST_NORMS = ("norm", "ln_f", "final_layer_norm")
+LAST_NORMS = ("norm", "ln_f", "final_layer_norm", "final_norm")
 
 
 def saved(folder: Path, family: str, **changes: Any) -> str:

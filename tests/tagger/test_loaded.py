@@ -10,8 +10,9 @@ from transformers import AutoModel
 import lmsl
 from lmsl.layers.lora import trainable_parameters
 from lmsl.mask.bits import layer_bits
-from lmsl.tagger.base import load_tokenizer, tiny_folder
+from lmsl.tagger.base import load_tokenizer
 from lmsl.tagger.emissions import emissions
+from lmsl.tagger.source import tiny_folder
 from tests.small_runs import metrics_of, rows, train, updates_of, written
 from tests.tagger.by_hand import ByHand, text_of
 

@@ -30,9 +30,10 @@ SAME = {"updates": 150, "batch_size": 16, "sentences": 2400}
 SENTENCES = 40
 GOLD = [1] * SENTENCES
 CRF = system_of("CRF")
+FIRST, LOW, HIGH = system_of("0000").rates
 
 
-def cell(system: str, lr: float | str = 1e-3, seed: int = 1, data: str = "snips") -> Cell:
+def cell(system: str, lr: float | str = FIRST, seed: int = 1, data: str = "snips") -> Cell:
     return Cell(data=data, system=system, lr=lr, seed=seed)
 
 
@@ -58,7 +59,7 @@ def plan(records: dict[Cell, Any], *names: str, **others: Any) -> list[Cell]:
     return planned(chosen(names), asked.pop("datasets", ("snips", "wnut17")), records, **asked)
 
 
-def tuned(system: str, best: float = 5e-4) -> dict[Cell, Any]:
+def tuned(system: str, best: float = LOW) -> dict[Cell, Any]:
     """The records of a system whose three rates were tried."""
     rates = system_of(system).rates
     return {cell(system, lr): good(0.9 if lr == best else 0.5) for lr in rates}
@@ -70,7 +71,7 @@ def tuned(system: str, best: float = 5e-4) -> dict[Cell, Any]:
 def test_everybody_at_one_rate_comes_first() -> None:
     cells = plan({}, "0000", "CRF", "0011")
     assert cells[:3] == [cell("0000"), cell("0011"), cell("CRF", OWN)]
-    assert cells[3:7] == [cell(n, lr) for lr in (5e-4, 2e-3) for n in ("0000", "0011")]
+    assert cells[3:7] == [cell(n, lr) for lr in (LOW, HIGH) for n in ("0000", "0011")]
     # Seed 1 on snips is among those; the others wait for the rate. The CRF knows no seeds.
     assert cells[7] == cell("0000", BEST, 2) and not cells[7].ready
     assert [c for c in cells if c.system == "CRF"] == [
@@ -83,17 +84,17 @@ def test_everybody_at_one_rate_comes_first() -> None:
 
 
 def test_the_rate_is_that_of_dev_and_kept_for_other_data() -> None:
-    records = tuned("0011", best=2e-3)
-    assert best_rate(system_of("0011"), records) == 2e-3
+    records = tuned("0011", best=HIGH)
+    assert best_rate(system_of("0011"), records) == HIGH
     later = [one for one in plan(records, "0011") if one not in records]
-    assert {one.lr for one in later} == {2e-3} and len(later) == 2 + 3
-    assert at_an_end(system_of("0011"), 2e-3) and not at_an_end(system_of("0011"), 1e-3)
+    assert {one.lr for one in later} == {HIGH} and len(later) == 2 + 3
+    assert at_an_end(system_of("0011"), HIGH) and not at_an_end(system_of("0011"), FIRST)
 
 
 def test_a_rate_that_failed_is_not_the_best_and_does_not_hold_the_others_up() -> None:
-    records = tuned("0011") | {cell("0011", 5e-4): failed()}
-    assert best_rate(system_of("0011"), records) == 1e-3, "the first of two that are equal"
-    records.pop(cell("0011", 2e-3))
+    records = tuned("0011") | {cell("0011", LOW): failed()}
+    assert best_rate(system_of("0011"), records) == FIRST, "the first of two that are equal"
+    records.pop(cell("0011", HIGH))
     assert best_rate(system_of("0011"), records) is None
 
 
@@ -107,20 +108,20 @@ def test_leaders_get_more_seeds_when_all_are_done() -> None:
     records: dict[Cell, Any] = {}
     for place, name in enumerate(names):
         records |= tuned(name)
-        records |= {cell(name, 5e-4, seed): good(0.1 * place) for seed in (2, 3)}
+        records |= {cell(name, LOW, seed): good(0.1 * place) for seed in (2, 3)}
     waiting = [one for one in plan(records, *names, datasets=("snips",)) if one not in records]
     # The reference, last on dev, is there as well; 0011 is neither.
     assert {one.system for one in waiting} == {"0000", "1111", "0111", "0110"}
     assert {one.seed for one in waiting} == {4, 5}
-    records.pop(cell("0011", 5e-4, 3))
+    records.pop(cell("0011", LOW, 3))
     waiting = [one for one in plan(records, *names, datasets=("snips",)) if one not in records]
-    assert waiting == [cell("0011", 5e-4, 3)]
+    assert waiting == [cell("0011", LOW, 3)]
 
 
 def test_filters_leave_the_rest_out() -> None:
     records = tuned("0000")
     cells = plan(records, "0000", datasets=("wnut17",), seeds=(2,), leader_seeds=())
-    assert cells == [cell("0000", 5e-4, 2, "wnut17")]
+    assert cells == [cell("0000", LOW, 2, "wnut17")]
     # Without the trainings that choose the rate it waits for them.
     assert not plan({}, "0000", datasets=("wnut17",), seeds=(2,), leader_seeds=())[0].ready
 
@@ -223,12 +224,12 @@ def test_cells_are_done_once_and_failed_ones_again_when_asked(
     folders: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = [*folders, "--systems", "0000", "CRF", "--leader-seeds", "3"]
-    diverges = cell("0000", 2e-3)
+    diverges = cell("0000", HIGH)
     first = Trainings(diverges)
     monkeypatch.setattr(study, "trained", first)
     assert study.main(asked) == 1, "one has failed"
-    rates = [cell("0000"), cell("CRF", OWN), cell("0000", 5e-4), diverges]
-    assert first.seen == [*rates, cell("0000", 1e-3, 2), cell("0000", 1e-3, 3)]
+    rates = [cell("0000"), cell("CRF", OWN), cell("0000", LOW), diverges]
+    assert first.seen == [*rates, cell("0000", FIRST, 2), cell("0000", FIRST, 3)]
     said = capsys.readouterr().out
     assert "failed: exit status 1: loss is not finite" in said
     assert "3 cells left" in said and "by what such cells took" in said
@@ -238,7 +239,7 @@ def test_cells_are_done_once_and_failed_ones_again_when_asked(
     assert study.main([*asked, "--retry"]) == 0
     assert second.seen == [diverges] and second.anew == [True]
     assert study.main([*asked, "--list"]) == 0
-    assert "0000  5 of 5    0.001" in capsys.readouterr().out.splitlines()
+    assert f"0000  5 of 5    {FIRST:g}" in capsys.readouterr().out.splitlines()
 
 
 def test_who_stops_it_is_told_how_to_go_on(
@@ -292,10 +293,10 @@ def test_the_command_has_the_flags_of_its_system(folders: list[str], tmp_path: P
     found = material("snips", tmp_path / "data", tmp_path, 4)
     assert found.gold == {"dev": 8, "test": 4} and found.words == 2 * 11 + 11 + found.words - 33
     asked = command(
-        cell("0011 exit 20", 5e-4, 7), system_of("0011 exit 20"), found, work_in(tmp_path)
+        cell("0011 exit 20", LOW, 7), system_of("0011 exit 20"), found, work_in(tmp_path)
     )
     text = " ".join(asked)
-    for part in ("train.py --unmask 0011", "--lr 0.0005", "--exit-layer 20", "--seed 7"):
+    for part in ("train.py --unmask 0011", f"--lr {LOW}", "--exit-layer 20", "--seed 7"):
         assert part in text
     # Three updates of two sentences need two passes over four.
     assert "--max-steps 3 --epochs 2 --batch-size 2" in text
@@ -478,7 +479,7 @@ def many(*names: str, correct: Sequence[int]) -> dict[Cell, Any]:
     for name, right in zip(names, correct, strict=True):
         found |= tuned(name)
         for seed in (1, 2, 3):
-            found[cell(name, 5e-4, seed)] = good(0.9, right + seed % 2)
+            found[cell(name, LOW, seed)] = good(0.9, right + seed % 2)
     return found
 
 
@@ -506,7 +507,7 @@ def test_there_is_no_test_with_one_seed_or_without_the_reference() -> None:
 
 def test_seeds_that_not_all_have_are_left_out_of_the_test() -> None:
     records = many("0000", "0011", "1111", correct=(20, 30, 25))
-    records.pop(cell("1111", 5e-4, 3))
+    records.pop(cell("1111", LOW, 3))
     found, seeds = against_reference(rows_of(chosen(()), "snips", records))
     assert seeds == [1, 2] and set(found) == {"0011", "1111"}
 
@@ -515,7 +516,7 @@ def test_seeds_that_not_all_have_are_left_out_of_the_test() -> None:
 def half_done(tmp_path: Path) -> list[str]:
     """A study with two systems done, one begun and one failed; cost measured of one."""
     records = many("0000", "0011", correct=(20, 35))
-    records |= {cell("0110"): good(0.4), cell("1111", 2e-3): failed()}
+    records |= {cell("0110"): good(0.4), cell("1111", HIGH): failed()}
     records |= {cell("CRF", OWN): good(0.3, 5)}
     for one, record in records.items():
         append(tmp_path / "study.jsonl", {"cell": vars(one), **record})
@@ -540,8 +541,8 @@ def test_the_table_has_scores_differences_and_costs(half_done: list[str], tmp_pa
     assert "| system | rate | snips, test F1 | snips, against 0000 |" in lines
     # Two of three seeds find one entity more: 2 x 36 / 76, 2 x 35 / 75, 2 x 36 / 76.
     scores = [200 * n / (40 + n) for n in (36, 35, 36)]
-    assert f"| 0.0005< | {sum(scores) / 3:.2f} ± 0.81 (3) | **+" in "\n".join(lines)
-    assert "| 0110 | 0.001? | 66.67 (1) |  |" in lines
+    assert f"| {LOW:g}< | {sum(scores) / 3:.2f} ± 0.81 (3) | **+" in "\n".join(lines)
+    assert f"| 0110 | {FIRST:g}? | 66.67 (1) |  |" in lines
     assert any(line.startswith("| CRF | its own | 22.22 (1) | **−") for line in lines)
     assert "| 0011 | 300 | 1,234 | 1,024 | 1.50 |" in lines
     assert "| CRF | 77 |  | 1 | 0.10 |" in lines
@@ -554,7 +555,7 @@ def test_the_table_has_scores_differences_and_costs(half_done: list[str], tmp_pa
         "seeds 1, 2, 3",
     ):
         assert said in text
-    assert "- failed: snips, 1111, lr 0.002, seed 1: exit status 1: full disk" in lines
+    assert f"- failed: snips, 1111, lr {HIGH}, seed 1: exit status 1: full disk" in lines
     assert (tmp_path / "study.png").exists() == (find_spec("matplotlib") is not None)
 
 

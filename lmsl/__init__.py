@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lmsl.config.recipes import RECIPES
     from lmsl.data.tags.entities import Entity
     from lmsl.errors import InputError, TrainingError
+    from lmsl.generation.generator import Generator
     from lmsl.mask.probing import probe
     from lmsl.mask.unmasking import unmask
     from lmsl.run import train
@@ -30,6 +31,7 @@ __all__ = [
     "RECIPES",
     "Config",
     "Entity",
+    "Generator",
     "InputError",
     "Labeler",
     "TrainingError",
@@ -41,6 +43,7 @@ __all__ = [
 _HOMES = {
     "Config": "config.config",
     "Entity": "data.tags.entities",
+    "Generator": "generation.generator",
     "InputError": "errors",
     "Labeler": "tagger.labeler",
     "RECIPES": "config.recipes",

@@ -19,6 +19,8 @@ from lmsl.data.formats.options import file_shape
 from lmsl.data.splits import Splits
 from lmsl.device import choose_device, choose_dtype
 from lmsl.errors import InputError
+from lmsl.generation.generator import Generator, load_run
+from lmsl.generation.respondent import Respondent
 from lmsl.run_directory.digests import Digests, base_digests
 from lmsl.run_directory.folder import (
     check_place,
@@ -30,7 +32,7 @@ from lmsl.run_directory.folder import (
 )
 from lmsl.run_directory.info import RunInfo
 from lmsl.run_directory.lock import locked
-from lmsl.search.asked import OneShot, StackSize, check_stack_size
+from lmsl.search.asked import OneShot, StackSize, check_alone, check_stack_size
 from lmsl.search.oneshot import best_by_oneshot, check_oneshot
 from lmsl.search.pruning import drop_losers
 from lmsl.search.summary import summarise
@@ -56,6 +58,8 @@ from lmsl.training.session import Session
 from lmsl.training.stack import Place, alone
 from lmsl.training.warmup import check_warm_up, warm_up
 
+Trained = Labeler | Generator
+
 
 def train(
     config: Config,
@@ -63,8 +67,9 @@ def train(
     *,
     stack: StackSize = 1,
     prune: bool = False,
-) -> list[Labeler]:
-    """Train every run of ``config`` and write its directory; one Labeler for each run.
+) -> list[Trained]:
+    """Train every run of ``config`` and write its directory; one Labeler for each run, or one
+    Generator.
 
     Args:
         config: several unmask strings or seeds make several runs.
@@ -79,7 +84,7 @@ def train(
     """
     found = list(train_runs(config, console, stack=stack, prune=prune))
     return [
-        labeler or Labeler.load(run.folder, config.device, config.attention)
+        labeler or load_run(run.folder, config.device, config.attention)
         for run, labeler in sorted(found, key=lambda pair: pair[0].number)
     ]
 
@@ -92,7 +97,7 @@ def train_runs(
     prune: bool = False,
     oneshot: OneShot | None = None,
     splits: Splits | None = None,
-) -> Iterator[tuple[Run, Labeler | None]]:
+) -> Iterator[tuple[Run, Trained | None]]:
     """As ``train``, run by run as they end: who drops each Labeler keeps no weights in memory.
 
     A run that an earlier process finished comes without a Labeler. With ``oneshot`` only the runs
@@ -102,6 +107,7 @@ def train_runs(
         splits: the data of ``config``, where it has been read already.
     """
     check_stack_size(stack)
+    check_alone(config, stack, prune=prune, oneshot=oneshot)
     console = console or Console()
     output = config.output or next_folder()
     check_place(output)
@@ -132,7 +138,7 @@ def _begin(
         exit_layer=config.exit_layer,
         # Steps are too small for 16 bits: weights that are trained are kept in 32.
         dtype=place.dtype if config.tune == "lora" else torch.float32,
-        causal_lm=config.warmup_mntp > 0,
+        causal_lm=config.task == "generate" or config.warmup_mntp > 0,
     )
     config = _with_string(config, base, console)
     digests = Digests(
@@ -170,7 +176,7 @@ def _with_string(config: Config, base: Base, console: Console) -> Config:
 
 def _train_all(
     session: Session, runs: Sequence[Run], size: StackSize, prune: bool
-) -> Iterator[tuple[Run, Labeler | None]]:
+) -> Iterator[tuple[Run, Trained | None]]:
     """Train the runs that are not finished, in stacks, epoch by epoch where losers are dropped."""
     resume, say = session.config.resume, session.console.say
     for run in runs:
@@ -203,7 +209,7 @@ def _train_all(
 
 def _train_stack(
     session: Session, group: Sequence[Run], until: int, compared: bool
-) -> Iterator[tuple[Run, Labeler]]:
+) -> Iterator[tuple[Run, Trained]]:
     """Train some runs together, then report on those that have come to their end."""
     session.announce(group)
     stack = session.stack_of(group)
@@ -228,19 +234,36 @@ def _train_stack(
             yield run, _finish(session, run)
 
 
-def _finish(session: Session, run: Run) -> Labeler:
+def _finish(session: Session, run: Run) -> Trained:
     """Evaluate the selected weights of a run by that run alone, and write its directory."""
     data, place = session.data, session.place
     assembled = alone(run, session.base, len(data.splits.labels), place)
     info = _info(session, run, assembled)
-    labeler = Labeler(assembled.tagger, data.aligner, info, place.device, place.autocast)
+    trained = _trained(session, assembled, info)
     if session.announced != 1:
         session.console.say(f"run: {run.name} -> {run.folder}")
     with writing(run.folder):
-        write_run(labeler, run.config, run.folder, data, run.progress, session.console)
+        write_run(trained, run.config, run.folder, data, run.progress, session.console)
     run.reported = True
     run.progress.kept_weights = {}
-    return labeler
+    return trained
+
+
+def _trained(session: Session, assembled: Assembled, info: RunInfo) -> Trained:
+    """The run in use."""
+    data, place = session.data, session.place
+    if data.prompter is None:
+        return Labeler(assembled.tagger, data.aligner, info, place.device, place.autocast)
+    respondent = Respondent.of(
+        assembled.tagger,
+        assembled.base,
+        data.prompter,
+        seed=info.seed,
+        tokens_per_batch=info.tokens_per_batch,
+        device=place.device,
+        autocast=place.autocast,
+    )
+    return Generator(respondent, info)
 
 
 def _info(session: Session, run: Run, assembled: Assembled) -> RunInfo:
@@ -266,6 +289,8 @@ def _info(session: Session, run: Run, assembled: Assembled) -> RunInfo:
         dtype=config.dtype,
         seed=run.seed,
         files=file_shape(config),
+        task=config.task,
+        generation=None if session.data.prompter is None else session.data.prompter.generation,
         digests=run.digests,
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from lmsl.errors import InputError
+from lmsl.layers.head import StackedHead
 from lmsl.layers.lora import StackedLoRALinear
 from lmsl.layers.quantize import NF4Linear
 from lmsl.tagger.labeler import Labeler
@@ -42,8 +43,10 @@ def merged_peer(labeler: Labeler) -> Any:
     with torch.no_grad():
         for name, weight in _merged(labeler.tagger.decoder):
             peer.base_model.get_submodule(name).weight.copy_(weight)
-        peer.score.weight.copy_(labeler.tagger.head.weight[0])
-        peer.score.bias.copy_(labeler.tagger.head.bias[0])
+        head = labeler.tagger.head
+        assert isinstance(head, StackedHead)
+        peer.score.weight.copy_(head.weight[0])
+        peer.score.bias.copy_(head.bias[0])
     return peer
 
 

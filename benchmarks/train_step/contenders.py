@@ -28,7 +28,7 @@ from benchmarks.train_step.work import Work, build_ours, optimizer_of, our_updat
 from lmsl.layers.lora import trainable_parameters
 from lmsl.tagger.assemble import Assembled
 from lmsl.tagger.base import Base
-from lmsl.training.stack import shared_copy
+from lmsl.training.stack import shared_copies
 
 SDPA, GRAPHS = "ours, NF4 resident, sdpa", "ours, NF4 resident, CUDA graphs"
 ELEMENTWISE = "ours, NF4 resident, plain elementwise"
@@ -154,7 +154,7 @@ class Workshop:
         kept = work.config.resident
         if kept in self._bases:
             base = self._bases[kept]
-            return build_ours(work, replace(base, decoder=shared_copy(base.decoder)))
+            return build_ours(work, replace(base, decoder=shared_copies(base.decoder)[0]))
         base = work.base()
         ours = build_ours(work, base)
         # Not before: one that was left half quantised is of no use to the next.

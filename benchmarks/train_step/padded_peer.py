@@ -20,6 +20,7 @@ from torch import nn
 
 from lmsl.config.config import Config
 from lmsl.errors import InputError
+from lmsl.layers.head import StackedHead
 from lmsl.layers.linears import replace_module
 from lmsl.layers.lora import stacked_layers
 from lmsl.layers.targets import named_targets
@@ -149,6 +150,7 @@ def copy_adapters(tagger: Tagger, peer: nn.Module) -> None:
             other.lora_A["default"].weight.copy_(layer.lora_A[0])
             other.lora_B["default"].weight.copy_(layer.lora_B[0])
         score = classifier.score.modules_to_save["default"]
+        assert isinstance(tagger.head, StackedHead)
         score.weight.copy_(tagger.head.weight[0])
         score.bias.copy_(tagger.head.bias[0])
 

@@ -15,6 +15,7 @@ from lmsl.run_directory.find import find_run
 from lmsl.run_directory.info import read_info
 
 if TYPE_CHECKING:
+    from lmsl.generation.generator import Generator
     from lmsl.tagger.labeler import Labeler
 
 
@@ -50,11 +51,12 @@ def predict_command(arguments: list[str]) -> int:
 
 def loaded(
     folder: Path, options: Loaded, console: Console, *, causal_lm: bool = False
-) -> "Labeler":
+) -> "Labeler | Generator":
     """The run that a command was given."""
-    from lmsl.tagger.labeler import Labeler
+    from lmsl.generation.generator import load_run
 
-    return Labeler.load(
+
+    return load_run(
         folder,
         device=options.device,
         attention=options.attention,

@@ -27,7 +27,7 @@ from lmsl.errors import InputError
 
 if TYPE_CHECKING:
     # The file is looked at before torch is imported.
-    from lmsl.tagger.labeler import Labeler
+    from lmsl.tagger.predictor import Predictor
 
 Shape = Literal["auto", "json", "columns"]
 
@@ -44,7 +44,7 @@ def check_source(source: str, options: ReadOptions, known: Collection[str]) -> N
 
 
 def predict_stream(
-    labeler: "Labeler",
+    labeler: "Predictor",
     source: str,
     options: ReadOptions,
     *,
@@ -121,7 +121,7 @@ class _Columns:
         self._document: Name | None = None
 
     def __call__(
-        self, labeler: "Labeler", block: Sequence[Sentence], decoded: Sequence[Decoded]
+        self, labeler: "Predictor", block: Sequence[Sentence], decoded: Sequence[Decoded]
     ) -> Iterator[str]:
         before, marked = self._document, []
         for sentence in block:
@@ -136,7 +136,7 @@ class _Columns:
 
 
 def _json_lines(
-    labeler: "Labeler", block: Sequence[Sentence], decoded: Sequence[Decoded]
+    labeler: "Predictor", block: Sequence[Sentence], decoded: Sequence[Decoded]
 ) -> Iterator[str]:
     plain = labeler.info.labels.plain
     for sentence, found in zip(block, decoded, strict=True):
@@ -153,7 +153,7 @@ def _span(entity: Entity) -> dict[str, Any]:
         "start": entity.start,
         "end": entity.end,
         "label": entity.label,
-        "score": round(entity.score, 6),
+        "score": None if entity.score is None else round(entity.score, 6),
         "text": entity.text,
     }
 
@@ -163,6 +163,7 @@ def _cells(sentence: Sentence, decoded: Decoded) -> tuple[list[str], ...]:
     offsets = word_offsets(sentence)
     scores = ["_"] * len(sentence.words)
     for span, score in zip(decoded.spans, decoded.scores, strict=True):
-        scores[span.start : span.end] = [f"{score:.6f}"] * (span.end - span.start)
+        if score is not None:
+            scores[span.start : span.end] = [f"{score:.6f}"] * (span.end - span.start)
     starts, ends = [str(start) for start, _ in offsets], [str(end) for _, end in offsets]
     return starts, ends, scores, list(decoded.tags)

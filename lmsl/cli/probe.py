@@ -60,20 +60,24 @@ def _run_lines(
     folder: Path, data: str | None, save: bool, device: str, allow_changed_base: bool
 ) -> Iterator[str]:
     info = read_info(folder)
+    if info.task == "generate" and (data is not None or save):
+        flag = "--save" if data is None else f"--data {data}"
+        raise InputError(f"{flag}: {folder} writes answers and sees nothing to the right")
     source = folder / "predictions.dev.conll" if data is None else Path(data)
     sentences: Sequence[Sentence] | None = None
     if data is not None:
         sentences = read_with(data, info.read_options()).sentences
     elif save:
         sentences = read_predictions(source, info.labels).sentences
+    from lmsl.generation.generator import load_run
     from lmsl.mask.probing import probe
     from lmsl.tagger.influence import labeler_influence
     from lmsl.tagger.labeler import Labeler
 
-    labeler = Labeler.load(folder, device, allow_changed_base=allow_changed_base)
+    labeler = load_run(folder, device, allow_changed_base=allow_changed_base)
     seen = probe(labeler.tagger.decoder)
     title = f"{folder}: unmask {info.unmask}"
-    if sentences is None:
+    if sentences is None or not isinstance(labeler, Labeler):
         yield title
         yield from map(_line, range(len(seen)), seen)
         return

@@ -15,7 +15,7 @@ from lmsl.cli.parse import parse
 from lmsl.config.config import NO_STRING, Config, starting_point
 from lmsl.console import Console
 from lmsl.errors import InputError
-from lmsl.search.asked import check_stack_size, oneshot_asked
+from lmsl.search.asked import check_alone, check_stack_size, oneshot_asked
 from lmsl.training.data import check_known_folders, read_splits
 
 Flags = TypeVar("Flags", bound=Train)
@@ -38,6 +38,7 @@ def sweep_command(arguments: list[str]) -> int:
     flags, config = _training_flags(Sweep, "sweep", arguments)
     check_stack_size(flags.stack)
     oneshot = oneshot_asked(flags.mode, flags.stack, flags.top, flags.short_grid)
+    check_alone(config, flags.stack, prune=flags.prune, oneshot=oneshot)
     check_known_folders(config)
     console = Console(verbose=flags.verbose)
     with console.working("reading the data"):

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from lmsl.errors import InputError
 
+Task = Literal["label", "generate"]
 LabelAt = Literal["first", "last", "mean"]
 Overflow = Literal["window", "error", "truncate"]
 Schedule = Literal["cosine", "linear", "constant"]
@@ -26,6 +27,10 @@ Forward = Literal["own", "plain"]
 """Whose forward runs the layers: ours, or transformers'."""
 Block = Literal["auto", "own", "plain"]
 Elementwise = Literal["auto", "triton", "plain"]
+PromptName = Literal["default", "acl2024"]
+ChatTemplate = Literal["auto", "no"]
+LossOn = Literal["answer", "text"]
+Decoding = Literal["greedy", "sample"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,27 @@ class LoRA:
     alpha: float
     dropout: float
     targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """How a run that writes its answers asks and is decoded."""
+
+    prompt: PromptName
+    opening: str
+    """Markup of a chat before what is asked; without a chat nothing, and the tokenizer's own
+    beginning of a sequence instead."""
+    before: str
+    """What is asked, up to the sentence."""
+    after: str
+    """What follows the sentence."""
+    closing: str
+    """Markup of a chat up to the answer."""
+    names: tuple[str, ...]
+    """The types in words, in their order."""
+    decoding: Decoding
+    temperature: float
+    top_p: float
 
 
 def check_choice(name: str, given: str, choice: Any) -> None:

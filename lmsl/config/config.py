@@ -14,24 +14,30 @@ import yaml
 from lmsl.config.choices import (
     Attention,
     Block,
+    ChatTemplate,
     Checkpointing,
     CudaGraphs,
+    Decoding,
     Dtype,
     Elementwise,
     LabelAt,
     Loss,
+    LossOn,
     Optimizer,
     Overflow,
+    PromptName,
     Quantize,
     Resident,
     Schedule,
     Select,
+    Task,
     Tune,
 )
 from lmsl.config.hints import converted, described, fits
 from lmsl.config.ranges import check_range
 from lmsl.config.recipes import recipe
 from lmsl.config.strings import check_asked
+from lmsl.config.tasks import settled
 from lmsl.data.documents import read_yaml
 from lmsl.data.formats.options import Columns, WordMode
 from lmsl.data.tags.decode import Decoder
@@ -46,6 +52,9 @@ class Config(Columns):
     """A training run; several unmask strings or seeds make several runs."""
 
     # What is trained.
+    task: Task = "label"
+    """`label`: a tag for each word. `generate`: the model writes spans and types; it stays causal,
+    and --unmask may be left out."""
     unmask: tuple[str, ...] = ()
     """One or more unmask strings: a bit for each layer group, the leftmost nearest the input, 1 =
     bidirectional; or causal, full, middle, grid, random:N (N different strings). An encoder is
@@ -60,7 +69,8 @@ class Config(Columns):
     seed: tuple[int, ...] = (1,)
     """One or more seeds; each fixes initial values, order and dropout."""
     recipe: str = "default"
-    """Where the values not given come from: default, acl2024, acl2024-released, repetition-sl."""
+    """Where the values not given come from: default, acl2024, acl2024-released, acl2024-generate,
+    repetition-sl."""
     repeat: int = 0
     """Extra copies of the sentence before the one that is read."""
     exit_layer: int | None = None
@@ -87,6 +97,20 @@ class Config(Columns):
     """Words of neighbouring sentences of the same document on each side, never scored."""
     words: WordMode = "unicode"
     """How raw text is split into words."""
+
+    # How it asks and answers, for --task generate.
+    prompt: PromptName = "default"
+    """For --task generate: what is asked and how answers list spans; `acl2024` as in the paper."""
+    chat_template: ChatTemplate = "auto"
+    """For --task generate: ask in the chat template of the tokenizer, where it has one; or not."""
+    loss_on: LossOn = "answer"
+    """For --task generate: train on the answer alone, or on the prompt too."""
+    decoding: Decoding = "greedy"
+    """For --task generate: take the likeliest sub-word, or draw one by temperature and top-p."""
+    temperature: float = 1.0
+    """For --decoding sample: logits are divided by it."""
+    top_p: float = 1.0
+    """For --decoding sample: draw among the likeliest sub-words that hold this probability."""
 
     # How it is trained.
     tune: Tune = "lora"
@@ -180,6 +204,8 @@ class Config(Columns):
             object.__setattr__(self, name, value)
             if not isinstance(value, tuple):
                 check_range(_flag(name), name, value)
+        for name, value in settled(self).items():
+            object.__setattr__(self, name, value)
         if self.batch_size % self.keep_every:
             raise InputError(
                 f"--keep-every: expected a divisor of --batch-size {self.batch_size}, "

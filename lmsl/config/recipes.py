@@ -12,6 +12,10 @@ then the flags.
     What the code released with that paper does: gradients of three of every four micro-batches
     are dropped, and the schedule advances once in four of the micro-batches it was laid out for,
     so the rate ends at 85 % of its peak.
+``acl2024-generate``
+    The instruction tuning that the 2024 paper compares with: its prompt and grammar, the loss on
+    the whole text, answers drawn. A published update was 64 blocks of 1,024 sub-words in which a
+    sentence saw those before it; here it is 64 sentences, each on its own.
 ``repetition-sl``
     Kukic et al. 2026 (arXiv 2601.17585), the source of the only published numbers that could be
     checked. Its NF4 is not double-quantised and its arithmetic is fp16; ours is neither.
@@ -46,6 +50,18 @@ _PAPER: dict[str, Any] = {
     "overflow": "truncate",
 }
 
+_ANSWERS: dict[str, Any] = {
+    "task": "generate",
+    **{k: v for k, v in _PAPER.items() if k not in ("label_at", "decode", "head_dropout")},
+    "max_length": 1024,
+    "prompt": "acl2024",
+    "chat_template": "no",
+    "loss_on": "text",
+    "decoding": "sample",
+    "temperature": 0.6,
+    "top_p": 0.9,
+}
+
 RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "default": {},
@@ -55,6 +71,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             **_PAPER,
             "keep_every": 4,
         },
+        "acl2024-generate": {"recipe": "acl2024-generate", **_ANSWERS},
         "repetition-sl": {
             "recipe": "repetition-sl",
             "lora_rank": 16,

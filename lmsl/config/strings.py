@@ -45,6 +45,11 @@ def stands_for_many(string: object) -> bool:
     return isinstance(string, str) and (string == GRID or string.startswith(RANDOM))
 
 
+def all_causal(string: str) -> bool:
+    """Whether no layer sees to the right."""
+    return string == "causal" or set(string) == {"0"}
+
+
 def expanded(strings: Iterable[str], groups: int) -> tuple[str, ...]:
     """The strings as listed, each once, ``grid`` replaced by all ``2 ** groups`` in binary order.
 

@@ -114,7 +114,8 @@ class Aligner:
         self._backend = _private_copy(tokenizer)
         self.bos, closing = _special_ids(self._backend)
         self.eos = closing if mode == CLOSED else []
-        self._joint = _joint(self._backend)
+        self.joint = _joint(self._backend)
+        """What makes a tokenizer spell the first word of a text as one inside of it."""
         self._placeholder = _placeholder(tokenizer, self._backend)
 
     def encode(self, sentences: Sequence[Sequence[str]]) -> list[Encoding]:
@@ -129,7 +130,8 @@ class Aligner:
 
         Here too texts such as ``</s>`` are spelt out.
         """
-        encoded = self._backend.encode(text, add_special_tokens=False)
+        readable = SURROGATES.sub(REPLACEMENT, text)
+        encoded = self._backend.encode(readable, add_special_tokens=False)
         ids = np.array(encoded.ids, dtype=np.int32)
         return ids, int(encoded.offsets[0][1]) if len(ids) else 0
 
@@ -186,7 +188,7 @@ class Aligner:
     def _word_by_word(self, sentences: list[Sequence[str]]) -> list[Encoding]:
         """Tokenise every word alone, with the space it would have inside a sentence."""
         texts = [
-            self._joint + word if position else word
+            self.joint + word if position else word
             for words in sentences
             for position, word in enumerate(words)
         ]

@@ -127,7 +127,7 @@ def build_examples(
         length = len(whole.ids) + len(eos)
         if overflow == "error" and length > max_length:
             where = sentences[index].where or f"sentence {index + 1}"
-            raise _too_long(where, length, max_length)
+            raise too_long(where, length, max_length)
         encoding, seen, cut = _split(whole, room, overflow)
         truncated[index] = len(encoding.starts) - (seen[-1].last if seen else 0)
         windowed += len(seen) > 1
@@ -164,10 +164,11 @@ def _check(max_length: int, overflow: str, repeat: int, context: int, special: i
             raise InputError(f"{name}: expected 0 or more, got {value}")
 
 
-def _too_long(where: str, length: int, max_length: int) -> InputError:
+def too_long(where: str, length: int, max_length: int, instead: Overflow = "window") -> InputError:
+    """What to say of a sentence under ``--overflow error``."""
     return InputError(
         f"{where}: expected at most {max_length} sub-words (--max-length), got {length}; "
-        "raise --max-length or choose --overflow window"
+        f"raise --max-length or choose --overflow {instead}"
     )
 
 

@@ -33,22 +33,20 @@ def model_card(
         for split, m in metrics.items()
     )
     kind = "tags" if info.labels.plain else "entities"
-    frozen = "NF4" if info.quantize == "nf4" else "unquantised"
-    tuned = "all of its weights fine-tuned by lmsl; they are in this folder"
-    if info.lora is not None:
-        tuned = f"fine-tuned with LoRA (rank {info.lora.rank}) over {frozen} weights by lmsl"
     call = "predict(['Ada Lovelace met Babbage.'])"
     if info.labels.plain:
         call = "predict_tags([['Ada', 'met', 'Babbage']])"
+    writes = info.generation is not None
+    how = "writing spans" if writes else f"unmasked {info.unmask}"
+    by_hand = _by_hand_writing(info, base_name) if writes else _by_hand(info, base_name, kept)
     return f"""---
 {on_hub}library_name: lmsl
 pipeline_tag: token-classification
 ---
 
-# {Path(config.model).name}, unmasked {info.unmask}, on {data}
+# {Path(config.model).name}, {how}, on {data}
 
-A sequence labeler: `{info.base}`, whose layers see to the right where `{info.unmask}` says so
-(one bit a layer group, the leftmost nearest the input, 1 = bidirectional), {tuned}.
+{_what(info)}
 Labels: {", ".join(info.labels.types)}.
 
 | split | precision | recall | F1 | word accuracy | gold {kind} |
@@ -63,14 +61,70 @@ Micro-averaged, strict IOB2, in percent; every gold entity of the files counts. 
 ```python
 import lmsl
 
-labeler = lmsl.Labeler.load("PATH OF THIS FOLDER")
+labeler = lmsl.{"Generator" if writes else "Labeler"}.load("PATH OF THIS FOLDER")
 labeler.{call}
 ```
 
-{_by_hand(info, base_name, kept)}
+{by_hand}
 
 Repeat the run with `lmsl train --config config.yaml`.
 """
+
+
+def _what(info: RunInfo) -> str:
+    """What the run is, in words."""
+    frozen = "NF4" if info.quantize == "nf4" else "unquantised"
+    tuned = "all of its weights fine-tuned by lmsl; they are in this folder"
+    if info.lora is not None:
+        tuned = f"fine-tuned with LoRA (rank {info.lora.rank}) over {frozen} weights by lmsl"
+    if info.generation is not None:
+        return (
+            f"A language model that answers a question with the spans of a sentence and their "
+            f"types:\n`{info.base}`, {tuned}."
+        )
+    return (
+        f"A sequence labeler: `{info.base}`, whose layers see to the right where `{info.unmask}` "
+        f"says so\n(one bit a layer group, the leftmost nearest the input, 1 = bidirectional), "
+        f"{tuned}."
+    )
+
+
+def _by_hand_writing(info: RunInfo, base_name: str) -> str:
+    """How other programs use a run that writes: PEFT for the adapter, and the prompt."""
+    asked = info.generation
+    assert asked is not None
+    layers = f", num_hidden_layers={info.exit_layer}" if info.exit_layer else ""
+    space = " " if asked.prompt == "default" else ""
+    before = json.dumps(asked.opening + asked.before + space, ensure_ascii=False)
+    after = json.dumps(asked.after + asked.closing, ensure_ascii=False)
+    folder, source = _places(base_name)
+    return f"""Without `lmsl.Generator` PEFT loads the adapter over `AutoModelForCausalLM`. The
+base is not quantised here, so answers may differ.
+
+```python
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+{folder}
+model = AutoModelForCausalLM.from_pretrained({source}, dtype=torch.float32{layers})
+model = PeftModel.from_pretrained(model, run).eval()
+tokenizer = AutoTokenizer.from_pretrained(run)
+
+prompt = {before} + "Ada Lovelace met Babbage ." + {after}
+asked = tokenizer(prompt, return_tensors="pt", add_special_tokens={not asked.opening})
+answer = model.generate(**asked, max_new_tokens=64, do_sample=False)
+print(tokenizer.decode(answer[0, asked.input_ids.shape[1] :]).splitlines()[0])
+```"""
+
+
+def _places(base_name: str) -> tuple[str, str]:
+    """The line that names run and base, and what the base is loaded by."""
+    place = Path(base_name)
+    if place.suffix == ".gguf":
+        source = f"base, gguf_file={json.dumps(place.name)}"
+        return f"run, base = {_HERE}, {json.dumps(str(place.parent))}", source
+    return f"run, base = {_HERE}, {json.dumps(base_name)}", "base"
 
 
 def _by_hand(info: RunInfo, base_name: str, kept: str | None) -> str:
@@ -123,11 +177,7 @@ here, so numbers differ a little."""
 
 def _model_by_hand(info: RunInfo, base_name: str, kept: str | None) -> tuple[str, str]:
     """The lines that import what is needed, and those that make the model."""
-    place, folder = Path(base_name), f"run, base = {_HERE}, {json.dumps(base_name)}"
-    source = "base"
-    if place.suffix == ".gguf":
-        folder = f"run, base = {_HERE}, {json.dumps(str(place.parent))}"
-        source = f"base, gguf_file={json.dumps(place.name)}"
+    folder, source = _places(base_name)
     layers = f", num_hidden_layers={info.exit_layer}" if info.exit_layer else ""
     made = [folder, f"model = AutoModel.from_pretrained({source}, dtype=torch.float32{layers})"]
     made.append("model = PeftModel.from_pretrained(model, run).eval()")

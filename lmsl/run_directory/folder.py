@@ -21,7 +21,12 @@ MODEL_FILES = ("model.safetensors", "config.json")
 """Of a run of which all weights were trained: the model itself."""
 _ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
 _LOADED = (*_ADAPTER, *MODEL_FILES, "head.safetensors")
-_REPORTED = ("predictions.dev.conll", "predictions.test.conll")
+_REPORTED = (
+    "predictions.dev.conll",
+    "predictions.test.conll",
+    "answers.dev.jsonl",
+    "answers.test.jsonl",
+)
 _TOKENIZER = (
     "tokenizer.json",
     "tokenizer_config.json",

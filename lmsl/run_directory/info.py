@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from lmsl.about import __version__
-from lmsl.config.choices import Dtype, Forward, LabelAt, LoRA, Overflow, Quantize
+from lmsl.config.choices import (
+    Dtype,
+    Forward,
+    Generation,
+    LabelAt,
+    LoRA,
+    Overflow,
+    Quantize,
+    Task,
+)
 from lmsl.config.hints import converted, described, fits
 from lmsl.config.ranges import check_range
 from lmsl.config.strings import check_string
@@ -57,6 +66,9 @@ class RunInfo:
     seed: int
     files: FileShape
     """Of the files it was trained on."""
+    task: Task = "label"
+    generation: Generation | None = None
+    """Where it writes answers: how it asks."""
     digests: Digests | None = None
     """None in runs that are older than they are."""
 
@@ -90,6 +102,10 @@ class RunInfo:
             if field.name not in ("labels", "digests")
         }
         values["lora"] = None if self.lora is None else dataclasses.asdict(self.lora)
+        if self.generation is None:
+            del values["generation"]
+        else:
+            values["generation"] = dataclasses.asdict(self.generation)
         values["files"] = dataclasses.asdict(self.files)
         scheme = "plain" if self.labels.plain else "iob2"
         heads = [{"name": "labels", "labels": list(self.labels.names), "scheme": scheme}]
@@ -129,9 +145,16 @@ def read_info(folder: Path) -> RunInfo:
         shape = dataclasses.asdict(FileShape()) | document.get("files", {})
         files = FileShape(**_typed(path, FileShape, shape))
         labels = _labels(path, document["heads"])
-        built = {"labels": labels, "lora": lora, "files": files, "digests": digests}
-        # Nor whose forward they used: there was but one.
-        info = RunInfo(**_typed(path, RunInfo, {"block": "plain", **document, **built}))
+        built = {
+            "labels": labels,
+            "lora": lora,
+            "files": files,
+            "digests": digests,
+            "generation": _generation(path, document, labels),
+        }
+        # Nor whose forward they used, nor what for: there was but one.
+        before = {"block": "plain", "task": "label"}
+        info = RunInfo(**_typed(path, RunInfo, {**before, **document, **built}))
     except InputError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -157,6 +180,22 @@ def _digests(path: Path, document: Mapping[str, Any]) -> Digests | None:
         if not isinstance(part, dict) or not all(isinstance(each, str) for each in part.values()):
             raise InputError(f"{path}: digests: expected names and text, got {quoted(part)}")
     return digests
+
+
+def _generation(path: Path, document: Mapping[str, Any], labels: LabelSet) -> Generation | None:
+    """How a run asks that writes answers; None for one that does not."""
+    found = document.get("generation")
+    if (found is not None) != (document.get("task", "label") == "generate"):
+        raise InputError(f"{path}: generation: expected it beside task generate, and there alone")
+    if found is None:
+        return None
+    generation = Generation(**_typed(path, Generation, found))
+    if len(generation.names) != len(labels.types):
+        raise InputError(
+            f"{path}: generation: names: expected {len(labels.types)}, one a type, "
+            f"got {len(generation.names)}"
+        )
+    return generation
 
 
 def _labels(path: Path, heads: Any) -> LabelSet:

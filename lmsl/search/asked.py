@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from lmsl.config.config import Config
 from lmsl.errors import InputError
 
 StackSize = int | Literal["auto"]
@@ -34,3 +35,12 @@ def check_stack_size(stack: StackSize) -> None:
     """Refuse a number of runs that cannot be trained at once."""
     if stack != "auto" and stack < 1:
         raise InputError(f"--stack: expected auto or at least 1, got {stack}")
+
+
+def check_alone(config: Config, stack: StackSize, *, prune: bool, oneshot: OneShot | None) -> None:
+    """Refuse to train several runs at once that write answers: each is decoded on its own."""
+    if config.task == "generate" and (stack != 1 or prune or oneshot is not None):
+        raise InputError(
+            "--task generate: its runs are trained one after another; use lmsl train, which takes "
+            "several seeds"
+        )

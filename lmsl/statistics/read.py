@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lmsl.config.strings import all_causal
 from lmsl.data.documents import read_object
 from lmsl.data.tags.counts import Entities, sentence_counts
 from lmsl.errors import InputError
@@ -42,8 +43,8 @@ class FinishedRun:
 
     @property
     def causal(self) -> bool:
-        """No layer sees to the right."""
-        return self.info.unmask == "causal" or set(self.info.unmask) == {"0"}
+        """A labeler of which no layer sees to the right."""
+        return all_causal(self.info.unmask) and self.info.task == "label"
 
     @property
     def full(self) -> bool:
@@ -148,7 +149,9 @@ def _run(root: Path, folder: Path) -> FinishedRun:
     parts = list(folder.relative_to(root).parts)
     if parts and _SEED.fullmatch(parts[-1]):
         parts.pop()
-    if info.unmask not in parts:
+    if info.task == "generate":
+        parts = [*(part for part in parts if part not in (info.unmask, info.task)), info.task]
+    elif info.unmask not in parts:
         parts.append(info.unmask)
     metrics = read_object(folder / "metrics.json")
     return FinishedRun(folder=folder, name="/".join(parts), info=info, metrics=metrics)

@@ -19,7 +19,7 @@ from lmsl.layers.dropout import DropoutClock
 from lmsl.layers.fused.block import Block as FusedBlock
 from lmsl.layers.fused.fit import choose_block
 from lmsl.layers.fused.triton_ops import choose_ops, head_dim_of
-from lmsl.layers.head import StackedHead
+from lmsl.layers.head import Head, LanguageHead, StackedHead
 from lmsl.layers.lora import add_lora
 from lmsl.layers.quantize import NF4Linear, quantize_linears
 from lmsl.layers.targets import named_targets
@@ -68,6 +68,8 @@ class Trained:
 class Assembled:
     """A tagger for a stack of runs, and what its assembly chose."""
 
+    base: Base
+    """Of whose modules the tagger is made."""
     tagger: Tagger
     clock: DropoutClock
     lora: LoRA | None
@@ -84,6 +86,7 @@ def assemble(
     storage: Storage,
     operators: Operators,
     mixed: bool = False,
+    own_head: bool = False,
 ) -> Assembled:
     """Turn a loaded decoder, in place, into a tagger whose layers provably obey ``bits``.
 
@@ -91,6 +94,8 @@ def assemble(
         base: as loaded, or from an earlier assembly with the adapters taken off again.
         bits: of the layers of ``base``, for each of ``seeds``.
         mixed: they are those of the strings of which each sentence of the only run draws one.
+        own_head: the language model's own head takes the place of trained classifiers, so that
+            the labels are its vocabulary.
 
     Raises:
         InputError: the targets do not fit the model, the model cannot be unmasked, a layer,
@@ -112,7 +117,7 @@ def assemble(
     notes = _quantized(decoder, storage) if storage.quantize == "nf4" else []
     clock = DropoutClock(seeds=tuple(seeds))
     settled, adapted = _adapted(decoder, trained.lora, clock)
-    head = _head(decoder, trained, clock)
+    head = _language_head(base, clock) if own_head else _classifiers(decoder, trained, clock)
     notes.append(_measured(decoder, bits, operators.attention, "strings" if mixed else "runs"))
     block, chosen = _forward(
         decoder,
@@ -130,7 +135,7 @@ def assemble(
     tagger = Tagger(decoder, place, trained.label_at, block, own, mixture, calling)
     count = sum(p.numel() for p in tagger.parameters() if p.requires_grad)
     chosen.append(f"{adapted}, {count:,} trained parameters")
-    return Assembled(tagger=tagger, clock=clock, lora=settled, notes=(*notes, *chosen))
+    return Assembled(base=base, tagger=tagger, clock=clock, lora=settled, notes=(*notes, *chosen))
 
 
 def _leave_unmasked(base: Base, bits: Bits, attention: str) -> None:
@@ -192,8 +197,8 @@ def _adapted(
     return settled, f"LoRA rank {settled.rank} on {len(adapted)} layers ({names})"
 
 
-def _head(decoder: torch.nn.Module, trained: Trained, clock: DropoutClock) -> StackedHead:
-    """The heads of all runs."""
+def _classifiers(decoder: torch.nn.Module, trained: Trained, clock: DropoutClock) -> Head:
+    """Of all runs."""
     config: Any = decoder.config
     return StackedHead(
         hidden=config.get_text_config().hidden_size,
@@ -201,6 +206,15 @@ def _head(decoder: torch.nn.Module, trained: Trained, clock: DropoutClock) -> St
         dropout=trained.head_dropout,
         seeds=clock.seeds,
         clock=clock,
+    )
+
+
+def _language_head(base: Base, clock: DropoutClock) -> Head:
+    assert base.causal_lm is not None, "a base without its language-model head"
+    return LanguageHead(
+        base.causal_lm.get_output_embeddings(),
+        softcap=getattr(base.causal_lm.config.get_text_config(), "final_logit_softcapping", None),
+        runs=len(clock.seeds),
     )
 
 

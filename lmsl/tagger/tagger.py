@@ -14,7 +14,7 @@ from torch import nn
 from lmsl.config.choices import LabelAt
 from lmsl.layers.fused.block import Block, Observe
 from lmsl.layers.fused.linear import ReadRows
-from lmsl.layers.head import StackedHead
+from lmsl.layers.head import Head
 from lmsl.layers.lora import stacked_layers
 from lmsl.mask.bits import Bits
 from lmsl.mask.decoder import decoder_blocks
@@ -29,7 +29,7 @@ class Tagger(nn.Module):
 
     Args:
         decoder: a decoder that ``lmsl.unmask`` and ``lmsl.layers.lora.add_lora`` have worked on.
-        head: the classifiers of the same runs.
+        head: the classifiers of the same runs, or what a language model has in their place.
         label_at: which hidden state of a word is read.
         block: a forward of ours over the same decoder; None goes through transformers' own.
         bits: which layers each run unmasks; None where all runs agree.
@@ -40,7 +40,7 @@ class Tagger(nn.Module):
     def __init__(
         self,
         decoder: nn.Module,
-        head: StackedHead,
+        head: Head,
         label_at: LabelAt,
         block: Block | None = None,
         bits: Bits | None = None,

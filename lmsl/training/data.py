@@ -8,6 +8,7 @@ from lmsl.config.config import Config
 from lmsl.config.strings import stands_for_many
 from lmsl.data.formats.options import read_options
 from lmsl.data.splits import Splits, load_splits
+from lmsl.errors import InputError
 from lmsl.run_directory.digests import data_digest
 from lmsl.run_directory.folder import check_output, check_place, check_sweep
 
@@ -18,10 +19,11 @@ def read_splits(config: Config) -> Splits:
     """Read the data of all runs; without any named it is generated.
 
     Raises:
-        InputError: it cannot be read, or dev and test have labels unknown to train.
+        InputError: it cannot be read, dev and test have labels unknown to train, or there are no
+            spans that an answer could list.
     """
     files = (config.data, config.train, config.dev, config.test)
-    return load_splits(
+    splits = load_splits(
         data=DEFAULT_DATA if files == (None,) * 4 else config.data,
         train=config.train,
         dev=config.dev,
@@ -29,6 +31,12 @@ def read_splits(config: Config) -> Splits:
         options=read_options(config, config.words),
         split_seed=config.split_seed,
     )
+    if config.task == "generate" and splits.labels.plain:
+        raise InputError(
+            f"{splits.train.source}: expected spans, which answers list, for --task generate, got "
+            "plain tags"
+        )
+    return splits
 
 
 def data_digests(splits: Splits) -> dict[str, str]:

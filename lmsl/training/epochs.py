@@ -14,8 +14,9 @@ import torch
 from lmsl.console import Bar, Console
 from lmsl.data.tags.counts import Entities, sentence_counts
 from lmsl.data.tags.metrics import metric_name
+from lmsl.generation.locate import in_short
 from lmsl.run_directory.folder import writing
-from lmsl.training.evaluate import Evaluated, evaluate_runs
+from lmsl.training.evaluate import Evaluated, dev_scores
 from lmsl.training.inputs import Prepared
 from lmsl.training.interrupt import Stop, stopping
 from lmsl.training.loop import Task, Update, training_updates
@@ -54,16 +55,7 @@ def fit(
                 nullcontext() if peak is None else peak.aside(),
                 console.track("evaluating on dev", "pack", None) as track,
             ):
-                found = evaluate_runs(
-                    stack.tagger,
-                    data.splits,
-                    data.dev,
-                    stack.config,
-                    place,
-                    updates=update.step,
-                    compute=stack.forward(place, console.say),
-                    track=track,
-                )
+                found = dev_scores(stack, data, place, console.say, track, update.step)
             seconds = (time.monotonic() - before) / len(stack.runs)
             _take_note(stack, update, found, seconds, data, compared)
             _say(stack, update, found, data, bar, console)
@@ -156,6 +148,8 @@ def _say(
     if len(scores) > 1:
         leader = stack.runs[scores.index(best)]
         line += f" ({leader.name}), lowest {100 * min(scores):.2f}"
+    elif "generation" in found[0].metrics:
+        line += in_short(found[0].metrics["generation"])
     console.say(line)
 
 

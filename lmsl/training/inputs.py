@@ -7,6 +7,8 @@ from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.data.splits import Splits
 from lmsl.data.tags.sentence import Dataset
+from lmsl.generation.examples import Prompter, next_ids
+from lmsl.generation.prompt import choose_prompt
 from lmsl.packs.alignment import CLOSED, JOINED, Aligner
 from lmsl.packs.examples import Example, Examples, build_examples
 from lmsl.tagger.base import Base
@@ -27,6 +29,8 @@ class Prepared:
     dev: Examples
     test: Examples | None
     name: str
+    prompter: Prompter | None = None
+    """Where the runs write answers: who made the examples."""
 
     def evaluated(self) -> list[tuple[str, Dataset, Examples]]:
         """The splits that are scored."""
@@ -38,14 +42,17 @@ def prepare(config: Config, base: Base, splits: Splits, console: Console) -> Pre
     """Tokenise the data, and say everything that had to be chosen or repaired."""
     name = config.data or (str(config.train) if config.train else DEFAULT_DATA)
     aligner = Aligner(base.tokenizer, CLOSED if base.kind == "encoder" else JOINED)
-    built: dict[str, Examples] = {}
-    notes: list[str] = []
     parts = {"train": splits.train, "dev": splits.dev, "test": splits.test}
+    prompter, asked = None, list[str]()
+    if config.task == "generate":
+        prompter, asked = _prompter(config, base, splits, aligner)
+    built, notes = dict[str, Examples](), list[str]()
     for split, dataset in parts.items():
         if dataset is not None:
-            made = built[split] = _examples(config, dataset, aligner)
+            made = _examples(config, dataset, aligner, prompter, taught=split == "train")
             beyond = check_positions(base.decoder, dataset.sentences, made, config.repeat)
             notes += [f"  {split}: {line}" for line in (*made.notes.lines(), *beyond)]
+            built[split] = made
     console.say(
         f"data: {name}: "
         + ", ".join(
@@ -53,7 +60,7 @@ def prepare(config: Config, base: Base, splits: Splits, console: Console) -> Pre
         )
         + f"; {counted(len(splits.labels), 'label')}"
     )
-    for note in splits.notes:
+    for note in (*splits.notes, *asked):
         console.say(f"  {note}")
     if splits.dev_tells_nothing and config.select == "best-dev":
         console.say("  dev holds no entity, so no epoch is better than another: the last is kept")
@@ -67,6 +74,7 @@ def prepare(config: Config, base: Base, splits: Splits, console: Console) -> Pre
         dev=built["dev"],
         test=built.get("test"),
         name=name,
+        prompter=prompter,
     )
 
 
@@ -76,15 +84,41 @@ def training_task(data: Prepared) -> Task:
     by_sentence: list[list[Example]] = [[] for _ in sentences]
     for example in data.train.examples:
         by_sentence[example.sentence].append(example)
-    labels = data.splits.labels
+    known = data.splits.labels
+    if data.prompter is None:
+        labels = [known.ids(sentence.tags or ()) for sentence in sentences]
+    else:
+        labels = next_ids(data.train, len(sentences))
     return Task(
         examples=by_sentence,
-        labels=[labels.ids(sentence.tags or ()) for sentence in sentences],
+        labels=labels,
         names=[sentence.where for sentence in sentences],
     )
 
 
-def _examples(config: Config, dataset: Dataset, aligner: Aligner) -> Examples:
+def _prompter(
+    config: Config, base: Base, splits: Splits, aligner: Aligner
+) -> tuple[Prompter, list[str]]:
+    """Who makes questions, and lines on how it asks."""
+    generation, said = choose_prompt(config, splits.labels, base.tokenizer)
+    prompter = Prompter(
+        aligner,
+        base.tokenizer,
+        generation,
+        splits.labels,
+        max_length=config.max_length,
+        overflow=config.overflow,
+    )
+    return prompter, [f"{said}; {counted(prompter.around, 'sub-word')} beside the sentence"]
+
+
+def _examples(
+    config: Config, dataset: Dataset, aligner: Aligner, prompter: Prompter | None, *, taught: bool
+) -> Examples:
+    if prompter is not None:
+        if taught:
+            return prompter.lessons(dataset.sentences, config.loss_on)
+        return prompter.questions(dataset.sentences)
     return build_examples(
         dataset.sentences,
         aligner,

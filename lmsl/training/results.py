@@ -1,5 +1,6 @@
 """What a run reports: its log while it trains, its metrics and files when it is done."""
 
+import json
 import os
 import re
 import tempfile
@@ -13,7 +14,10 @@ from lmsl.console import Console
 from lmsl.data.tags.sentence import Dataset
 from lmsl.data.write import column_lines, in_some_document
 from lmsl.errors import InputError
-from lmsl.layers.head import save_head
+from lmsl.generation.generator import Generator
+from lmsl.generation.locate import in_short
+from lmsl.generation.respondent import Answered
+from lmsl.layers.head import StackedHead, save_head
 from lmsl.layers.peft_format import save_adapter
 from lmsl.mask.unmasking import stored_string
 from lmsl.packs.examples import Examples
@@ -25,7 +29,8 @@ from lmsl.run_directory.influence import INFLUENCE, write_influence
 from lmsl.run_directory.info import INFO
 from lmsl.run_directory.tensors import write_tensors
 from lmsl.tagger.influence import labeler_influence
-from lmsl.tagger.labeler import Labeler, Tagged
+from lmsl.tagger.labeler import Labeler
+from lmsl.tagger.predictor import Tagged
 from lmsl.tagger.source import TINY, tiny_folder
 from lmsl.training.checkpoint import Progress, remove_checkpoint
 from lmsl.training.inputs import Prepared
@@ -33,7 +38,7 @@ from lmsl.wording import counted
 
 
 def write_run(
-    labeler: Labeler,
+    trained: Labeler | Generator,
     config: Config,
     folder: Path,
     data: Prepared,
@@ -41,30 +46,34 @@ def write_run(
     console: Console,
 ) -> None:
     """Evaluate the selected weights and write the run directory, ``lmsl.json`` last."""
-    info, metrics = labeler.info, dict[str, Any]()
+    info, metrics = trained.info, dict[str, Any]()
     for split, dataset, examples in data.evaluated():
         with console.track(f"evaluating on {split}", "pack", None) as track:
-            tagged = labeler.tag(dataset.sentences, examples, track)
-        metrics[split] = labeler.metrics(dataset, tagged)
+            tagged = trained.tag(dataset.sentences, examples, track)
+        metrics[split] = trained.metrics(dataset, tagged)
         _write_predictions(folder / f"predictions.{split}.conll", dataset, tagged, console)
+        if isinstance(tagged, Answered):
+            _write_answers(folder / f"answers.{split}.jsonl", tagged)
         console.say(f"  {split}: {summary(metrics[split], info.labels.plain)}")
-    _record_influence(labeler, folder, data.dev, console)
+    if isinstance(trained, Labeler):
+        _record_influence(trained, folder, data.dev, console)
     base_name = str(tiny_folder()) if info.base == TINY else info.base
-    kept, _ = stored_string(labeler.tagger.decoder)
+    tagger = trained.tagger
+    kept, _ = stored_string(tagger.decoder)
     card = model_card(
         info,
         config,
         metrics,
         data.name,
         base_name=base_name,
-        kept=None if labeler.tagger.calling.padded else kept,
+        kept=None if tagger.calling.padded else kept,
     )
     if info.lora is None:
-        _save_model(labeler.tagger.decoder, folder)
+        _save_model(tagger.decoder, folder)
     else:
-        decoder = labeler.tagger.decoder
-        save_adapter(decoder, 0, folder, base_name=base_name, revision=info.revision)
-    save_head(labeler.tagger.head, 0, folder)
+        save_adapter(tagger.decoder, 0, folder, base_name=base_name, revision=info.revision)
+    if isinstance(tagger.head, StackedHead):
+        save_head(tagger.head, 0, folder)
     _save_tokenizer(data.tokenizer, folder)
     write_text(folder / "config.yaml", dump_config(config))
     extra = {"selected_epoch": progress.kept_epoch, "train_seconds": round(progress.seconds, 1)}
@@ -72,7 +81,7 @@ def write_run(
     write_text(folder / "README.md", card)
     assert info.digests is not None
     files = {name: file_digest(folder / name) for name in final_files(folder)}
-    info = labeler.info = replace(info, digests=replace(info.digests, run=files))
+    info = trained.info = replace(info, digests=replace(info.digests, run=files))
     write_text(folder / INFO, info.to_json())
     remove_checkpoint(folder)
     console.say(f"  trained in {progress.seconds:.0f} s; saved to {folder}")
@@ -89,6 +98,7 @@ def summary(metrics: dict[str, Any], plain: bool) -> str:
         f"F1 {100 * metrics['f1']:.2f} (precision {100 * metrics['precision']:.2f}, recall "
         f"{100 * metrics['recall']:.2f}, {metrics['gold']} gold entities"
         + (f", {lost} of them lost to truncation)" if lost else ")")
+        + (in_short(metrics["generation"]) if "generation" in metrics else "")
     )
 
 
@@ -116,6 +126,12 @@ def _write_predictions(path: Path, dataset: Dataset, tagged: Tagged, console: Co
     if escaped:
         words = counted(escaped, "word")
         console.say(f"  {path.name}: tabs and line ends of {words} are written as \\t, \\n")
+
+
+def _write_answers(path: Path, answered: Answered) -> None:
+    """A line for each sentence: what was written, null where nothing was asked."""
+    lines = [json.dumps({"answer": text}, ensure_ascii=False) for text in answered.answers]
+    write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def _save_model(decoder: Any, folder: Path) -> None:

@@ -60,6 +60,8 @@ class Run:
     def name(self) -> str:
         if self.candidates:
             return f"one-shot over {len(self.candidates)} strings, seed {self.seed}"
+        if self.config.task == "generate":
+            return f"generate, seed {self.seed}"
         return f"unmask {self.string}, seed {self.seed}"
 
     @property

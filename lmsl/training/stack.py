@@ -59,7 +59,7 @@ class Stack:
     def __init__(self, runs: Sequence[Run], assembled: Assembled, config: Config) -> None:
         assert len({run.progress.updates for run in runs}) == 1, "runs that are not equally far"
         self.runs, self.config = list(runs), config
-        self.tagger, self.clock = assembled.tagger, assembled.clock
+        self.base, self.tagger, self.clock = assembled.base, assembled.tagger, assembled.clock
         self.notes = assembled.notes
         rate = default_lr(self.tagger.head.hidden, config.tune)
         self.lr = rate if config.lr is None else config.lr
@@ -145,7 +145,8 @@ def alone(run: Run, base: Base, classes: int, place: Place) -> Assembled:
     It is assembled and measured like one that is loaded, and stays as it is when the stack trains
     on or another one takes its place on ``base``.
     """
-    own = replace(base, decoder=shared_copy(base.decoder))
+    decoder, causal_lm = shared_copies(base.decoder, base.causal_lm)
+    own = replace(base, decoder=decoder, causal_lm=causal_lm)
     assembled = assemble_runs([run], run.config, own, classes, place)
     (views,) = run_parameters(assembled.tagger).views
     restore(views, run.progress.kept_weights)
@@ -189,6 +190,7 @@ def assemble_runs(
             attention=config.attention, block=config.block, elementwise=config.elementwise
         ),
         mixed=bool(runs[0].candidates),
+        own_head=config.task == "generate",
     )
 
 
@@ -209,7 +211,9 @@ def strip_lora(decoder: nn.Module) -> None:
         replace_module(decoder, name, layer.base)
 
 
-def shared_copy(decoder: Any) -> Any:
-    """A copy of the modules of a decoder that has its tensors in common with it."""
-    memo = {id(tensor): tensor for tensor in (*decoder.parameters(), *decoder.buffers())}
-    return copy.deepcopy(decoder, memo)
+def shared_copies(*models: Any) -> tuple[Any, ...]:
+    """Copies of the modules of some models, None among them, that have their tensors in common
+    with them; what models share, their copies do."""
+    kept = [model for model in models if model is not None]
+    memo = {id(t): t for model in kept for t in (*model.parameters(), *model.buffers())}
+    return copy.deepcopy(models, memo)

@@ -31,11 +31,12 @@ _CELLS_PER_GROUP = 1 << 21
 
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """One sentence's labels; spans with their probabilities (none where labels are plain)."""
+    """One sentence's labels; spans with their probabilities (none where labels are plain, None
+    where a model writes spans and gives them no probability)."""
 
     tags: tuple[str, ...]
     spans: tuple[Span, ...]
-    scores: tuple[float, ...]
+    scores: tuple[float | None, ...]
 
 
 def decode(emissions: Sequence[Floats], labels: LabelSet, decoder: Decoder) -> list[Decoded]:

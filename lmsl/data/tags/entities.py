@@ -15,8 +15,9 @@ class Entity:
     end: int
     """Characters [start, end) of the text as given; of ``" ".join(words)`` for a word list."""
     label: str
-    score: float
-    """Probability of exactly this span under the run's decoder."""
+    score: float | None
+    """Probability of exactly this span under the run's decoder; None of spans that a model
+    wrote."""
     text: str
     start_word: int
     end_word: int

@@ -57,6 +57,22 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "decode": "argmax",
     },
 }
+_SHARED = {
+    name: value
+    for name, value in PUBLISHED["acl2024"].items()
+    if name not in ("label_at", "decode", "head_dropout")
+}
+PUBLISHED["acl2024-generate"] = _SHARED | {
+    "task": "generate",
+    "unmask": ("causal",),
+    "max_length": 1024,
+    "prompt": "acl2024",
+    "chat_template": "no",
+    "loss_on": "text",
+    "decoding": "sample",
+    "temperature": 0.6,
+    "top_p": 0.9,
+}
 PUBLISHED["acl2024-released"] = PUBLISHED["acl2024"] | {"keep_every": 4}
 
 
@@ -69,7 +85,7 @@ def test_recipes_hold_the_published_values(name: str) -> None:
 
 
 def test_recipes_are_known_by_their_names_and_cannot_be_changed() -> None:
-    assert set(RECIPES) == {"default", "acl2024", "acl2024-released", "repetition-sl"}
+    assert set(RECIPES) == {"default", *PUBLISHED}
     assert Config(**recipe("default")) == Config()
     with pytest.raises(TypeError):
         RECIPES["default"] = {}  # type: ignore[index]

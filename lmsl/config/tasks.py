@@ -25,6 +25,7 @@ _NOT_OF_GENERATION = {
     "decode": "it has no tags to decode",
     "cuda_graphs": "its steps are not captured",
     "tune": "its base stays frozen",
+    "warmup_mntp": "no layer is unmasked",
 }
 
 

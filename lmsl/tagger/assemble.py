@@ -117,7 +117,8 @@ def assemble(
     notes = _quantized(decoder, storage) if storage.quantize == "nf4" else []
     clock = DropoutClock(seeds=tuple(seeds))
     settled, adapted = _adapted(decoder, trained.lora, clock)
-    head = _language_head(base, clock) if own_head else _classifiers(decoder, trained, clock)
+    runs = len(seeds)
+    head: Head = language_head(base, runs) if own_head else _classifiers(decoder, trained, clock)
     notes.append(_measured(decoder, bits, operators.attention, "strings" if mixed else "runs"))
     block, chosen = _forward(
         decoder,
@@ -209,12 +210,13 @@ def _classifiers(decoder: torch.nn.Module, trained: Trained, clock: DropoutClock
     )
 
 
-def _language_head(base: Base, clock: DropoutClock) -> Head:
+def language_head(base: Base, runs: int) -> LanguageHead:
+    """What a language model has in the place of classifiers, for so many runs."""
     assert base.causal_lm is not None, "a base without its language-model head"
     return LanguageHead(
         base.causal_lm.get_output_embeddings(),
         softcap=getattr(base.causal_lm.config.get_text_config(), "final_logit_softcapping", None),
-        runs=len(clock.seeds),
+        runs=runs,
     )
 
 

@@ -17,9 +17,9 @@ import numpy as np
 from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.errors import InputError
-from lmsl.layers.head import LanguageHead
 from lmsl.layers.lora import RunParameters, trainable_parameters
 from lmsl.packs.examples import Example
+from lmsl.tagger.assemble import language_head
 from lmsl.tagger.base import Base
 from lmsl.tagger.tagger import Tagger
 from lmsl.training.inputs import Prepared
@@ -136,9 +136,7 @@ def masked_task(examples: Sequence[Example], count: int, mask: int) -> Task:
 
 def _language_model(tagger: Tagger, base: Base, place: Place) -> Tagger:
     """The same decoder and adapters under the head of the language model."""
-    softcap = getattr(base.causal_lm.config.get_text_config(), "final_logit_softcapping", None)
-    projection = base.causal_lm.get_output_embeddings().to(place.device)
-    head: Any = LanguageHead(projection, softcap=softcap, runs=tagger.head.runs)
+    head = language_head(base, tagger.head.runs).to(place.device)
     return Tagger(
         tagger.decoder, head, "last", tagger.block, tagger.bits, tagger.mixture, tagger.calling
     )

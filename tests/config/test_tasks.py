@@ -18,6 +18,7 @@ GIVEN: dict[str, Any] = {
     "decode": "argmax",
     "cuda_graphs": "on",
     "tune": "full",
+    "warmup_mntp": 5,
     "prompt": "acl2024",
     "chat_template": "no",
     "loss_on": "text",

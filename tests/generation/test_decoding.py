@@ -1,6 +1,7 @@
 """Answers of a language model: those of training, batched, ended, drawn, and checked first."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from lmsl.mask.attention import NAME
 from lmsl.packs.packing import pack
 from lmsl.tagger.assemble import Assembled, Operators, Storage, Trained, assemble
 from lmsl.tagger.base import load_base
-from tests.generation.generation_tools import prompter, sentence
+from tests.generation.generation_tools import prompter, sentence, write_causal_lm
 
 CPU = torch.device("cpu")
 SENTENCES = [
@@ -27,10 +28,10 @@ SENTENCES = [
 ]
 
 
-def assembled(*, perturbed: bool = True, **trained: Any) -> Assembled:
-    """`tiny` as a writer, with adapters that do something."""
+def assembled(name: str = "tiny", dtype: torch.dtype = torch.float32) -> Assembled:
+    """A model as a writer, with adapters that do something."""
     torch.set_num_threads(1)
-    base = load_base("tiny", causal_lm=True)
+    base = load_base(name, causal_lm=True, dtype=dtype)
     made = assemble(
         base,
         bits=[(False,) * base.depth],
@@ -41,14 +42,13 @@ def assembled(*, perturbed: bool = True, **trained: Any) -> Assembled:
             lora=LoRA(rank=4, alpha=8.0, dropout=0.1, targets=("query-value",)),
             head_dropout=0.0,
         ),
-        storage=Storage(quantize="nf4", resident="yes", device=CPU, dtype=torch.float32),
+        storage=Storage(quantize="nf4", resident="yes", device=CPU, dtype=dtype),
         operators=Operators(),
         own_head=True,
-        **trained,
     )
     generator = torch.Generator().manual_seed(3)
-    for name, parameter in made.tagger.named_parameters():
-        if perturbed and name.endswith("lora_B"):
+    for place, parameter in made.tagger.named_parameters():
+        if place.endswith("lora_B"):
             with torch.no_grad():
                 parameter.normal_(std=0.05, generator=generator)
     return made
@@ -170,9 +170,37 @@ def test_what_decoding_does_not_know_of_a_head_is_refused(
 ) -> None:
     assert check_alike(writer.tagger, writer.base.causal_lm, CPU, None) == "sdpa"
     monkeypatch.setattr(writer.tagger.head, "softcap", 1.0)
-    with pytest.raises(InputError, match=r"LlamaForCausalLM cannot be decoded: .* differ from"):
+    with pytest.raises(InputError, match=r"LlamaForCausalLM does not write what it is trained to"):
         check_alike(writer.tagger, writer.base.causal_lm, CPU, None)
     assert writer.base.decoder.config._attn_implementation == NAME
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "attention"),
+    [
+        ("gpt2", {}, "sdpa"),
+        ("mistral", {}, "sdpa"),
+        # Scaled dot-product attention of torch bounds no scores, as this one does.
+        ("gemma2", {"final_logit_softcapping": 3.0}, "eager"),
+        ("cohere", {"logit_scale": 0.3}, None),
+    ],
+)
+def test_each_family_is_decoded_as_it_is_trained_or_refused(
+    family: str, changes: dict[str, Any], attention: str | None, tmp_path: Path
+) -> None:
+    write_causal_lm(tmp_path, family, **changes)
+    made = assembled(str(tmp_path))
+    found = (made.tagger, made.base.causal_lm, CPU, None)
+    if attention is not None:
+        assert check_alike(*found) == attention
+        return
+    with pytest.raises(InputError, match="its head does more than is known here"):
+        check_alike(*found)
+
+
+def test_sixteen_bits_round_and_are_no_other_model() -> None:
+    made = assembled(dtype=torch.bfloat16)
+    assert check_alike(made.tagger, made.base.causal_lm, CPU, torch.bfloat16) == "sdpa"
 
 
 def test_batches_hold_all_questions_within_their_budget() -> None:

@@ -25,9 +25,9 @@ from lmsl.data.tags.vocabulary import LabelSet
 from lmsl.errors import InputError
 from lmsl.generation.grammar import Listed, read_answer, write_answer
 from lmsl.generation.locate import locate, pieces
+from lmsl.generation.notes import AnswerNotes
 from lmsl.packs.alignment import Aligner, AlignmentNotes, Encoding, Ints
-from lmsl.packs.examples import Example, ExampleNotes, Examples, too_long
-from lmsl.wording import counted
+from lmsl.packs.examples import Example, Examples, too_long
 
 MOST_NEW = 1024
 """Sub-words of an answer, at most."""
@@ -42,32 +42,6 @@ class Question(Example):
 
     most_new: int
     """Sub-words that its answer may have."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnswerNotes(ExampleNotes):
-    """Also which spans an answer can say."""
-
-    spans: int
-    """Of the words that are read."""
-    unsayable: int
-    """Those that are found elsewhere, or nowhere, when their own answer is read back."""
-    cramped: int
-    """Sentences whose right answer is longer than an answer may be."""
-
-    def lines(self) -> list[str]:
-        told = super().lines()
-        if self.unsayable:
-            told.append(
-                f"{counted(self.unsayable, 'span')} of {self.spans} cannot be told by an answer: "
-                "the words stand earlier, too, or hold marks of the grammar"
-            )
-        if self.cramped:
-            told.append(
-                f"{counted(self.cramped, 'sentence')} with a right answer longer than any that is "
-                "written"
-            )
-        return told
 
 
 class Prompter:
@@ -273,7 +247,7 @@ class Prompter:
         return found
 
     def _end(self) -> list[int]:
-        """What ends an answer: the end of the sequence, else the line; both as in the paper."""
+        """What ends an answer: the end of the sequence, else of the line; in `acl2024` both."""
         end = self.tokenizer.eos_token_id
         line: list[int] = []
         if self.generation.prompt == "acl2024" or end is None:

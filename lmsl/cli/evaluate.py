@@ -22,7 +22,8 @@ from lmsl.run_directory.info import RunInfo, read_info
 from lmsl.wording import counted
 
 if TYPE_CHECKING:
-    from lmsl.tagger.labeler import Labeler, Tagged
+    from lmsl.tagger.labeler import Labeler
+    from lmsl.tagger.predictor import Predictor, Tagged
 
 
 def evaluate_command(arguments: list[str]) -> int:
@@ -41,7 +42,7 @@ def evaluate_command(arguments: list[str]) -> int:
     if dataset is not None:
         found |= _scored(labeler, dataset, options, console)
     if text is not None:
-        found["perplexity"] = _perplexity(labeler, text, options, console)
+        found["perplexity"] = _perplexity(_labeler(labeler), text, options, console)
     print(json.dumps(found, indent=2, ensure_ascii=False))
     return 0
 
@@ -59,6 +60,14 @@ def _check_asked(options: Evaluate, info: RunInfo) -> None:
         ):
             if given:
                 raise InputError(f"{flag}: expected a file with tags beside it, got none")
+    for flag, given in (
+        ("--perplexity", options.perplexity is not None),
+        ("--right-context", options.right_context),
+    ):
+        if given and info.task == "generate":
+            raise InputError(
+                f"{flag}: expected a run that labels words, got one that writes spans"
+            )
     if options.continuations < 0:
         raise InputError(f"--continuations: expected 0 or more, got {options.continuations}")
     if options.perplexity is not None and info.exit_layer is not None:
@@ -88,7 +97,7 @@ def _read(source: str, options: Evaluate, info: RunInfo, console: Console) -> Da
 
 
 def _scored(
-    labeler: "Labeler", dataset: Dataset, options: Evaluate, console: Console
+    labeler: "Predictor", dataset: Dataset, options: Evaluate, console: Console
 ) -> dict[str, Any]:
     """The metrics, with what else was asked of the labelled data."""
     with console.track("evaluating", "pack", None) as track:
@@ -101,8 +110,18 @@ def _scored(
         predicted = [decoded.tags for decoded in tagged.decoded]
         write_columns(options.predictions, dataset.sentences, gold, predicted)
     if options.right_context:
-        metrics["right_context"] = _right_context(labeler, dataset, tagged, metrics, console)
+        metrics["right_context"] = _right_context(
+            _labeler(labeler), dataset, tagged, metrics, console
+        )
     return metrics
+
+
+def _labeler(run: "Predictor") -> "Labeler":
+    """A run that is known to label words, since others were refused what this is asked for."""
+    from lmsl.tagger.labeler import Labeler
+
+    assert isinstance(run, Labeler)
+    return run
 
 
 def _right_context(

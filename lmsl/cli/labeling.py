@@ -55,7 +55,6 @@ def loaded(
     """The run that a command was given."""
     from lmsl.generation.generator import load_run
 
-
     return load_run(
         folder,
         device=options.device,

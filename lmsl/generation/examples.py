@@ -165,7 +165,7 @@ class Prompter:
     @cached_property
     def _longest_name(self) -> int:
         texts = [self.aligner.joint + name for name in self.generation.names]
-        return max((len(self.aligner.encode_text(text)) for text in texts), default=0)
+        return max((len(self.aligner.text(text)[0]) for text in texts), default=0)
 
     def _encoded(self, sentences: Sequence[Sentence]) -> tuple[list[Encoding], list[int]]:
         """Every sentence as a line of its own, and how many of its words are read."""
@@ -190,11 +190,11 @@ class Prompter:
         space = " " if self.generation.prompt == "default" else ""
         line = space + " ".join(_on_one_line(words))
         text = self.generation.before + line + self.generation.after
-        asked = [*self._opening, *self.aligner.encode_text(text), *self._closing]
+        asked = [*self._opening, *self.aligner.text(text)[0], *self._closing]
         return np.array(asked, dtype=np.int32)
 
     def _answer(self, text: str) -> list[int]:
-        return [*(self.aligner.encode_text(self._inline + text) if text else []), *self.end]
+        return [*(self.aligner.text(self._inline + text)[0].tolist() if text else []), *self.end]
 
     def _examples(
         self,

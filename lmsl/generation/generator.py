@@ -63,6 +63,7 @@ class Generator(Predictor):
             quantize=quantize,
             resident=resident,
             allow_changed_base=allow_changed_base,
+            causal_lm=True,
             say=say or Console().say,
         )
         base = restored.assembled.base
@@ -115,13 +116,22 @@ def load_run(
     resident: Resident = "auto",
     cuda_graphs: CudaGraphs = "off",
     allow_changed_base: bool = False,
+    causal_lm: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Labeler | Generator:
     """Load a run of either kind; arguments and errors as ``Labeler.load``."""
     folder = find_run(path)
     if read_info(folder).generation is None:
         return Labeler.load(
-            folder, device, attention, quantize, resident, cuda_graphs, allow_changed_base, say
+            folder,
+            device=device,
+            attention=attention,
+            quantize=quantize,
+            resident=resident,
+            cuda_graphs=cuda_graphs,
+            allow_changed_base=allow_changed_base,
+            causal_lm=causal_lm,
+            say=say,
         )
     if cuda_graphs == "on":
         raise InputError("--cuda-graphs on: expected a run that labels words, got one that writes")

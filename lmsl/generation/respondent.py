@@ -11,13 +11,13 @@ from lmsl.console import Track
 from lmsl.data.tags.decode import Decoded
 from lmsl.data.tags.schemes import spans_to_tags
 from lmsl.data.tags.sentence import Sentence
-from lmsl.errors import InputError
 from lmsl.generation.decoding import Speaker, Written, check_alike
 from lmsl.generation.examples import Prompter, Question
 from lmsl.generation.grammar import read_answer
 from lmsl.generation.locate import COUNTED, locate
-from lmsl.packs.examples import Example, Examples
+from lmsl.packs.examples import Examples
 from lmsl.tagger.base import Base
+from lmsl.tagger.positions import check_positions
 from lmsl.tagger.predictor import Tagged
 from lmsl.tagger.tagger import Tagger
 
@@ -98,11 +98,14 @@ class Respondent:
             track: told of every batch.
 
         Raises:
-            InputError: a question is longer than the model has positions.
+            InputError: a question is longer than the model's table of positions.
         """
-        examples = self.prompter.questions(sentences) if examples is None else examples
-        positions = positions_of(self.speaker.causal_lm)
-        check_positions(examples.examples, positions)
+        model = self.speaker.tagger.decoder
+        if examples is None:
+            examples = self.prompter.questions(sentences)
+            check_positions(model, sentences, examples, repeat=0)
+        config: Any = model.config
+        positions = getattr(config.get_text_config(), "max_position_embeddings", None)
         questions = [
             _fitted(one, positions) for one in examples.examples if isinstance(one, Question)
         ]
@@ -138,23 +141,9 @@ class Respondent:
         )
 
 
-def positions_of(causal_lm: Any) -> int | None:
-    """How many sub-words a model may read; None where it does not say."""
-    most = getattr(causal_lm.config.get_text_config(), "max_position_embeddings", None)
-    return most if isinstance(most, int) else None
-
-
-def check_positions(examples: Sequence[Example], positions: int | None) -> None:
-    """Refuse what is longer than a model has positions; InputError."""
-    longest = max((len(example.ids) for example in examples), default=0)
-    if positions is not None and longest > positions:
-        raise InputError(
-            f"--max-length: a sentence with its prompt takes up to {longest} sub-words, and the "
-            f"model has {positions} positions; lower it"
-        )
-
-
-def _fitted(question: Question, positions: int | None) -> Question:
-    """With an answer for which there are positions."""
-    left = question.most_new if positions is None else positions - len(question.ids)
+def _fitted(question: Question, positions: Any) -> Question:
+    """With an answer for which the model has positions, where it has them for the question."""
+    left = positions - len(question.ids) if isinstance(positions, int) else question.most_new
+    if left < 0:
+        return question
     return replace(question, most_new=max(1, min(question.most_new, left)))

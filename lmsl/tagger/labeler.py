@@ -9,6 +9,7 @@ loaded run does, in any process.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 

@@ -84,21 +84,11 @@ class Predictor(ABC):
         Raises:
             InputError: the data cannot be read, or has labels this run does not know.
         """
-        return self.evaluate_with_tags(data, options)[0]
-
-    def evaluate_with_tags(
-        self,
-        data: str | Path | Dataset,
-        options: ReadOptions | None = None,
-        track: Track | None = None,
-    ) -> tuple[dict[str, Any], Dataset, list[Decoded]]:
-        """As ``evaluate``, with the data as read and what was predicted."""
         if options is None:
             options = self.info.read_options()
         dataset = data if isinstance(data, Dataset) else read_with(data, options)
         self.info.check_scorable(dataset)
-        tagged = self.tag(dataset.sentences, track=track)
-        return self.metrics(dataset, tagged), dataset, tagged.decoded
+        return self.metrics(dataset, self.tag(dataset.sentences))
 
     def metrics(self, dataset: Dataset, tagged: Tagged) -> dict[str, Any]:
         """Metrics of tags already predicted for ``dataset``."""

@@ -12,7 +12,7 @@ from lmsl.config.choices import LoRA
 from lmsl.errors import InputError
 from lmsl.generation.decoding import batches, check_alike
 from lmsl.generation.examples import Prompter, Question
-from lmsl.generation.respondent import Respondent, check_positions
+from lmsl.generation.respondent import Respondent, _fitted
 from lmsl.layers.head import LanguageHead
 from lmsl.mask.attention import NAME
 from lmsl.packs.packing import pack
@@ -248,9 +248,20 @@ def test_sentences_are_tagged_by_what_is_answered(
     }
 
 
-def test_more_than_the_positions_of_a_model_is_refused(asks: Prompter) -> None:
-    found = asks.questions(SENTENCES).examples
-    check_positions(found, 10_000)
-    check_positions(found, None)
-    with pytest.raises(InputError, match=r"--max-length: .* the model has 20 positions"):
-        check_positions(found, 20)
+def test_more_than_the_positions_of_a_model_is_refused(tmp_path: Path) -> None:
+    write_causal_lm(tmp_path, "gpt2")
+    made = assembled(str(tmp_path))
+    asks = prompter(made.base.tokenizer)
+    long = sentence("Paris " * 30, where="f:3")
+    with pytest.raises(InputError, match=r"f:3: expected at most 64 sub-words, for which"):
+        respondent(made, asks).tag([long])
+
+
+@pytest.mark.parametrize(("positions", "most"), [(None, 9), (200, 9), (75, 5), (70, 1), (69, 9)])
+def test_an_answer_ends_with_the_positions_of_a_model(positions: int | None, most: int) -> None:
+    ids, nothing = np.zeros(70, dtype=np.int32), np.zeros(0, dtype=np.int32)
+    question = Question(
+        ids=ids, sentence=0, first_word=0, starts=nothing, ends=nothing, most_new=9
+    )
+    # Beyond them a question is answered as ever: it was said that it is.
+    assert _fitted(question, positions).most_new == most

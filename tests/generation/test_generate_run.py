@@ -256,7 +256,10 @@ def test_each_kind_of_run_is_loaded_by_its_own_name(
         lmsl.Labeler.load(run)
     with pytest.raises(lmsl.InputError, match=r"use lmsl\.Labeler\.load"):
         lmsl.Generator.load(labeled)
-    refused(capsys, ["evaluate", str(run), "x", "--cuda-graphs", "on"], "x")
+    words = str(tmp_path / "words.conll")
+    Path(words).write_text("Ada\tB-PER\n", encoding="utf-8")
+    for flags in (["--cuda-graphs", "on"], ["--right-context"], ["--perplexity", words]):
+        refused(capsys, ["evaluate", str(run), words, *flags], "expected a run that labels words")
     assert main(["probe", str(run), "--device", "cpu"]) == 0
     assert capsys.readouterr().out.count("causal") == 1 + 8
     refused(capsys, ["probe", str(run), "--save"], "writes answers and sees nothing to the right")

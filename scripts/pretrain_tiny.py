@@ -21,6 +21,7 @@ import math
 import random
 import re
 import time
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -73,20 +74,27 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def paragraphs(folder: Path) -> list[str]:
-    """Paragraphs of 20 to 200 words, line breaks and broken hyphens mended."""
+    """The pieces of all files but those that hold a name of the synthetic dev or test split."""
     held_out = {name for split in ("dev", "test") for name in name_words(split)}
-    found = []
-    for file in sorted(folder.glob("**/*.txt")):
-        text = file.read_text(encoding="utf-8-sig", errors="replace")
-        for block in re.split(r"\n\s*\n|\n(?=\s{2,})|(?<=[.!?\"'])\n", text):
-            words = re.sub(r"(\w)- (?=[a-z])", r"\1", " ".join(block.split())).split()
-            for start in range(0, len(words), 200):
-                piece = words[start : start + 200]
-                if len(piece) >= 20 and held_out.isdisjoint(re.findall(r"\w+", " ".join(piece))):
-                    found.append(" ".join(piece))
+    found = [
+        piece
+        for file in sorted(folder.glob("**/*.txt"))
+        for piece in pieces(file.read_text(encoding="utf-8-sig", errors="replace"))
+        if held_out.isdisjoint(re.findall(r"\w+", piece))
+    ]
     if not found:
         raise SystemExit(f"--text {folder}: expected .txt files with text, found none")
     return found
+
+
+def pieces(text: str) -> Iterator[str]:
+    """Paragraphs of 20 to 200 words, line breaks and broken hyphens mended."""
+    for block in re.split(r"\n\s*\n|\n(?=\s{2,})|(?<=[.!?\"'])\n", text):
+        words = re.sub(r"(\w)- (?=[a-z])", r"\1", " ".join(block.split())).split()
+        for start in range(0, len(words), 200):
+            piece = words[start : start + 200]
+            if len(piece) >= 20:
+                yield " ".join(piece)
 
 
 def set_apart(text: str) -> str:

@@ -10,7 +10,7 @@ import argparse
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -163,6 +163,32 @@ def draw_costs(
                     textcoords="offset points",
                     fontsize=7,
                 )
+
+
+def draw_growth(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[int, float, float]]]],
+    machine: dict[str, Any],
+    path: Path,
+) -> None:
+    """F1 over tokens of pre-training, by benchmarks.small_scale; bars are standard deviations.
+
+    Args:
+        panels: by data set and mode, points of tokens, mean and deviation in percent.
+    """
+    with _figure(path, machine, (1 + 3.6 * len(panels), 4), "F1 on test") as figure:
+        for place, (data, modes) in enumerate(panels.items(), start=1):
+            axes = figure.add_subplot(1, len(panels), place)
+            first = min((x for points in modes.values() for x, _, _ in points if x), default=1)
+            # Logarithmic from the first trained model on, with room for the untrained one.
+            axes.set_xscale("symlog", linthresh=first, linscale=0.5)
+            axes.set(title=data, xlabel="tokens of pre-training")
+            for name, points in modes.items():
+                if points:
+                    tokens, means, deviations = zip(*points, strict=True)
+                    axes.errorbar(tokens, means, deviations, marker="o", capsize=2, label=name)
+            if place == 1:
+                axes.set_ylabel("F1")
+                axes.legend(fontsize=7)
 
 
 @contextmanager

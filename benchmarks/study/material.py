@@ -18,13 +18,13 @@ from lmsl.errors import InputError
 
 TUNED_ON = "snips"
 """Learning rates are chosen on its dev and kept for the others."""
-_DRAWN_BY = 0
-_FILES = {
+DRAWN_BY = 0
+FILES = {
     "snips": ("train", "valid", "test"),
     "mams_atsa": ("train.xml", "val.xml", "test.xml"),
     "wnut17": ("wnut17train.conll", "emerging.dev.conll", "emerging.test.annotated"),
 }
-DATASETS = tuple(_FILES)
+DATASETS = tuple(FILES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +55,10 @@ def material(name: str, data: Path, scratch: Path, sentences: int) -> Material:
     Raises:
         InputError: its files are missing or cannot be read.
     """
-    paths = [data / name / file for file in _FILES[name]]
+    paths = [data / name / file for file in FILES[name]]
     if missing := [path for path in paths if not path.exists()]:
         raise InputError(
-            f"--data {data}: expected {name} with {', '.join(_FILES[name])}, "
+            f"--data {data}: expected {name} with {', '.join(FILES[name])}, "
             f"found no {missing[0].name}"
         )
     train, dev, test = (read(path) for path in paths)
@@ -74,14 +74,14 @@ def material(name: str, data: Path, scratch: Path, sentences: int) -> Material:
         test=paths[2],
         sentences=len(part),
         whole_sentences=len(train),
-        words=_words(part) + 2 * _words(dev.sentences) + _words(test.sentences),
+        words=count_words(part) + 2 * count_words(dev.sentences) + count_words(test.sentences),
         gold={"dev": gold_entities(dev), "test": gold_entities(test)},
     )
 
 
 def drawn(sentences: Sequence[Sentence], count: int) -> list[Sentence]:
     """So many sentences, in the order of the file; all where there are no more."""
-    picked = random.Random(_DRAWN_BY).sample(range(len(sentences)), min(count, len(sentences)))
+    picked = random.Random(DRAWN_BY).sample(range(len(sentences)), min(count, len(sentences)))
     return [sentences[index] for index in sorted(picked)]
 
 
@@ -89,5 +89,5 @@ def gold_entities(data: Dataset) -> int:
     return sum(len(tag_spans(one.tags or ())) + len(one.missed) for one in data)
 
 
-def _words(sentences: Sequence[Sentence]) -> int:
+def count_words(sentences: Sequence[Sentence]) -> int:
     return sum(len(one.words) for one in sentences)

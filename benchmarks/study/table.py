@@ -51,15 +51,15 @@ def markdown(
     compared = {data: against_reference(rows[data]) for data in by_name}
     head = ["system", "rate", *(f"{data}, test F1" for data in by_name)]
     head += [f"{data}, against {REFERENCE}" for data, (found, _) in compared.items() if found]
-    lines = [*caption(settings, compared), "", *_ruled(head)]
+    lines = [*caption(settings, compared), "", *ruled(head)]
     for system in systems:
         own = [by_name[data].get(system.name) for data in by_name]
         if any(own):
-            cells = [system.name, _rate([row for row in own if row]), *map(_score, own)]
+            cells = [system.name, _rate([row for row in own if row]), *map(score, own)]
             cells += [
                 _difference(found.get(system.name)) for found, _ in compared.values() if found
             ]
-            lines.append(_line(cells))
+            lines.append(row_line(cells))
     said = [f"- `{one.name}`: {one.said}." for one in systems]
     lines += ["", *said, "", *_costs(settings, systems, costs)]
     if open_ends := unfinished(settings, records):
@@ -100,7 +100,7 @@ def caption(
     return shown
 
 
-def _score(row: Row | None) -> str:
+def score(row: Row | None) -> str:
     if row is None:
         return ""
     spread = "" if row.deviation is None else f" ± {100 * row.deviation:.2f}"
@@ -135,7 +135,7 @@ def _costs(
         f"Cost on {costs['data']}, {machine['processor']}, {costs['settings']['threads']} "
         f"threads, medians of {costs['settings']['rounds']} rounds; peers to their end, once:",
         "",
-        *_ruled(head),
+        *ruled(head),
     ]
     for system in systems:
         if (own := known.get(system.name)) is not None:
@@ -147,7 +147,7 @@ def _costs(
                 "" if peak is None else f"{peak / 2**20:,.0f}",
                 f"{own['seconds_per_1000_words']:.2f}",
             ]
-            lines.append(_line(cells))
+            lines.append(row_line(cells))
     return lines
 
 
@@ -159,11 +159,11 @@ def training_seconds(system: System, own: Mapping[str, Any], updates: int) -> fl
     return float(updates * own["update_seconds"] + before)
 
 
-def _ruled(head: Sequence[str]) -> list[str]:
-    return [_line(head), "|" + "---|" * len(head)]
+def ruled(head: Sequence[str]) -> list[str]:
+    return [row_line(head), "|" + "---|" * len(head)]
 
 
-def _line(cells: Sequence[str]) -> str:
+def row_line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 

@@ -23,8 +23,20 @@ FILES = {
     "snips": ("train", "valid", "test"),
     "mams_atsa": ("train.xml", "val.xml", "test.xml"),
     "wnut17": ("wnut17train.conll", "emerging.dev.conll", "emerging.test.annotated"),
+    "danish": ("da_ddt-ud-train.iob2", "da_ddt-ud-dev.iob2", "da_ddt-ud-test.iob2"),
+    "swedish": (
+        "sv_talbanken-ud-train.iob2",
+        "sv_talbanken-ud-dev.iob2",
+        "sv_talbanken-ud-test.iob2",
+    ),
 }
+_FOLDERS = {"danish": "uner/UNER_Danish-DDT", "swedish": "uner/UNER_Swedish-Talbanken"}
+"""Of those that do not lie in a folder of their name."""
+_TAG_COLUMNS = {"danish": 3, "swedish": 3}
+"""Where tags stand in a column that is not the last."""
 DATASETS = tuple(FILES)
+LANGUAGES = ("danish", "swedish")
+"""Neither model has read much of them: a few systems are enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,17 +67,24 @@ def material(name: str, data: Path, scratch: Path, sentences: int) -> Material:
     Raises:
         InputError: its files are missing or cannot be read.
     """
-    paths = [data / name / file for file in FILES[name]]
+    paths = [data / _FOLDERS.get(name, name) / file for file in FILES[name]]
     if missing := [path for path in paths if not path.exists()]:
         raise InputError(
             f"--data {data}: expected {name} with {', '.join(FILES[name])}, "
             f"found no {missing[0].name}"
         )
-    train, dev, test = (read(path) for path in paths)
+    column = _TAG_COLUMNS.get(name, -1)
+    train, dev, test = (read(path, tag_column=column) for path in paths)
     part = drawn(train.sentences, sentences)
-    path = scratch / "data" / f"{name}.{len(part)}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    place = scratch / "data"
+    place.mkdir(parents=True, exist_ok=True)
+    path = place / f"{name}.{len(part)}.jsonl"
     write_json(path, part)
+    if name in _TAG_COLUMNS:
+        # Nobody else has to be told of the column.
+        paths = [place / f"{name}.{split}.jsonl" for split in ("train", "dev", "test")]
+        for own, read_from in zip(paths, (train, dev, test), strict=True):
+            write_json(own, read_from.sentences)
     return Material(
         name=name,
         part=path,

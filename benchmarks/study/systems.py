@@ -19,6 +19,8 @@ DECODER, ENCODER = "smollm2-135m", "minilm-l6"
 """Folders of the two models."""
 REFERENCE = "0000"
 """Whom the others are compared with: no layer unmasked, words read at their last sub-word."""
+ABROAD = (REFERENCE, "0011", "1111", "encoder full", "CRF")
+"""Who is trained on other languages than English."""
 _WARMUP = 150
 _EXIT = 20
 """Two thirds of the decoder's 30 layers."""

@@ -23,6 +23,7 @@ from benchmarks.study.records import append, duration, read_records, seconds_lef
 from benchmarks.study.systems import SYSTEMS, System, chosen, system_of
 from benchmarks.study.table import training_seconds
 from benchmarks.study.training import Failed, Work, command, reason_of, sane, seeing
+from lmsl.data.read import read
 from lmsl.data.tags.sentence import Sentence
 from lmsl.errors import Terminated
 
@@ -620,3 +621,24 @@ def test_memory_is_that_of_the_process_and_failures_have_reasons() -> None:
 def test_peers_take_one_turn() -> None:
     turns = list(cost._turns([CRF, system_of("0000")], 3))
     assert [one.name for one in turns] == ["CRF", "0000", "0000", "0000"]
+
+
+def test_a_few_systems_are_trained_on_other_languages() -> None:
+    names = ("0000", "0001", "CRF")
+    cells = plan({}, *names, datasets=("danish", "wnut17"), seeds=(2,), leader_seeds=())
+    assert {(cell.data, cell.system) for cell in cells} == {
+        *(("wnut17", name) for name in ("0000", "0001", "CRF")),
+        *(("danish", name) for name in ("0000", "CRF")),
+    }
+
+
+def test_their_tags_are_not_those_of_the_last_column(tmp_path: Path) -> None:
+    folder = tmp_path / "uner" / "UNER_Danish-DDT"
+    folder.mkdir(parents=True)
+    for split in ("train", "dev", "test"):
+        text = "1\tKarin\tB-PER\t-\ts\n2\tkom\tO\t-\ts\n\n"
+        (folder / f"da_ddt-ud-{split}.iob2").write_text(text, encoding="utf-8")
+    found = material("danish", tmp_path, tmp_path / "scratch", 9)
+    assert found.gold == {"dev": 1, "test": 1}
+    for path in (found.part, found.dev, found.test, found.whole):
+        assert read(path).sentences[0].tags == ("B-PER", "O"), path

@@ -67,7 +67,7 @@ def build_peer(
     targets = named_targets(base.decoder, config.lora_targets)
     model = _classifier(base, config, classes, place, style)
     checkpointing = {"use_reentrant": False}
-    if config.quantize == "nf4":
+    if config.frozen == "nf4":
         model = prepare_model_for_kbit_training(
             model,
             use_gradient_checkpointing=style.checkpointing,
@@ -105,7 +105,7 @@ def _classifier(base: Base, config: Config, classes: int, place: Place, style: S
         )
     setattr(model, model.base_model_prefix, base.decoder)
     model.score = nn.Linear(model.score.in_features, classes, dtype=place.dtype)
-    if config.quantize == "nf4":
+    if config.frozen == "nf4":
         quantise_linears(base.decoder, place)
         model.is_loaded_in_4bit = True
     model.to(place.device)

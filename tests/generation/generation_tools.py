@@ -1,9 +1,11 @@
 """Prompters, sentences, and random language models with the tokenizer of `tiny`."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -59,3 +61,11 @@ def write_causal_lm(folder: Path, family: str, **changes: Any) -> None:
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(tiny_folder() / name, folder)
+
+
+def real_model(name: str) -> str:
+    """The folder of a pre-trained model; the test is skipped where there is none."""
+    folder = Path(os.environ.get("LMSL_MODELS", "")) / name
+    if "LMSL_MODELS" not in os.environ or not folder.is_dir():
+        pytest.skip(f"LMSL_MODELS names no folder with {name}")
+    return str(folder)

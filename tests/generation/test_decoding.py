@@ -18,7 +18,7 @@ from lmsl.mask.attention import NAME
 from lmsl.packs.packing import pack
 from lmsl.tagger.assemble import Assembled, Operators, Storage, Trained, assemble
 from lmsl.tagger.base import load_base
-from tests.generation.generation_tools import prompter, sentence, write_causal_lm
+from tests.generation.generation_tools import prompter, real_model, sentence, write_causal_lm
 
 CPU = torch.device("cpu")
 SENTENCES = [
@@ -196,6 +196,19 @@ def test_each_family_is_decoded_as_it_is_trained_or_refused(
         return
     with pytest.raises(InputError, match="its head does more than is known here"):
         check_alike(*found)
+
+
+def test_a_pre_trained_model_is_asked_in_its_chat() -> None:
+    made = assembled(real_model("smollm2-135m"))
+    asks = prompter(made.base.tokenizer)
+    assert asks.generation.opening.endswith("<|im_start|>user\n")
+    assert asks.generation.closing == "<|im_end|>\n<|im_start|>assistant\n"
+    assert made.base.tokenizer.decode(asks.end) == "<|im_end|>"
+    (lesson,) = asks.lessons(SENTENCES[:1], "answer").examples
+    own = made.base.tokenizer(" Ada Lovelace", add_special_tokens=False).input_ids
+    places = [i for i in range(len(lesson.ids)) if lesson.ids[i : i + len(own)].tolist() == own]
+    assert len(places) == 2, "a span has the sub-words that it has in the sentence"
+    assert check_alike(made.tagger, made.base.causal_lm, CPU, None) == "sdpa"
 
 
 def test_sixteen_bits_round_and_are_no_other_model() -> None:

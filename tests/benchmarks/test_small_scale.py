@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import signal
 import tarfile
 import time
 from collections.abc import Callable, Sequence
@@ -348,7 +349,7 @@ class Ticks(Clock):
 def pretrained(settings: Settings, ticks: int) -> int:
     """Pre-train in pieces; how many there were."""
     stages.check_origin(settings)
-    for piece in range(1, 100):
+    for piece in range(1, 20):
         try:
             stages.pretrain(settings, Ticks(ticks))
             return piece
@@ -382,6 +383,21 @@ def test_pieces_give_the_weights_of_one_go_to_the_bit(
     )
     assert len(first) == 8 and first == second
     assert "held-out loss" in capsys.readouterr().out
+
+
+def test_who_is_asked_to_stop_keeps_the_update_at_work(
+    asked: list[str], prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def learnt(*both: Any) -> float:
+        loss = learn(*both)
+        signal.raise_signal(signal.SIGTERM)
+        return loss
+
+    monkeypatch.setattr(stages, "learn", learnt)
+    scratch = shutil.copytree(prepared, tmp_path / "new")
+    assert study.main([*asked, f"--scratch={scratch}"]) == 143
+    state = torch.load(scratch / "pretraining" / "masked.pt", weights_only=True)
+    assert state["updates"] == len(state["losses"]) == 1
 
 
 def test_a_finished_pre_training_is_not_touched(

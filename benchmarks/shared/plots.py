@@ -175,7 +175,7 @@ def draw_growth(
     Args:
         panels: by data set and mode, points of tokens, mean and deviation in percent.
     """
-    with _figure(path, machine, (1 + 3.6 * len(panels), 4), "F1 on test") as figure:
+    with _figure(path, machine, (max(7.0, 1 + 3.6 * len(panels)), 4), "F1 on test") as figure:
         for place, (data, modes) in enumerate(panels.items(), start=1):
             axes = figure.add_subplot(1, len(panels), place)
             first = min((x for points in modes.values() for x, _, _ in points if x), default=1)

@@ -72,6 +72,8 @@ def markdown(settings: Settings, tables: Mapping[str, Rows], records: Records) -
     """The lines of the tables."""
     lines = [*caption(settings), *_losses(settings, records)]
     for data, rows in tables.items():
+        if not rows:
+            continue
         lines += ["", f"## {data}", "", *ruled(["tokens", *(mode.name for mode in MODES)])]
         for updates, own in rows.items():
             scores = [score(own.get(mode)) for mode in MODES]

@@ -684,6 +684,7 @@ def test_the_table_has_a_row_for_each_checkpoint(
     # The initial model is the encoder's and the unmasked decoder's alike.
     assert lines[place + 4] == "| 0 | 55.00 ± 7.07 (2) |  | 55.00 ± 7.07 (2) |  |"
     assert lines[place + 5] == "| 36,864 |  | 70.00 (1) |  |  |"
+    assert "## wnut17" not in lines
     assert "Not there yet: 62 of 66 fine-tunings." in lines
     assert lines[-1] == "- failed: wnut17, causal-36864 0000, lr 0.001, seed 1: full disk"
     points = curves(settings, tables)

@@ -55,7 +55,9 @@ def planned(
     Systems that this checkout cannot train are not among them.
     """
     able = [one for one in systems if one.lacking() is None]
-    cells = dict.fromkeys(_all(able, datasets, records, seeds, leader_seeds))
+    quick, slow = ([one for one in able if one.slow == late] for late in (False, True))
+    first = _all(quick, datasets, records, seeds, leader_seeds)
+    cells = dict.fromkeys([*first, *_all(slow, datasets, records, seeds, ())])
     return [
         cell for cell in cells if cell.data in datasets and cell.seed in {*seeds, *leader_seeds}
     ]

@@ -37,7 +37,9 @@ def fit_crf(train: Dataset, dev: Dataset) -> Fitted:
     def predict(data: Dataset) -> Tags:
         return _predicted(model, [features(sentence.words) for sentence in data])
 
-    return predict, f"c1 {_L1}, c2 {strength} of {', '.join(map(str, _L2))}"
+    iterations = model.training_log_.last_iteration["num"]
+    tried = ", ".join(map(str, _L2))
+    return predict, f"c1 {_L1}, c2 {strength} of {tried}, {iterations} iterations"
 
 
 def _predicted(model: Any, rows: Sequence[list[Features]]) -> Tags:

@@ -10,7 +10,7 @@ from statistics import median
 
 from benchmarks.shared.labelled import prepare
 from lmsl.data.read import read
-from lmsl.tagger.labeler import Labeler
+from lmsl.generation.generator import load_run
 
 _CALLS = 3
 
@@ -19,7 +19,7 @@ def main(run: Path, file: Path) -> None:
     """Predict once to warm up, then a few times by the clock."""
     prepare(None)
     sentences = [list(sentence.words) for sentence in read(file)]
-    labeler = Labeler.load(run, device="cpu")
+    labeler = load_run(run, device="cpu")
     labeler.predict_tags(sentences)
     seconds = []
     for _ in range(_CALLS):

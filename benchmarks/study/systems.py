@@ -46,6 +46,8 @@ class System:
     """Updates of masked prediction before the labels are trained."""
     needs: tuple[str, ...] = ()
     """Settings that lmsl must have for it."""
+    slow: bool = False
+    """Its cells take hours and come after those of all others."""
     peer: Peer | None = None
     whole: bool = False
     """Trained on all of train instead of the part that the others get."""
@@ -151,6 +153,7 @@ SYSTEMS: tuple[System, ...] = (
         flags=("--task", "generate"),
         rates=_GENERATION,
         needs=("task",),
+        slow=True,
     ),
     System(
         name="0011 full",

@@ -84,6 +84,12 @@ def test_everybody_at_one_rate_comes_first() -> None:
     assert snips == list(range(len(snips))), "one data set after the other"
 
 
+def test_who_takes_hours_comes_behind_everybody() -> None:
+    cells = plan({}, "0000", "generation", "CRF")
+    late = [place for place, one in enumerate(cells) if one.system == "generation"]
+    assert late == list(range(len(cells) - len(late), len(cells))) and len(late) == 2 * 3 + 2
+
+
 def test_the_rate_is_that_of_dev_and_kept_for_other_data() -> None:
     records = tuned("0011", best=HIGH)
     assert best_rate(system_of("0011"), records) == HIGH

@@ -19,8 +19,8 @@ _FILES = {
 }
 DATASETS = tuple(_FILES)
 SHORT = ("snips", "conll2000", "mams_atsa")
-"""Those that few updates suffice for: 150 of 16 sentences teach nobody to find the names of
-wnut17 (F1 0.00, also with `tiny`)."""
+"""Those that few updates suffice for: after 150 of 16 sentences neither a model of 122,880 tokens
+nor `tiny` found a name of wnut17 (`1111`, one seed)."""
 
 
 def parts(name: str, data: Path, scratch: Path, sizes: Sequence[int]) -> Material:

@@ -113,7 +113,9 @@ def assemble(
     calling, padded = Calling(), None
     if base.kind == "encoder":
         calling, padded = calling_of(decoder, through_interface=through)
-    _refuse_several(len(seeds), trained, padded)
+    alone = why_alone(trained.lora is None, padded=padded is not None)
+    if alone is not None and len(seeds) > 1:
+        raise InputError(f"--stack {len(seeds)}: expected 1, {alone}")
     notes = _quantized(decoder, storage) if storage.quantize == "nf4" else []
     clock = DropoutClock(seeds=tuple(seeds))
     settled, adapted = _adapted(decoder, trained.lora, clock)
@@ -155,11 +157,17 @@ def _leave_unmasked(base: Base, bits: Bits, attention: str) -> None:
     note_bits(base.decoder, bits)
 
 
-def _refuse_several(runs: int, trained: Trained, padded: str | None) -> None:
-    """Refuse a stack of what can only be trained one run at a time."""
+def why_alone(all_weights: bool, *, padded: bool) -> str | None:
+    """Why a run can have no company in a stack; None where it can.
+
+    Args:
+        all_weights: of the model are trained.
+        padded: it takes no packs.
+    """
+    if not (all_weights or padded):
+        return None
     reason = "a padded model" if padded else "all weights (--tune full)"
-    if runs > 1 and (padded or trained.lora is None):
-        raise InputError(f"--stack {runs}: expected 1, {reason} can train one run at a time")
+    return f"{reason} can train one run at a time"
 
 
 def _quantized(decoder: torch.nn.Module, storage: Storage) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from lmsl.config.config import Config
 from lmsl.console import Console
+from lmsl.tagger.assemble import why_alone
 from lmsl.tagger.base import Base
 from lmsl.training.captured_step import will_capture
 from lmsl.training.fitting import choose_recomputed, runs_at_once
@@ -79,9 +80,13 @@ class Session:
         """How many of these runs to train at once: as many as fit into memory."""
         if len(runs) == 1:
             return 1
+        if self.config.tune == "full":
+            return self._one_at_a_time(padded=False)
         # Nobody is told of a stack that is there to be counted.
         counted = replace(self, console=Console(quiet=True), stack=None)
         tagger = counted.stack_of(runs[:1]).tagger
+        if tagger.calling.padded:
+            return self._one_at_a_time(padded=True)
         assert counted.expected is not None
         captured = will_capture(tagger, self.config, self.place.device)
         seeds = [run.seed for run in runs]
@@ -90,6 +95,11 @@ class Session:
         size, line = runs_at_once(one, len(runs), self.place.device)
         self.console.say(line)
         return size
+
+    def _one_at_a_time(self, *, padded: bool) -> int:
+        why = why_alone(self.config.tune == "full", padded=padded)
+        self.console.say(f"--stack auto: 1 at once, {why}")
+        return 1
 
     def say_peak(self) -> None:
         """What the stack at work took, beside what was expected of it."""

@@ -144,6 +144,16 @@ def test_the_weights_of_a_run_are_guarded_like_an_adapter(full: Path, tmp_path: 
         lmsl.Labeler.load(full, device="cpu", quantize="nf4")
 
 
+def test_as_many_at_once_as_can_be_is_one(
+    full: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A sweep that was told nothing of stacks made one of two and refused it."""
+    line = ["sweep", "--unmask", "0011", "--seed", "1", "2", "--data", str(data), *SHORT, *FULL]
+    assert main([*line, "--output", str(tmp_path / "two")]) == 0
+    assert "--stack auto: 1 at once, all weights (--tune full)" in capsys.readouterr().err
+    same_files(full, tmp_path / "two" / "0011" / "seed1", *FILES)
+
+
 def test_what_needs_frozen_weights_is_refused(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

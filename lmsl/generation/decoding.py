@@ -21,6 +21,7 @@ from lmsl.config.choices import Generation
 from lmsl.console import Track
 from lmsl.errors import InputError
 from lmsl.generation.examples import Question
+from lmsl.layers.fused.fit import ROUNDING
 from lmsl.mask.attention import NAME
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import pack
@@ -29,8 +30,6 @@ from lmsl.wording import one_line
 
 # What computes attention over a cache; the first that agrees with training.
 _IMPLEMENTATIONS = ("sdpa", "eager")
-# Largest difference of logits, as a share of their largest: rounding alone in each dtype.
-_ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
 # Sub-words of the two sequences that are compared.
 _COMPARED = (7, 12)
 
@@ -225,7 +224,7 @@ def check_alike(
             expected = _as_trained(tagger, whole, device)
             off = float((given - expected).abs().max() / expected.abs().max())
             # Written so that a NaN does not pass.
-            if off <= _ROUNDING.get(autocast or torch.float32, 1e-3):
+            if off <= ROUNDING.get(autocast or torch.float32, 1e-3):
                 return attention
             found.append(f"{attention} attention: its logits differ by {off:.1e} of their size")
     raise InputError(

@@ -17,6 +17,7 @@ from lmsl.generation.grammar import read_answer
 from lmsl.generation.locate import COUNTED, locate
 from lmsl.packs.examples import Examples
 from lmsl.tagger.base import Base
+from lmsl.tagger.language import text_ends
 from lmsl.tagger.positions import check_positions
 from lmsl.tagger.predictor import Tagged
 from lmsl.tagger.tagger import Tagger
@@ -65,9 +66,7 @@ class Respondent:
             InputError: it would not write what it was trained to.
         """
         causal_lm, tokenizer = base.causal_lm, prompter.tokenizer
-        ends = causal_lm.generation_config.eos_token_id
-        ends = ends if isinstance(ends, list) else [ends]
-        stops = {*prompter.end, *prompter.line_ends, *(end for end in ends if end is not None)}
+        stops = {*prompter.end, *prompter.line_ends, *text_ends(causal_lm)}
         pad = tokenizer.pad_token_id
         return cls(
             prompter=prompter,

@@ -45,8 +45,20 @@ class Base:
     is known."""
     causal_lm: Any = None
     """The same model with its language-model head, where that was asked for."""
-    notes: tuple[str, ...] = ()
-    """For people: what was changed or chosen in loading."""
+    dropped: tuple[str, ...] = ()
+    """Dropout of its own that is off."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """For people: what was changed or chosen in loading; reads a GGUF file again."""
+        found = []
+        if self.folder is not None and self.folder.is_file():
+            held = gguf_precision(self.folder)
+            dtype = str(self.decoder.dtype).removeprefix("torch.")
+            found.append(f"base: {self.folder.name} holds {held}, dequantised to {dtype}")
+        if self.dropped:
+            found.append(f"base: its own dropout is off ({', '.join(self.dropped)})")
+        return tuple(found)
 
 
 def load_base(
@@ -101,7 +113,6 @@ def load_base(
             f"--model {name}: its weights lack {len(absent)} tensors, first {absent[0]}"
         )
     commit = getattr(config, "_commit_hash", None)
-    folder = source.lies_in(commit or revision)
     return Base(
         decoder=model.base_model if causal_lm else model,
         causal_lm=model if causal_lm else None,
@@ -110,8 +121,8 @@ def load_base(
         revision=revision or source.commit or commit,
         depth=depth,
         kind=kind,
-        folder=folder,
-        notes=tuple(_notes(source, folder, dtype, dropped)),
+        folder=source.lies_in(commit or revision),
+        dropped=tuple(dropped),
     )
 
 
@@ -136,18 +147,6 @@ def _load(
         # The weights are plain numbers now, whatever the file held.
         del model.config.quantization_config
     return model, loading
-
-
-def _notes(
-    source: Source, folder: Path | None, dtype: torch.dtype, dropped: list[str]
-) -> list[str]:
-    notes = []
-    if source.gguf is not None and folder is not None:
-        held = gguf_precision(folder)
-        notes.append(f"base: {source.gguf} holds {held}, dequantised to {str(dtype)[6:]}")
-    if dropped:
-        notes.append(f"base: its own dropout is off ({', '.join(dropped)})")
-    return notes
 
 
 def _kind(config: Any) -> Kind:

@@ -19,16 +19,18 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lmsl.errors import InputError
 from lmsl.layers.fused.block import Observe
+from lmsl.layers.fused.fit import ROUNDING
 from lmsl.mask.attention import no_mask, pack_attention
 from lmsl.mask.decoder import decoder_blocks
 from lmsl.mask.probing import undisturbed
 from lmsl.packs.packing import Pack
+from lmsl.tagger.positions import first_position
 
 # Two sentences for the measurement: an odd length, and one that is not a multiple of it.
 _LENGTHS = (11, 5)
 _SEED = 2024
 # Of the largest hidden state; rounding alone is 1e-6 in float32, a wrong position 1e-2 and more.
-_ROUNDING = {torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.05}
+_ROUNDING = {**ROUNDING, torch.float32: 1e-4}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +111,8 @@ def calling_of(model: Any, *, through_interface: bool) -> tuple[Calling, str | N
     """
     config = model.config.get_text_config()
     takes = inspect.signature(model.forward).parameters
-    embeddings: Any = getattr(model, "embeddings", None)
-    shifted = hasattr(embeddings, "create_position_ids_from_input_ids")
     plain = Calling(
-        first_position=int(embeddings.padding_idx) + 1 if shifted else 0,
+        first_position=first_position(model),
         types="token_type_ids" in takes and bool(getattr(config, "type_vocab_size", 0)),
         pad=getattr(config, "pad_token_id", None) or 0,
     )

@@ -123,6 +123,12 @@ class LanguageModel:
         return written
 
 
+def text_ends(model: Any) -> list[int]:
+    """The tokens that end a text for a causal language model of transformers."""
+    found = getattr(model.generation_config, "eos_token_id", None)
+    return [] if found is None else [found] if isinstance(found, int) else list(found)
+
+
 def _grown(prompt: Example, written: Sequence[int]) -> Example:
     """A prompt with what was written behind it, read at the end."""
     ids = np.concatenate([prompt.ids, np.asarray(written, dtype=np.int32)])

@@ -32,7 +32,7 @@ from lmsl.packs.alignment import Ints
 from lmsl.packs.running import RunningText, TextWindow, spread, text_windows
 from lmsl.tagger.emissions import prediction_budget
 from lmsl.tagger.labeler import Labeler
-from lmsl.tagger.language import LanguageModel
+from lmsl.tagger.language import LanguageModel, text_ends
 
 WINDOW, STRIDE, SAMPLE = 512, 256, 256
 PROMPTS, PROMPT = 3, 32
@@ -136,7 +136,7 @@ def perplexity(labeler: Labeler, text: str, *, continued: int) -> Perplexity:
             else:
                 losses = _window_losses(model, running)
                 whole, sampled = float(losses.mean()), losses[at]
-            written = model.greedy(begun, continued, _ends(labeler.causal_lm))
+            written = model.greedy(begun, continued, text_ends(labeler.causal_lm))
         states[name] = Measured(
             unmask=labeler.info.unmask if name == "own" else "causal",
             adapter=name != "base",
@@ -210,12 +210,6 @@ def _prompts(labeler: Labeler, text: str) -> list[RunningText]:
         if len(ids):
             found.append(RunningText(ids=ids, bos=labeler.aligner.bos, windows=()))
     return found
-
-
-def _ends(model: Any) -> list[int]:
-    """The tokens that end a text."""
-    found = getattr(model.generation_config, "eos_token_id", None)
-    return [] if found is None else [found] if isinstance(found, int) else list(found)
 
 
 def _behind(labeler: Labeler, prompt: Ints, written: Sequence[int]) -> str:

@@ -33,7 +33,7 @@ def check_positions(
     if not isinstance(most, int) or longest is None:
         return []
     table = _has_table(model, most)
-    most -= _first_position(model)
+    most -= first_position(model)
     if len(longest.ids) <= most:
         return []
     where = sentences[longest.sentence].where or f"sentence {longest.sentence + 1}"
@@ -61,7 +61,7 @@ def _has_table(model: nn.Module, rows: int) -> bool:
     )
 
 
-def _first_position(model: nn.Module) -> int:
+def first_position(model: nn.Module) -> int:
     """Where the positions of a text begin: behind that of filling in RoBERTa's kin."""
     embeddings: Any = getattr(model, "embeddings", None)
     shifted = hasattr(embeddings, "create_position_ids_from_input_ids")

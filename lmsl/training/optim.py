@@ -5,7 +5,9 @@ from collections.abc import Mapping
 import torch
 
 from lmsl.config.choices import Tune
+from lmsl.config.config import Config
 from lmsl.errors import InputError
+from lmsl.layers.lora import RunParameters
 
 # The published recipes are for models of this width; see default_lr.
 _PUBLISHED_WIDTH, _PUBLISHED_LR = 4096, 2e-4
@@ -21,6 +23,23 @@ def default_lr(hidden: int, tune: Tune = "lora") -> float:
     """
     rate = min(3e-3, _PUBLISHED_LR * _PUBLISHED_WIDTH / hidden)
     return rate if tune == "lora" else rate / 10
+
+
+def optimizers_of(
+    parameters: RunParameters, config: Config, lr: float
+) -> list[torch.optim.Optimizer]:
+    """One for each run, as a configuration says."""
+    return [
+        build_optimizer(
+            views,
+            name=config.optimizer,
+            lr=lr,
+            beta2=config.beta2,
+            epsilon=config.epsilon,
+            weight_decay=config.weight_decay,
+        )
+        for views in parameters.views
+    ]
 
 
 def build_optimizer(

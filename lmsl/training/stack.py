@@ -27,7 +27,7 @@ from lmsl.training.captured_step import StaticStep, choose_step
 from lmsl.training.checkpoint import load_checkpoint, restore, save_checkpoint
 from lmsl.training.eager_step import MicroStep
 from lmsl.training.log import Log
-from lmsl.training.optim import build_optimizer, default_lr
+from lmsl.training.optim import default_lr, optimizers_of
 from lmsl.training.runs import Run
 from lmsl.wording import counted
 
@@ -126,17 +126,7 @@ class Stack:
         # What was captured belongs to parameters that are no more.
         self._compute = self._forward = None
         self.parameters = run_parameters(self.tagger)
-        self.optimizers = [
-            build_optimizer(
-                views,
-                name=self.config.optimizer,
-                lr=self.lr,
-                beta2=self.config.beta2,
-                epsilon=self.config.epsilon,
-                weight_decay=self.config.weight_decay,
-            )
-            for views in self.parameters.views
-        ]
+        self.optimizers = optimizers_of(self.parameters, self.config, self.lr)
 
 
 def alone(run: Run, base: Base, classes: int, place: Place) -> Assembled:

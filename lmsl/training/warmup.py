@@ -24,7 +24,7 @@ from lmsl.tagger.base import Base
 from lmsl.tagger.tagger import Tagger
 from lmsl.training.inputs import Prepared
 from lmsl.training.loop import Task, training_updates
-from lmsl.training.optim import build_optimizer
+from lmsl.training.optim import optimizers_of
 from lmsl.training.stack import Place, Stack
 from lmsl.wording import counted
 
@@ -49,17 +49,6 @@ def warm_up(stack: Stack, base: Base, data: Prepared, place: Place, console: Con
     config = replace(config, max_steps=None, epochs=1, keep_every=1, loss="ce", patience=None)
     tagger = _language_model(stack.tagger, base, place)
     parameters = RunParameters(trainable_parameters(tagger), tagger.head.runs)
-    optimizers = [
-        build_optimizer(
-            views,
-            name=config.optimizer,
-            lr=stack.lr,
-            beta2=config.beta2,
-            epsilon=config.epsilon,
-            weight_decay=config.weight_decay,
-        )
-        for views in parameters.views
-    ]
     losses = []
     with console.bar("warming up", steps, 0) as bar:
         for update in training_updates(
@@ -68,7 +57,7 @@ def warm_up(stack: Stack, base: Base, data: Prepared, place: Place, console: Con
             config,
             clock=stack.clock,
             parameters=parameters,
-            optimizers=optimizers,
+            optimizers=optimizers_of(parameters, config, stack.lr),
             peak_lr=stack.lr,
             device=place.device,
             autocast=place.autocast,

@@ -34,7 +34,7 @@ _ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
 _HEAD_NORMS = {"q_norm", "k_norm"}
 _MLP = {"gate_proj", "up_proj", "down_proj", "act_fn"}
 # Largest difference of hidden states, as a share of their largest: rounding alone in each dtype.
-_ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
+ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
 
 
 def choose_block(
@@ -62,7 +62,7 @@ def choose_block(
         block = build_block(decoder, ops=ops)
         forms = run_forms(decoder, bits)
         compare_runs("fast packed", seen_by(block, decoder, forms), bits)
-        found, most = difference(block, decoder, forms[0]), _ROUNDING.get(decoder.dtype, 1e-3)
+        found, most = difference(block, decoder, forms[0]), ROUNDING.get(decoder.dtype, 1e-3)
         # Written so that a NaN does not pass.
         if found <= most:
             way = "asked for" if choice == "own" else "--block auto"

@@ -59,8 +59,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
-def build(family: str, **changes: Any) -> Any:
-    """A headless model of 4 layers in float32, in evaluation mode; the same at every call."""
+def config_of(family: str, **changes: Any) -> Any:
+    """Of a model of 4 layers."""
     settings = {
         "vocab_size": VOCABULARY,
         "hidden_size": 32,
@@ -75,7 +75,12 @@ def build(family: str, **changes: Any) -> Any:
         "bos_token_id": 1,
         "eos_token_id": 2,
     }
-    config = AutoConfig.for_model(family, **(settings | FAMILIES[family] | changes))
+    return AutoConfig.for_model(family, **(settings | FAMILIES.get(family, {}) | changes))
+
+
+def build(family: str, **changes: Any) -> Any:
+    """A headless model of 4 layers in float32, in evaluation mode; the same at every call."""
+    config = config_of(family, **changes)
     torch.manual_seed(0)
     model = AutoModel.from_config(config).eval()
     if family in LATECOMERS and not any(map(uses_interface, model.h.modules())):

@@ -18,9 +18,9 @@ from benchmarks.shared.labelled import prepare
 from benchmarks.small_scale.clock import Clock, TimeIsUp
 from benchmarks.small_scale.plan import fine_tunings
 from benchmarks.small_scale.settings import Settings
-from benchmarks.small_scale.stages import check_origin, fine_tune, pretrain, say
+from benchmarks.small_scale.stages import check_origin, fine_tune, pretrain
 from benchmarks.study.cells import done
-from benchmarks.study.records import left, read_records
+from benchmarks.study.records import left, read_records, say
 from lmsl.errors import Terminated
 from lmsl.run_directory.lock import locked
 

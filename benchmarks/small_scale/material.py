@@ -3,12 +3,19 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.study.material import DRAWN_BY, FILES, Material, count_words, drawn, gold_entities
+from benchmarks.study.material import (
+    DRAWN_BY,
+    FILES,
+    Material,
+    count_words,
+    drawn,
+    found_files,
+    gold_entities,
+)
 from lmsl.data.read import read
 from lmsl.data.splits import hold_out
 from lmsl.data.tags.sentence import Dataset
 from lmsl.data.write import write_json
-from lmsl.errors import InputError
 
 _FILES = {
     "snips": FILES["snips"],
@@ -32,12 +39,7 @@ def parts(name: str, data: Path, scratch: Path, sizes: Sequence[int]) -> Materia
     Raises:
         InputError: its files are missing or cannot be read.
     """
-    paths = [data / name / file for file in _FILES[name]]
-    if missing := [path for path in paths if not path.exists()]:
-        raise InputError(
-            f"--data {data}: expected {name} with {', '.join(_FILES[name])}, "
-            f"found no {missing[0].name}"
-        )
+    paths = found_files(name, data, _FILES[name])
     whole = [read(path) for path in paths]
     if len(whole) == 2:
         whole[:1] = hold_out(whole[0], DRAWN_BY)[:2]

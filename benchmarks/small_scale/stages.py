@@ -2,12 +2,9 @@
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
 from statistics import fmean
 from typing import Any
 
-from benchmarks.shared.labelled import CPU_PLACE
-from benchmarks.shared.machine import machine
 from benchmarks.small_scale.clock import Clock, TimeIsUp
 from benchmarks.small_scale.material import parts
 from benchmarks.small_scale.plan import checkpoint_cell, checkpoints, folder_name, total_updates
@@ -26,7 +23,7 @@ from benchmarks.small_scale.pretraining import (
 from benchmarks.small_scale.settings import Settings
 from benchmarks.small_scale.text import corpus
 from benchmarks.study.cells import Cell
-from benchmarks.study.records import append, duration, read_records, seconds_left
+from benchmarks.study.records import append, duration, line_of, read_records, say, seconds_left
 from benchmarks.study.systems import System
 from benchmarks.study.training import Failed, Work, trained
 from lmsl.data.documents import read_object
@@ -221,11 +218,8 @@ def fine_tune(
 def _record(
     cell: Cell, settings: Settings, made_of: Mapping[str, Any], figures: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A line of the record; not the command, which names folders of this machine."""
-    named = machine(CPU_PLACE.device)
-    where = {key: value for key, value in named.items() if key not in ("command", "threads")}
-    config = {**settings.same, **made_of, "threads": settings.threads}
-    return {"cell": vars(cell), "config": config, "machine": where, **figures}
+    """A line of the record."""
+    return line_of(cell, {**settings.same, **made_of, "threads": settings.threads}, figures)
 
 
 def _brief(figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,7 +227,3 @@ def _brief(figures: Mapping[str, Any]) -> dict[str, Any]:
     scores = {split: {name: figures[split][name] for name in _RATES} for split in ("dev", "test")}
     kept = ("made", "measured", "seconds", "resumed")
     return {"status": "done", **scores, **{name: figures[name] for name in kept}}
-
-
-def say(line: str) -> None:
-    print(f"{datetime.now(UTC).strftime('%m-%d %H:%M')} {line}", flush=True)

@@ -19,16 +19,21 @@ Trainings may share the machine with others: their seconds mean nothing; cost is
 import signal
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from benchmarks.shared.flags import command
-from benchmarks.shared.labelled import CPU_PLACE
-from benchmarks.shared.machine import machine
 from benchmarks.study.cells import Cell, done
 from benchmarks.study.listing import listing, plan
 from benchmarks.study.material import Material, material
-from benchmarks.study.records import append, duration, left, read_records, seconds_left
+from benchmarks.study.records import (
+    append,
+    duration,
+    left,
+    line_of,
+    read_records,
+    say,
+    seconds_left,
+)
 from benchmarks.study.settings import Settings
 from benchmarks.study.systems import system_of
 from benchmarks.study.training import Failed, Work, trained
@@ -53,7 +58,7 @@ def run(settings: Settings) -> int:
             return measure_cost(settings)
         return _train(settings)
     except KeyboardInterrupt as reason:
-        print(f"{_now()} stopped; cells that are done are kept", flush=True)
+        say("stopped; cells that are done are kept")
         return 143 if isinstance(reason, Terminated) else 130
 
 
@@ -88,15 +93,15 @@ def _train_all(settings: Settings, work: Work, found: Mapping[str, Material]) ->
         turn = next((cell for cell in waiting if cell.ready), None)
         spent = seconds_left(waiting, records, words)
         about = "" if spent is None else f", about {duration(spent)} by what such cells took"
-        print(f"{_now()} {len(waiting)} cells left{about}", flush=True)
+        say(f"{len(waiting)} cells left{about}")
         if turn is None:
             break
-        print(f"{_now()} {turn.line()}", flush=True)
+        say(turn.line())
         anew = turn in again
         again.discard(turn)
         records[turn] = _one(turn, settings, work, found[turn.data], anew)
         append(settings.record, records[turn])
-        print(f"{_now()} {_outcome(records[turn])}", flush=True)
+        say(_outcome(records[turn]))
     return int(any(not done(one) for one in records.values()))
 
 
@@ -105,23 +110,21 @@ def _one(
 ) -> dict[str, Any]:
     """The record of a cell after its training, good or failed."""
     system = system_of(cell.system)
-    named = machine(CPU_PLACE.device)
-    where = {key: value for key, value in named.items() if key not in ("command", "threads")}
-    sentences = found.whole_sentences if system.whole else found.sentences
-    record: dict[str, Any] = {
-        "cell": vars(cell),
-        "config": {
+    # Taken before the training: the commit is that of the code that trains.
+    record = line_of(
+        cell,
+        {
             **settings.same,
             "model": system.model,
             "unmask": system.unmask,
             "flags": list(system.flags),
             "warmup": system.warmup,
             "peer": system.peer,
-            "trained_on": sentences,
+            "trained_on": found.whole_sentences if system.whole else found.sentences,
             "threads": settings.threads,
         },
-        "machine": where,
-    }
+        {},
+    )
     try:
         figures = trained(cell, system, found, work, anew=anew)
     except Failed as error:
@@ -134,10 +137,6 @@ def _outcome(record: Mapping[str, Any]) -> str:
         return f"failed: {record['reason']}"
     scores = ", ".join(f"{split} F1 {100 * record[split]['f1']:.2f}" for split in ("dev", "test"))
     return f"{scores}, {record['seconds']:.0f} s"
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%m-%d %H:%M")
 
 
 main = command(Settings, run, "benchmarks.study")

@@ -2,7 +2,7 @@
 
 The part is drawn once, from a fixed seed, whatever the seed of a training: seeds then differ in
 initial values, order and dropout, and not in what could be learnt from. It is written as JSON
-lines, which lose nothing of a sentence.
+lines, which say all that tags can say.
 """
 
 import random
@@ -67,12 +67,7 @@ def material(name: str, data: Path, scratch: Path, sentences: int) -> Material:
     Raises:
         InputError: its files are missing or cannot be read.
     """
-    paths = [data / _FOLDERS.get(name, name) / file for file in FILES[name]]
-    if missing := [path for path in paths if not path.exists()]:
-        raise InputError(
-            f"--data {data}: expected {name} with {', '.join(FILES[name])}, "
-            f"found no {missing[0].name}"
-        )
+    paths = found_files(name, data, FILES[name])
     column = _TAG_COLUMNS.get(name, -1)
     train, dev, test = (read(path, tag_column=column) for path in paths)
     part = drawn(train.sentences, sentences)
@@ -96,6 +91,20 @@ def material(name: str, data: Path, scratch: Path, sentences: int) -> Material:
         words=count_words(part) + 2 * count_words(dev.sentences) + count_words(test.sentences),
         gold={"dev": gold_entities(dev), "test": gold_entities(test)},
     )
+
+
+def found_files(name: str, data: Path, files: Sequence[str]) -> list[Path]:
+    """Where the files of a data set lie.
+
+    Raises:
+        InputError: one is missing.
+    """
+    paths = [data / _FOLDERS.get(name, name) / file for file in files]
+    if missing := [path for path in paths if not path.exists()]:
+        raise InputError(
+            f"--data {data}: expected {name} with {', '.join(files)}, found no {missing[0].name}"
+        )
+    return paths
 
 
 def drawn(sentences: Sequence[Sentence], count: int) -> list[Sentence]:

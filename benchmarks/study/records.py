@@ -3,10 +3,13 @@
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from benchmarks.shared.labelled import CPU_PLACE
+from benchmarks.shared.machine import machine
 from benchmarks.study.cells import Cell, Records, done
 from lmsl.data.documents import parse_json
 from lmsl.errors import InputError
@@ -39,6 +42,18 @@ def read_records(path: Path, same: Mapping[str, Any]) -> dict[Cell, Mapping[str,
         if all(config.get(key) == value for key, value in same.items()):
             found[cell] = record
     return found
+
+
+def line_of(cell: Cell, config: Mapping[str, Any], figures: Mapping[str, Any]) -> dict[str, Any]:
+    """What is appended for a cell; not the command, which names folders of this machine.
+
+    Args:
+        config: what it was trained with.
+        figures: its status, and what came of it.
+    """
+    named = machine(CPU_PLACE.device)
+    where = {key: value for key, value in named.items() if key not in ("command", "threads")}
+    return {"cell": vars(cell), "config": config, "machine": where, **figures}
 
 
 def append(path: Path, record: Mapping[str, Any]) -> None:
@@ -96,6 +111,11 @@ def seconds_left(
         speed = fmean(alike) if alike else every
         total += fmean(same) if same else speed * words[cell.data]
     return total
+
+
+def say(line: str) -> None:
+    """With the time, for logs of days."""
+    print(f"{datetime.now(UTC).strftime('%m-%d %H:%M')} {line}", flush=True)
 
 
 def duration(seconds: float) -> str:

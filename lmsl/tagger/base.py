@@ -87,18 +87,8 @@ def load_base(
         config = AutoConfig.from_pretrained(
             source.path, revision=revision, trust_remote_code=False, **source.file
         )
-        if getattr(config, "is_encoder_decoder", False):
-            raise InputError(
-                f"--model {name}: {config.model_type} is an encoder-decoder; expected a decoder "
-                "or an encoder"
-            )
+        kind = _kind(name, config, causal_lm)
         config, depth = _cut(config, exit_layer)
-        kind = _kind(config)
-        if causal_lm and kind == "encoder":
-            raise InputError(
-                f"--model {name}: {config.model_type} is an encoder and predicts no next word; "
-                "expected a decoder"
-            )
         dropped = _without_dropout(config)
         with _quiet(), _no_bar_of_gguf(source):
             model, loading = _load(source, config, revision, dtype, causal_lm)
@@ -149,11 +139,25 @@ def _load(
     return model, loading
 
 
-def _kind(config: Any) -> Kind:
+def _kind(name: str, config: Any, causal_lm: bool) -> Kind:
+    """What a model is; InputError where that is not what is wanted."""
+    if getattr(config, "is_encoder_decoder", False):
+        raise InputError(
+            f"--model {name}: {config.model_type} is an encoder-decoder; expected a decoder or an "
+            "encoder"
+        )
     # Encoders of transformers are those that can fill in a masked word and cannot go on writing,
     # or only where they are told to be a decoder.
-    masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    return "encoder" if masked and not getattr(config, "is_decoder", False) else "decoder"
+    text = config.get_text_config()
+    masked = text.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if not masked or getattr(text, "is_decoder", False):
+        return "decoder"
+    if causal_lm:
+        raise InputError(
+            f"--model {name}: {config.model_type} is an encoder and predicts no next word; "
+            "expected a decoder"
+        )
+    return "encoder"
 
 
 def _without_dropout(config: Any) -> list[str]:

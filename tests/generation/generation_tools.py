@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from lmsl.config.config import Config
 from lmsl.data.tags.schemes import spans_to_tags
@@ -17,7 +17,7 @@ from lmsl.generation.examples import Prompter
 from lmsl.generation.prompt import choose_prompt
 from lmsl.packs.alignment import Aligner
 from lmsl.tagger.source import tiny_folder
-from tests.decoders import FAMILIES
+from tests.decoders import config_of
 
 LABELS = LabelSet(("O", "B-LOC", "I-LOC", "B-PER", "I-PER"))
 
@@ -43,20 +43,7 @@ def sentence(text: str, *spans: tuple[int, int, str], **more: Any) -> Sentence:
 
 def write_causal_lm(folder: Path, family: str, **changes: Any) -> None:
     """A random language model of 4 layers as a folder, with the tokenizer of `tiny`."""
-    settings = {
-        "vocab_size": 2048,
-        "hidden_size": 32,
-        "intermediate_size": 40,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 64,
-        "initializer_range": 0.25,
-        "pad_token_id": 0,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-    }
-    config = AutoConfig.for_model(family, **(settings | FAMILIES.get(family, {}) | changes))
+    config = config_of(family, vocab_size=2048, **changes)
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import torch
 
-from lmsl.config.config import NO_STRING, Config
+from lmsl.config.config import DEFAULT_STRING, Config
 from lmsl.console import Console
 from lmsl.data.formats.options import file_shape
 from lmsl.data.splits import Splits
 from lmsl.device import choose_device, choose_dtype
-from lmsl.errors import InputError
 from lmsl.generation.generator import Generator, load_run
 from lmsl.generation.respondent import Respondent
 from lmsl.run_directory.digests import Digests, base_digests
@@ -165,13 +164,15 @@ def _begin(
 
 
 def _with_string(config: Config, base: Base, console: Console) -> Config:
-    """The configuration, with the string that an encoder has by default."""
+    """The configuration, with the string that its model has by default."""
     if config.unmask:
         return config
     if base.kind == "decoder":
-        raise InputError(NO_STRING)
-    console.say(f"unmask full: {base.name} is an encoder, whose layers see to both sides")
-    return replace(config, unmask=("full",))
+        string, why = DEFAULT_STRING, "chosen for you; --unmask grid compares all sixteen"
+    else:
+        string, why = "full", f"{base.name} is an encoder, whose layers see to both sides"
+    console.say(f"unmask {string}: {why}")
+    return replace(config, unmask=(string,))
 
 
 def _train_all(

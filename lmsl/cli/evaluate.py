@@ -34,7 +34,7 @@ def evaluate_command(arguments: list[str]) -> int:
     default = Evaluate(run=options.run, source=options.source, **vars(info.files))
     options = parse(Evaluate, arguments, "evaluate", default)
     _check_asked(options, info)
-    console = Console()
+    console = options.console()
     text = None if options.perplexity is None else read_text(options.perplexity)
     dataset = None if options.source is None else _read(options.source, options, info, console)
     labeler = loaded(folder, options, console, causal_lm=text is not None)

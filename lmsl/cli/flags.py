@@ -11,18 +11,40 @@ import tyro
 
 from lmsl.config.choices import Attention, CudaGraphs, Quantize, Resident
 from lmsl.config.config import Config
+from lmsl.console import Console
 from lmsl.data.formats.options import Columns, Format, WordMode
+from lmsl.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Config):
+class Telling:
+    """How much a command says on standard error."""
+
+    quiet: bool = False
+    """Say nothing but what is wrong."""
+    verbose: bool = False
+    """Also say what only matters where something is wrong."""
+
+    def console(self) -> Console:
+        """Where the command says it.
+
+        Raises:
+            InputError: both flags at once.
+        """
+        if self.quiet and self.verbose:
+            raise InputError("--quiet: expected it without --verbose, got both")
+        return Console(quiet=self.quiet, verbose=self.verbose)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Config, Telling):
     """Fine-tune a decoder as a sequence labeler; several unmask strings or seeds make several
     runs. Values not given come from --config, then from --recipe."""
 
     config: Path | None = None
     """YAML file of settings by the names of the flags; the config.yaml of a run repeats it."""
-    verbose: bool = False
-    """Also say why what is usual on a GPU does not serve on a CPU."""
+    json: bool = False
+    """Write the metrics of every run to standard output, a JSON line each, as it ends."""
 
     def __post_init__(self) -> None:
         """Checked later, as a Config: tyro makes a page of any error raised here."""
@@ -48,7 +70,7 @@ class Sweep(Train):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loaded:
+class Loaded(Telling):
     """A trained run and how it is loaded."""
 
     run: tyro.conf.Positional[str]
@@ -105,7 +127,7 @@ class Evaluate(Columns, Loaded):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class Report(Telling):
     """Compare the runs of a sweep: print which string is best and whether that is more than noise,
     and write one HTML file that shows it."""
 
@@ -118,7 +140,7 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data(Columns):
+class Data(Columns, Telling):
     """Check files before training on them, or convert them."""
 
     action: tyro.conf.Positional[Literal["check", "describe", "convert"]]
@@ -144,7 +166,7 @@ class Data(Columns):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probe:
+class Probe(Telling):
     """Measure, layer by layer, whether attention sees to the right; and of a run, given data, how
     far what stands to the right of a word moves what each layer gives out there."""
 

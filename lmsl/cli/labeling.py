@@ -35,7 +35,7 @@ def predict_command(arguments: list[str]) -> int:
         labelled=False,
     )
     check_source(options.source, reading, info.labels.names)
-    console = Console()
+    console = options.console()
     labeler = loaded(folder, options, console)
     with console.track("predicting", "sentence", None) as track:
         predict_stream(

@@ -4,7 +4,6 @@ from lmsl.cli.data import check_files, convert_file
 from lmsl.cli.flags import Data, Probe, Report
 from lmsl.cli.parse import parse
 from lmsl.cli.probe import probe_lines
-from lmsl.console import Console
 from lmsl.data.dependency import Trees
 from lmsl.data.formats.options import ReadOptions, read_options
 from lmsl.data.trees import trees_of
@@ -15,7 +14,7 @@ def report_command(arguments: list[str]) -> int:
     options: Report = parse(Report, arguments, "report")
     from lmsl.report.write import write_report
 
-    console = Console()
+    console = options.console()
     with console.working(f"reporting on {options.sweep}"):
         lines = list(write_report(options.sweep, options.output, options.png, console.say))
     print("\n".join(lines))
@@ -24,12 +23,13 @@ def report_command(arguments: list[str]) -> int:
 
 def data_command(arguments: list[str]) -> int:
     options: Data = parse(Data, arguments, "data")
+    console = options.console()
     reading = read_options(options, options.words)
     trees = _trees(options, reading)
     if options.action == "convert":
-        convert_file(options.files, options.output, options.to, reading, Console().say)
+        convert_file(options.files, options.output, options.to, reading, console.say)
         return 0
-    with Console().working("reading"):
+    with console.working("reading"):
         report, clean = check_files(options.files, reading, options.tokenizer, trees)
     print(report)
     return 0 if clean or options.action == "describe" else 1
@@ -49,7 +49,7 @@ def _trees(options: Data, reading: ReadOptions) -> Trees | None:
 def probe_command(arguments: list[str]) -> int:
     options: Probe = parse(Probe, arguments, "probe")
     asked = (options.model, options.unmask, options.data, options.save, options.device)
-    with Console().working(f"probing {options.model}"):
+    with options.console().working(f"probing {options.model}"):
         lines = list(probe_lines(*asked, allow_changed_base=options.allow_changed_base))
     print("\n".join(lines))
     return 0

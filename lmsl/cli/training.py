@@ -5,18 +5,25 @@ longer than to read the data.
 """
 
 import argparse
-from collections import deque
+import json
+from collections.abc import Iterator
 from dataclasses import fields
+from operator import itemgetter
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from lmsl.cli.closing import closing_lines
 from lmsl.cli.flags import Sweep, Train
 from lmsl.cli.parse import parse
-from lmsl.config.config import NO_STRING, Config, starting_point
+from lmsl.config.config import Config, starting_point
 from lmsl.console import Console
+from lmsl.data.documents import read_object
 from lmsl.errors import InputError
 from lmsl.search.asked import check_alone, check_stack_size, oneshot_asked
 from lmsl.training.data import check_known_folders, read_splits
+
+if TYPE_CHECKING:
+    from lmsl.training.runs import Run
 
 Flags = TypeVar("Flags", bound=Train)
 
@@ -24,14 +31,12 @@ Flags = TypeVar("Flags", bound=Train)
 def train_command(arguments: list[str]) -> int:
     flags, config = _training_flags(Train, "train", arguments)
     check_known_folders(config)
-    console = Console(verbose=flags.verbose)
+    console = flags.console()
     with console.working("reading the data"):
         splits = read_splits(config)
     from lmsl.run import train_runs
 
-    # Each Labeler is dropped at once: the next run needs the memory.
-    deque(train_runs(config, console, splits=splits), maxlen=0)
-    return 0
+    return _told(train_runs(config, console, splits=splits), flags, console)
 
 
 def sweep_command(arguments: list[str]) -> int:
@@ -40,7 +45,7 @@ def sweep_command(arguments: list[str]) -> int:
     oneshot = oneshot_asked(flags.mode, flags.stack, flags.top, flags.short_grid)
     check_alone(config, flags.stack, prune=flags.prune, oneshot=oneshot)
     check_known_folders(config)
-    console = Console(verbose=flags.verbose)
+    console = flags.console()
     with console.working("reading the data"):
         splits = read_splits(config)
     from lmsl.run import train_runs
@@ -48,21 +53,36 @@ def sweep_command(arguments: list[str]) -> int:
     runs = train_runs(
         config, console, splits=splits, stack=flags.stack, prune=flags.prune, oneshot=oneshot
     )
-    deque(runs, maxlen=0)
+    return _told(runs, flags, console)
+
+
+def _told(runs: Iterator[tuple["Run", object]], flags: Train, console: Console) -> int:
+    """Let the runs be trained; what is asked for of each, and what is said at the end."""
+    folders = []
+    # Each Labeler is dropped at once: the next run needs the memory.
+    for run in map(itemgetter(0), runs):
+        folders.append(run.folder)
+        if flags.json:
+            known = {"run": str(run.folder), "unmask": run.string, "seed": run.seed}
+            metrics = read_object(run.folder / "metrics.json")
+            print(json.dumps({**known, **metrics}, ensure_ascii=False), flush=True)
+    for line in closing_lines(folders):
+        console.say(line)
     return 0
 
 
 def _training_flags(kind: type[Flags], name: str, arguments: list[str]) -> tuple[Flags, Config]:
     """The flags of a training command, and what they say of its runs."""
     # Recipe and file decide the defaults that the flags are read against.
-    early = argparse.ArgumentParser(prog=f"lmsl {name}", add_help=False, allow_abbrev=False)
+    early = argparse.ArgumentParser(
+        prog=f"lmsl {name}", add_help=False, allow_abbrev=False, exit_on_error=False
+    )
     early.add_argument("--recipe")
     early.add_argument("--config", type=Path)
-    known, _ = early.parse_known_args(arguments)
+    try:
+        known, _ = early.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise InputError(f"{name}: {error.argument_name}: expected a value, got none") from error
     start = starting_point(known.recipe, known.config)
     flags: Flags = parse(kind, arguments, name, kind(**start, config=known.config))
-    config = Config(**{field.name: getattr(flags, field.name) for field in fields(Config)})
-    # Of other models it has to be seen whether they are encoders.
-    if not config.unmask and config.model == Config.model:
-        raise InputError(NO_STRING)
-    return flags, config
+    return flags, Config(**{field.name: getattr(flags, field.name) for field in fields(Config)})

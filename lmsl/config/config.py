@@ -44,7 +44,8 @@ from lmsl.data.tags.decode import Decoder
 from lmsl.errors import InputError
 from lmsl.wording import quoted
 
-NO_STRING = "--unmask: expected one or more strings such as 0011 (see --help), got none"
+DEFAULT_STRING = "0011"
+"""Of a decoder: layers near the output see both sides, those near the input keep the mask."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +58,8 @@ class Config(Columns):
     and --unmask may be left out."""
     unmask: tuple[str, ...] = ()
     """One or more unmask strings: a bit for each layer group, the leftmost nearest the input, 1 =
-    bidirectional; or causal, full, middle, grid, random:N (N different strings). An encoder is
-    `full` by default."""
+    bidirectional; or causal, full, middle, grid, random:N (N different strings). By default 0011,
+    and `full` for an encoder."""
     groups: int = 4
     """Layer groups that `grid` and `random:N` are made of."""
     model: str = "tiny"

@@ -137,7 +137,8 @@ def assemble(
     place = head.to(storage.device)
     tagger = Tagger(decoder, place, trained.label_at, block, own, mixture, calling)
     count = sum(p.numel() for p in tagger.parameters() if p.requires_grad)
-    chosen.append(f"{adapted}, {count:,} trained parameters")
+    beside = "" if trained.lora is None else f" over {base.parameters:,} frozen ones"
+    chosen.append(f"{adapted}, {count:,} trained parameters{beside}")
     return Assembled(base=base, tagger=tagger, clock=clock, lora=settled, notes=(*notes, *chosen))
 
 
@@ -276,7 +277,8 @@ def _measured(decoder: torch.nn.Module, bits: Bits, attention: str, ways: str) -
     unmasked = [index for index, bit in enumerate(bits[0]) if bit]
     if not unmasked:
         return f"measured: none of the {depth} layers sees to the right"
-    return f"measured: layers {_ranges(unmasked)} of {depth} see to the right"
+    picture = "".join(".#"[bit] for bit in bits[0])
+    return f"measured: layers {_ranges(unmasked)} of {depth} see to the right, {picture}"
 
 
 def _keep_resident(decoder: torch.nn.Module, storage: Storage) -> tuple[bool, str]:

@@ -47,6 +47,8 @@ class Base:
     """The same model with its language-model head, where that was asked for."""
     dropped: tuple[str, ...] = ()
     """Dropout of its own that is off."""
+    parameters: int = 0
+    """Of the layers that are kept and the embeddings."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -103,8 +105,9 @@ def load_base(
             f"--model {name}: its weights lack {len(absent)} tensors, first {absent[0]}"
         )
     commit = getattr(config, "_commit_hash", None)
+    decoder = model.base_model if causal_lm else model
     return Base(
-        decoder=model.base_model if causal_lm else model,
+        decoder=decoder,
         causal_lm=model if causal_lm else None,
         tokenizer=_tokenizer(name, source, revision),
         name=name,
@@ -113,6 +116,7 @@ def load_base(
         kind=kind,
         folder=source.lies_in(commit or revision),
         dropped=tuple(dropped),
+        parameters=sum(p.numel() for p in decoder.parameters()),
     )
 
 

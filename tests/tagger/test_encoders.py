@@ -1,7 +1,6 @@
 """Encoders through the trainer of decoders: packed or padded they are what transformers makes of
 them, and a string can take their right context away."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from lmsl.packs.alignment import CLOSED, JOINED, Aligner
 from lmsl.packs.examples import build_examples
 from lmsl.packs.packing import pack
 from lmsl.tagger.calling import calling_of, difference
-from lmsl.tagger.source import tiny_folder
 from tests.decoders import Explicit, use_oracle
 from tests.encoders import ENCODERS, PADDED, build_encoder, encoder_folder, encoder_tokenizer
 from tests.small_runs import evaluated, metrics_of, refused, train
@@ -155,12 +153,3 @@ def test_what_an_encoder_cannot_do_is_said(
     refused(capsys, [*line, "--block", "own"], "--block own", "Llama-shaped")
     sweep = ["sweep", *line[1:], "--seed", "1", "2", "--stack", "2"]
     refused(capsys, sweep, "--stack 2: expected 1, a padded model")
-
-
-def test_a_decoder_has_no_string_by_default(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    model = shutil.copytree(tiny_folder(), tmp_path / "mine")
-    line = ["train", "--model", str(model), "--data", str(data), "--device", "cpu"]
-    refused(capsys, line, "--unmask: expected one or more strings")
-    refused(capsys, ["train", "--data", str(data)], "--unmask: expected one or more strings")

@@ -25,8 +25,8 @@ USAGE = """usage: lmsl COMMAND [FLAGS]
   data       check, describe or convert data files
   probe      measure which layers of a model or run see to the right
 
-lmsl COMMAND --help shows the flags most asked for, --help-all every one; lmsl --version the versions
-that matter."""
+lmsl COMMAND --help shows the flags most asked for, --help-all every one; lmsl --version
+the versions that matter."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -30,3 +30,27 @@ def test_the_picture_shows_every_wing() -> None:
     wings = {path.parent.name for path in (ROOT / "lmsl").glob("*/__init__.py")}
     missing = sorted(wing for wing in wings if f'["{wing}/ ' not in text)
     assert not missing, f"docs/architecture.md shows no wing {missing}"
+
+
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[\w-]*)?\)")
+
+
+@pytest.mark.parametrize(
+    "document",
+    sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md")),
+    ids=lambda p: p.name,
+)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    links = [
+        link for link in LINK.findall(document.read_text(encoding="utf-8")) if "://" not in link
+    ]
+    gone = [link for link in links if not (document.parent / link).exists()]
+    assert not gone, f"{document.name} links to what is not there: {gone}"
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    links = LINK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    missing = [
+        page.name for page in (ROOT / "docs").glob("*.md") if f"docs/{page.name}" not in links
+    ]
+    assert not missing, f"README.md leads to no {missing}"

@@ -8,8 +8,8 @@ Hiding group g lowers the score from that of open by d(g), measured with only g 
     predicted score of a string  = score(open) - sum of d(g) over the groups that it hides
 
 as if groups did not help each other out. That takes two scores more than there are groups, where
-scoring every string takes one for each; a grid holds all of them. It misleads, as the README says,
-so it is kept for comparison only.
+scoring every string takes one for each; a grid holds all of them. It misleads
+(docs/unmask_strings.md), so it is kept for comparison only.
 """
 
 from collections.abc import Mapping

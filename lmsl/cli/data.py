@@ -1,11 +1,12 @@
 """``lmsl data``: look at files before training on them, and convert them."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 from lmsl.data.dependency import Trees
-from lmsl.data.describe import between, check
+from lmsl.data.describe import between, check, counts
 from lmsl.data.formats.options import ReadOptions
 from lmsl.data.read import read_with
 from lmsl.data.splits import find_splits
@@ -15,13 +16,19 @@ from lmsl.errors import InputError
 
 
 def check_files(
-    names: Sequence[str], options: ReadOptions, tokenizer: str | None, trees: Trees | None = None
+    names: Sequence[str],
+    options: ReadOptions,
+    tokenizer: str | None,
+    trees: Trees | None = None,
+    *,
+    as_json: bool = False,
 ) -> tuple[str, bool]:
     """A report on files (or on the splits of one folder), and whether nothing was amiss in them.
 
     Args:
         tokenizer: also report lengths in its sub-words.
         trees: also report the right-side dependency under them.
+        as_json: report counts, for machines.
 
     Raises:
         InputError: a file cannot be read, or there is no such tokenizer.
@@ -36,10 +43,14 @@ def check_files(
             count = _counter(load_tokenizer(tokenizer))
         except InputError as error:
             raise InputError(str(error).replace("--model", "--tokenizer", 1)) from error
-    amiss = between(datasets).amiss or any(
+    beside = between(datasets)
+    amiss = beside.amiss or any(
         dataset.repairs or dataset.doubts or any(sentence.missed for sentence in dataset)
         for dataset in datasets.values()
     )
+    if as_json:
+        found = {"files": counts(datasets), "between": beside.lines, "clean": not amiss}
+        return json.dumps(found, indent=2, ensure_ascii=False), not amiss
     return check(datasets, count, trees), not amiss
 
 

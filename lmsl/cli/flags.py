@@ -160,6 +160,8 @@ class Data(Columns, Telling):
     right_dependency: bool = False
     """Also report how many dependency edges of tagged words lead to the right, by the column HEAD
     of CoNLL-U files."""
+    json: bool = False
+    """check and describe: counts as JSON instead of lines."""
     parser: str | None = None
     """For that, parse the sentences instead: `spacy:MODEL` or `stanza:LANGUAGE`, installed before
     (extra parsers)."""
@@ -177,6 +179,8 @@ class Probe(Telling):
     data: str | None = None
     """File or folder, read as those of the training were: measure the influence of the right
     context on its sentences; for runs only."""
+    json: bool = False
+    """Answer in JSON."""
     save: bool = False
     """Also write it to influence.json in the run, where lmsl report finds it."""
     allow_changed_base: bool = False

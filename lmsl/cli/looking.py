@@ -1,9 +1,11 @@
 """``lmsl report``, ``lmsl data`` and ``lmsl probe``: commands that look at what is there."""
 
+import json
+
 from lmsl.cli.data import check_files, convert_file
 from lmsl.cli.flags import Data, Probe, Report
 from lmsl.cli.parse import parse
-from lmsl.cli.probe import probe_lines
+from lmsl.cli.probe import probed
 from lmsl.data.dependency import Trees
 from lmsl.data.formats.options import ReadOptions, read_options
 from lmsl.data.trees import trees_of
@@ -30,7 +32,9 @@ def data_command(arguments: list[str]) -> int:
         convert_file(options.files, options.output, options.to, reading, console.say)
         return 0
     with console.working("reading"):
-        report, clean = check_files(options.files, reading, options.tokenizer, trees)
+        report, clean = check_files(
+            options.files, reading, options.tokenizer, trees, as_json=options.json
+        )
     print(report)
     return 0 if clean or options.action == "describe" else 1
 
@@ -39,6 +43,10 @@ def _trees(options: Data, reading: ReadOptions) -> Trees | None:
     """Who gives dependency trees, where they are asked for."""
     if options.parser is not None and not options.right_dependency:
         raise InputError(f"--parser {options.parser}: expected --right-dependency beside it")
+    if options.json and (
+        options.right_dependency or options.tokenizer or options.action == "convert"
+    ):
+        raise InputError("--json: expected data check or data describe, without other reports")
     if not options.right_dependency:
         return None
     if options.action == "convert":
@@ -50,6 +58,6 @@ def probe_command(arguments: list[str]) -> int:
     options: Probe = parse(Probe, arguments, "probe")
     asked = (options.model, options.unmask, options.data, options.save, options.device)
     with options.console().working(f"probing {options.model}"):
-        lines = list(probe_lines(*asked, allow_changed_base=options.allow_changed_base))
-    print("\n".join(lines))
+        found = probed(*asked, allow_changed_base=options.allow_changed_base)
+    print(json.dumps(found.to_json(), indent=2) if options.json else "\n".join(found.lines()))
     return 0

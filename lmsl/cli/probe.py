@@ -4,21 +4,57 @@ Arguments and data are checked first; torch is imported when they are in order.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from lmsl.config.strings import check_string
 from lmsl.data.read import read_with
 from lmsl.data.tags.sentence import Sentence
 from lmsl.errors import InputError
 from lmsl.run_directory.folder import writing
-from lmsl.run_directory.influence import RightAttention, write_influence
+from lmsl.run_directory.influence import Influence, RightAttention, write_influence
 from lmsl.run_directory.info import INFO, read_info
 from lmsl.statistics.predictions import read_predictions
 from lmsl.wording import counted
 
 
-def probe_lines(
+@dataclass(frozen=True, kw_only=True)
+class Probed:
+    """What was measured of a model or a run."""
+
+    name: str
+    string: str | None
+    """None where the model was taken as it comes."""
+    sees: Sequence[bool]
+    """Whether each layer sees to the right."""
+    influence: Influence | None = None
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        how = "as it comes" if self.string is None else f"unmask {self.string}"
+        found = self.influence
+        if found is not None:
+            how += (
+                f"; influence of the right context on {counted(found.positions, 'word')} of "
+                f"{counted(found.sentences, 'sentence')}"
+            )
+        yield f"{self.name}: {how}"
+        for index, sees in enumerate(self.sees):
+            line = f"layer {index}: {'bidirectional' if sees else 'causal'}"
+            if found is not None:
+                line += f", {found.layers[index]:.4f}{_to_the_right(found.attention, index)}"
+            yield line
+
+    def to_json(self) -> dict[str, Any]:
+        """The same, for machines; the influence as in influence.json."""
+        found: dict[str, Any] = {"model": self.name, "unmask": self.string}
+        found["sees_to_the_right"] = list(self.sees)
+        return found if self.influence is None else {**found, "influence": asdict(self.influence)}
+
+
+def probed(
     name: str,
     string: str | None,
     data: str | None,
@@ -26,7 +62,7 @@ def probe_lines(
     device: str,
     *,
     allow_changed_base: bool = False,
-) -> Iterator[str]:
+) -> Probed:
     """Measure a run directory, or a model, unmasked first if a string is given.
 
     Args:
@@ -36,8 +72,7 @@ def probe_lines(
     if (Path(name) / INFO).is_file():
         if string is not None:
             raise InputError(f"--unmask {string}: {name} is a run, which has a string of its own")
-        yield from _run_lines(Path(name), data, save, device, allow_changed_base)
-        return
+        return _run(Path(name), data, save, device, allow_changed_base)
     if data is not None or save:
         flag = "--save" if data is None else f"--data {data}"
         raise InputError(f"{flag}: expected a run directory to measure, got {name}")
@@ -51,14 +86,12 @@ def probe_lines(
     decoder = load_base(name).decoder.to(choose_device(device))
     if string is not None:
         unmask(decoder, string)
-    yield f"{name}: " + ("as it comes" if string is None else f"unmask {string}")
-    for index, sees in enumerate(probe(decoder)):
-        yield _line(index, sees)
+    return Probed(name=name, string=string, sees=probe(decoder))
 
 
-def _run_lines(
+def _run(
     folder: Path, data: str | None, save: bool, device: str, allow_changed_base: bool
-) -> Iterator[str]:
+) -> Probed:
     info = read_info(folder)
     if info.task == "generate" and (data is not None or save):
         flag = "--save" if data is None else f"--data {data}"
@@ -76,27 +109,15 @@ def _run_lines(
 
     labeler = load_run(folder, device, allow_changed_base=allow_changed_base)
     seen = probe(labeler.tagger.decoder)
-    title = f"{folder}: unmask {info.unmask}"
     if sentences is None or not isinstance(labeler, Labeler):
-        yield title
-        yield from map(_line, range(len(seen)), seen)
-        return
+        return Probed(name=str(folder), string=info.unmask, sees=seen)
     found = labeler_influence(labeler, labeler.examples(sentences).examples)
     if found is None:
         raise InputError(f"{source}: expected a sentence of two or more words, found none")
     if save:
         with writing(folder):
             write_influence(folder, found)
-    yield (
-        f"{title}; influence of the right context on "
-        f"{counted(found.positions, 'word')} of {counted(found.sentences, 'sentence')}"
-    )
-    for index, (sees, value) in enumerate(zip(seen, found.layers, strict=True)):
-        yield f"{_line(index, sees)}, {value:.4f}{_to_the_right(found.attention, index)}"
-
-
-def _line(index: int, sees: bool) -> str:
-    return f"layer {index}: {'bidirectional' if sees else 'causal'}"
+    return Probed(name=str(folder), string=info.unmask, sees=seen, influence=found)
 
 
 def _to_the_right(attention: RightAttention | None, layer: int) -> str:

@@ -96,7 +96,7 @@ HELP: dict[str, Help] = {
         },
         groups={
             "what is done": (
-                *("to", "output", "tokenizer", "words", "right_dependency", "parser"),
+                *("to", "output", "tokenizer", "words", "right_dependency", "parser", "json"),
             ),
             "how files are read": (*_FILES, "strict_tags"),
             "what it says": _TELLING,
@@ -108,7 +108,7 @@ HELP: dict[str, Help] = {
             "lmsl probe runs/1 --data dev.conll": "a run, and how far the right context moves it",
         },
         groups={
-            "what is measured": ("unmask", "data", "save", "device", "allow_changed_base"),
+            "what is measured": ("unmask", "data", "save", "json", "device", "allow_changed_base"),
             "what it says": _TELLING,
         },
     ),

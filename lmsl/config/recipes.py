@@ -5,7 +5,7 @@ A recipe is a plain mapping from field names to values, so ``Config(unmask=("001
 then the flags.
 
 ``default``
-    What worked best in this project's own measurements (see the README).
+    What worked best in this project's own measurements (``docs/recipes.md``).
 ``acl2024``
     Dukic & Snajder 2024 (arXiv 2401.14556) as described: 4 x 16 sentences an update, cosine to 0.
 ``acl2024-released``

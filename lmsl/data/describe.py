@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 from lmsl.data.dependency import Trees, right_dependency
 from lmsl.data.tags.schemes import IGNORED, OUTSIDE
@@ -38,6 +39,26 @@ def check(
     return "\n".join(lines)
 
 
+def counts(datasets: Mapping[str, Dataset]) -> dict[str, Any]:
+    """What is counted of each split, for machines: see the lines of ``check``."""
+    return {
+        name: {
+            "source": dataset.source,
+            "sentences": len(dataset),
+            "words": sum(len(sentence.words) for sentence in dataset),
+            "scheme": dataset.scheme,
+            "repaired_tags": dataset.repairs,
+            "labels" if dataset.plain else "types": dict(_entities(dataset).most_common()),
+            "not_expressible": dict(Counter(chain.from_iterable(s.missed for s in dataset))),
+            "words_without_label": sum((s.tags or ()).count(IGNORED) for s in dataset),
+            "repeated_sentences": len(dataset) - len({s.words for s in dataset}),
+            "longest": max((len(sentence.words) for sentence in dataset), default=0),
+            "notes": list(dataset.notes),
+        }
+        for name, dataset in datasets.items()
+    }
+
+
 def percentile(values: Sequence[int], percent: float) -> int:
     """The smallest value that at least `percent` of all values do not exceed; 0 of nothing."""
     ordered = sorted(values)
@@ -52,14 +73,14 @@ def _describe(dataset: Dataset) -> list[str]:
     entities = _entities(dataset)
     missed = Counter(type_ for sentence in dataset for type_ in sentence.missed)
     documents = {s.document for s in dataset if s.document is not None}
-    counts = f"{counted(len(dataset), 'sentence')}, {counted(sum(lengths), 'word')}"
+    size = f"{counted(len(dataset), 'sentence')}, {counted(sum(lengths), 'word')}"
     if documents:
-        counts += f", {counted(len(documents), 'document')}"
+        size += f", {counted(len(documents), 'document')}"
     if not dataset.plain:
-        counts += f", {counted(entities.total() + missed.total(), 'entity')}"
+        size += f", {counted(entities.total() + missed.total(), 'entity')}"
     kind = "labels" if dataset.plain else "types"
     lines = [
-        counts,
+        size,
         f"scheme {dataset.scheme}, {counted(dataset.repairs, 'tag')} repaired",
         f"{kind}: {_distribution(entities)}",
         f"words a sentence: {_percentiles(lengths)}",

@@ -10,7 +10,7 @@ from lmsl.cli import main
 from lmsl.data.formats.options import ReadOptions
 from lmsl.data.read import read_with
 from lmsl.data.splits import load_splits
-from tests.small_runs import written
+from tests.small_runs import refused, written
 
 CLEAN = "Ada\tB-PER\nsat\tO\n\nRome\tB-LOC\nfell\tO\n\n"
 TRICKY = (
@@ -206,3 +206,27 @@ class TestProbe:
         assert out.splitlines()[0].endswith("unmask 0011")
         kinds = [line.split(": ")[1] for line in out.splitlines()[1:]]
         assert kinds == ["causal"] * 4 + ["bidirectional"] * 4
+
+
+def test_counts_for_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = written(
+        tmp_path / "data",
+        train="Ada\tB-PER\nmet\tO\n\nAda\tB-PER\nmet\tO\n\n",
+        dev="Oslo\tI-LOC\n\nsat\tO\nsat\tO\nsat\tO\n\n",
+    )
+    assert main(["data", "check", str(data), "--json", "--scheme", "iob2"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["clean"] is False
+    train, dev = found["files"]["train"], found["files"]["dev"]
+    assert train["sentences"] == 2 and train["repeated_sentences"] == 1
+    assert train["types"] == {"PER": 2} and train["words"] == 4
+    assert dev["repaired_tags"] == 1 and dev["longest"] == 3 and dev["scheme"] == "iob2"
+    assert any("labels unknown to train: LOC" in line for line in found["between"])
+    refused(capsys, ["data", "check", str(data), "--json", "--tokenizer", "tiny"], "--json")
+
+
+def test_a_probe_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["probe", "tiny", "--unmask", "0011", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    sees = [False] * 4 + [True] * 4
+    assert found == {"model": "tiny", "unmask": "0011", "sees_to_the_right": sees}

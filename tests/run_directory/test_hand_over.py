@@ -20,7 +20,7 @@ from lmsl.packs.examples import build_examples
 from lmsl.tagger.emissions import emissions
 from tests.small_runs import talkative, train
 
-README = Path(lmsl.__file__).parents[1] / "README.md"
+PAGE = Path(lmsl.__file__).parents[1] / "docs" / "using_a_run.md"
 SENTENCE = "Ada Lovelace met Babbage ."
 
 
@@ -62,11 +62,11 @@ def test_the_snippet_of_the_card_gives_the_tags_of_the_run(handed: Path) -> None
     np.testing.assert_allclose(found, scores[-1], rtol=1e-4, atol=1e-4)
 
 
-def test_the_snippet_of_the_readme_is_that_of_the_card(handed: Path) -> None:
+def test_the_snippet_of_the_page_is_that_of_the_card(handed: Path) -> None:
     card = (handed / "README.md").read_text(encoding="utf-8")
     if "end - 1" not in card or "num_hidden_layers" in card or ".mean" in card:
-        pytest.skip("the README reads the last sub-word of a whole model")
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+        pytest.skip("the page reads the last sub-word of a whole model")
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     (block,) = [block for block in blocks if "PeftModel" in block]
     ours = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[1]
     config = json.loads((handed / "adapter_config.json").read_text(encoding="utf-8"))

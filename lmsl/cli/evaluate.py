@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from lmsl.cli.flags import Evaluate
 from lmsl.cli.labeling import loaded
 from lmsl.cli.parse import parse
+from lmsl.cli.thresholds import asked_threshold, table
 from lmsl.console import Console
 from lmsl.data.formats.options import shape_flags
 from lmsl.data.formats.source import read_text
 from lmsl.data.read import read_with
 from lmsl.data.tags.metrics import metric_name
 from lmsl.data.tags.sentence import Dataset
+from lmsl.data.tags.thresholds import Threshold
 from lmsl.data.write import check_written, write_columns
 from lmsl.errors import InputError
 from lmsl.run_directory.find import find_run
@@ -35,12 +37,13 @@ def evaluate_command(arguments: list[str]) -> int:
     options = parse(Evaluate, arguments, "evaluate", default)
     _check_asked(options, info)
     console = options.console()
+    threshold = asked_threshold(options.threshold, info, console.say)
     text = None if options.perplexity is None else read_text(options.perplexity)
     dataset = None if options.source is None else _read(options.source, options, info, console)
     labeler = loaded(folder, options, console, causal_lm=text is not None)
     found: dict[str, Any] = {}
     if dataset is not None:
-        found |= _scored(labeler, dataset, options, console)
+        found |= _scored(labeler, dataset, options, threshold, console)
     if text is not None:
         found["perplexity"] = _perplexity(_labeler(labeler), text, options, console)
     print(json.dumps(found, indent=2, ensure_ascii=False))
@@ -55,12 +58,15 @@ def _check_asked(options: Evaluate, info: RunInfo) -> None:
                 "evaluate: expected a file with tags, --perplexity TEXT, or both; got neither"
             )
         for flag, given in (
+            ("--threshold", bool(options.threshold)),
+            ("--operating-points", options.operating_points),
             ("--predictions", options.predictions is not None),
             ("--right-context", options.right_context),
         ):
             if given:
                 raise InputError(f"{flag}: expected a file with tags beside it, got none")
     for flag, given in (
+        ("--operating-points", options.operating_points),
         ("--perplexity", options.perplexity is not None),
         ("--right-context", options.right_context),
     ):
@@ -68,6 +74,8 @@ def _check_asked(options: Evaluate, info: RunInfo) -> None:
             raise InputError(
                 f"{flag}: expected a run that labels words, got one that writes spans"
             )
+    if options.operating_points and info.labels.plain:
+        raise InputError("--operating-points: expected a run that finds spans, got plain tags")
     if options.continuations < 0:
         raise InputError(f"--continuations: expected 0 or more, got {options.continuations}")
     if options.perplexity is not None and info.exit_layer is not None:
@@ -97,11 +105,15 @@ def _read(source: str, options: Evaluate, info: RunInfo, console: Console) -> Da
 
 
 def _scored(
-    labeler: "Predictor", dataset: Dataset, options: Evaluate, console: Console
+    labeler: "Predictor",
+    dataset: Dataset,
+    options: Evaluate,
+    threshold: Threshold | None,
+    console: Console,
 ) -> dict[str, Any]:
     """The metrics, with what else was asked of the labelled data."""
     with console.track("evaluating", "pack", None) as track:
-        tagged = labeler.tag(dataset.sentences, track=track)
+        tagged = labeler.tag(dataset.sentences, track=track, threshold=threshold)
     metrics = labeler.metrics(dataset, tagged)
     for note in dataset.notes:
         console.say(note)
@@ -109,9 +121,14 @@ def _scored(
         gold = [sentence.tags or () for sentence in dataset]
         predicted = [decoded.tags for decoded in tagged.decoded]
         write_columns(options.predictions, dataset.sentences, gold, predicted)
+    if options.operating_points:
+        points = _labeler(labeler).operating_points(dataset, tagged)
+        metrics["operating_points"] = points
+        for line in table(points):
+            console.say(line)
     if options.right_context:
         metrics["right_context"] = _right_context(
-            _labeler(labeler), dataset, tagged, metrics, console
+            _labeler(labeler), dataset, tagged, metrics, threshold, console
         )
     return metrics
 
@@ -129,13 +146,14 @@ def _right_context(
     dataset: Dataset,
     tagged: "Tagged",
     metrics: dict[str, Any],
+    threshold: Threshold | None,
     console: Console,
 ) -> dict[str, Any]:
     """What becomes of tags and metrics without the right context; says the gist of it."""
     from lmsl.tagger.right_context import changes, without_right_context
 
     with console.track("evaluating without the right context", "pack", None) as track:
-        without = without_right_context(labeler, dataset.sentences, tagged, track)
+        without = without_right_context(labeler, dataset.sentences, tagged, track, threshold)
     found = changes(dataset, tagged, without).to_json()
     found["metrics"] = labeler.metrics(dataset, without)
     name = metric_name(dataset.plain)

@@ -88,6 +88,10 @@ class Loaded(Telling):
     that gains was not measured yet."""
     allow_changed_base: bool = False
     """Load the run over a base model that is not the one it was trained on."""
+    threshold: tuple[str, ...] = ()
+    """Instead of the entities of the best tags take all that are at least as probable, by falling
+    probability without overlap: a number from 0.001 to 1, TYPE=number for types with their own, or
+    both, such as `0.5 PER=0.1`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +120,9 @@ class Evaluate(Columns, Loaded):
     """File or folder with tags; may be left out beside --perplexity."""
     predictions: Path | None = None
     """Also write word, gold tag and predicted tag to this file."""
+    operating_points: bool = False
+    """Also say which precision goes with which recall, for every type, and the thresholds that
+    give them; chosen on dev they are to be reported on test."""
     right_context: bool = False
     """Also ask for each word with all that stands to the right of it cut off: how many tags
     change, by type, and the metrics then. That is a forward for each word."""

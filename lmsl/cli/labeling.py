@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lmsl.cli.flags import Loaded, Predict
 from lmsl.cli.parse import parse
 from lmsl.cli.predict import check_source, predict_stream
+from lmsl.cli.thresholds import asked_threshold
 from lmsl.console import Console
 from lmsl.data.formats.options import ReadOptions
 from lmsl.run_directory.find import find_run
@@ -34,8 +35,9 @@ def predict_command(arguments: list[str]) -> int:
         words=info.words,
         labelled=False,
     )
-    check_source(options.source, reading, info.labels.names)
     console = options.console()
+    threshold = asked_threshold(options.threshold, info, console.say)
+    check_source(options.source, reading, info.labels.names)
     labeler = loaded(folder, options, console)
     with console.track("predicting", "sentence", None) as track:
         predict_stream(
@@ -43,6 +45,7 @@ def predict_command(arguments: list[str]) -> int:
             options.source,
             reading,
             output=options.output,
+            threshold=threshold,
             say=console.say,
             track=track,
         )

@@ -22,6 +22,7 @@ from lmsl.data.resolve import unlabelled
 from lmsl.data.tags.decode import Decoded
 from lmsl.data.tags.entities import Entity, entities, word_offsets
 from lmsl.data.tags.sentence import Name, Sentence
+from lmsl.data.tags.thresholds import Threshold
 from lmsl.data.write import column_lines, to_json
 from lmsl.errors import InputError
 
@@ -49,6 +50,7 @@ def predict_stream(
     options: ReadOptions,
     *,
     output: Shape = "auto",
+    threshold: Threshold | None = None,
     target: TextIO | None = None,
     say: Callable[[str], None] = lambda line: None,
     track: Track | None = None,
@@ -69,7 +71,7 @@ def predict_stream(
         for note in opened.notes[said:]:
             say(note)
         said = len(opened.notes)
-        tagged = labeler.tag(block)
+        tagged = labeler.tag(block, threshold=threshold)
         for lines in answers(labeler, block, tagged.decoded):
             target.write(lines)
         target.flush()

@@ -14,6 +14,7 @@ import yaml
 from lmsl.config.choices import (
     Attention,
     Block,
+    Calibrate,
     ChatTemplate,
     Checkpointing,
     CudaGraphs,
@@ -173,6 +174,8 @@ class Config(Columns):
     them; how much that gains was not measured yet."""
     decode: Decoder = "viterbi"
     """How labels are chosen, in evaluation and prediction alike."""
+    calibrate: Calibrate = "auto"
+    """Fit a temperature for the probabilities of entities on dev; `auto` where it holds enough."""
     select: Select = "best-dev"
     """Which epoch's weights are kept."""
     patience: int | None = None

@@ -14,6 +14,7 @@ from typing import Any
 from lmsl.config.choices import CudaGraphs, Quantize, Resident
 from lmsl.console import Console, Track
 from lmsl.data.tags.sentence import Dataset, Sentence
+from lmsl.data.tags.thresholds import Threshold
 from lmsl.errors import InputError
 from lmsl.generation.examples import Prompter
 from lmsl.generation.respondent import Answered, Respondent
@@ -91,13 +92,20 @@ class Generator(Predictor):
         sentences: Sequence[Sentence],
         examples: Examples | None = None,
         track: Track | None = None,
+        threshold: Threshold | None = None,
     ) -> Answered:
         """Ask for the spans of sentences, in order.
 
         Args:
             examples: questions of these sentences, where they were made already.
             track: told of every batch.
+            threshold: refused.
         """
+        if threshold is not None:
+            raise InputError(
+                "threshold: expected a run that labels words, got one that writes spans and gives "
+                "them no probability"
+            )
         return self.respondent.tag(sentences, examples, track)
 
     def metrics(self, dataset: Dataset, tagged: Tagged) -> dict[str, Any]:

@@ -67,6 +67,8 @@ class RunInfo:
     files: FileShape
     """Of the files it was trained on."""
     task: Task = "label"
+    temperature: float = 1.0
+    """Words' log-probabilities are divided by it before the probability of a span is formed."""
     generation: Generation | None = None
     """Where it writes answers: how it asks."""
     digests: Digests | None = None
@@ -102,6 +104,9 @@ class RunInfo:
             if field.name not in ("labels", "digests")
         }
         values["lora"] = None if self.lora is None else dataclasses.asdict(self.lora)
+        if self.generation is not None or self.labels.plain:
+            # There are no probabilities of spans.
+            del values["temperature"]
         if self.generation is None:
             del values["generation"]
         else:
@@ -152,8 +157,8 @@ def read_info(folder: Path) -> RunInfo:
             "digests": digests,
             "generation": _generation(path, document, labels),
         }
-        # Nor whose forward they used, nor what for: there was but one.
-        before = {"block": "plain", "task": "label"}
+        # Nor whose forward they used, nor what for: there was but one. Scores were as they came.
+        before = {"block": "plain", "task": "label", "temperature": 1.0}
         info = RunInfo(**_typed(path, RunInfo, {**before, **document, **built}))
     except InputError:
         raise

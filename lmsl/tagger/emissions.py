@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from lmsl.console import Track
-from lmsl.data.tags.decode import Floats
+from lmsl.data.tags.distribution import Floats
 from lmsl.errors import InputError
 from lmsl.mask.bits import Bits
 from lmsl.packs.examples import Example

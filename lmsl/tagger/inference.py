@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lmsl.data.tags.decode import Floats
+from lmsl.data.tags.distribution import Floats
 from lmsl.mask.bits import Bits
 from lmsl.packs.examples import Example
 from lmsl.packs.packing import Pack, Room, pack

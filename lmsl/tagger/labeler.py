@@ -15,8 +15,12 @@ import torch
 
 from lmsl.config.choices import CudaGraphs, Quantize, Resident, check_choice
 from lmsl.console import Console, Track
-from lmsl.data.tags.decode import decode
-from lmsl.data.tags.sentence import Sentence
+from lmsl.data.tags.calibration import calibration, judged
+from lmsl.data.tags.decode import Decoded, decode, rescored
+from lmsl.data.tags.distribution import Floats
+from lmsl.data.tags.operating import operating_points
+from lmsl.data.tags.sentence import Dataset, Sentence
+from lmsl.data.tags.thresholds import LEAST, Threshold, thresholds_of
 from lmsl.errors import InputError
 from lmsl.layers.head import StackedHead, load_head
 from lmsl.packs.alignment import Aligner
@@ -126,13 +130,16 @@ class Labeler(Predictor):
         sentences: Sequence[Sentence],
         examples: Examples | None = None,
         track: Track | None = None,
+        threshold: Threshold | None = None,
     ) -> Tagged:
         """Decode sentences, packed under the run's token budget, in order.
 
         Args:
             examples: of these sentences, where they were built already.
             track: told of every pack.
+            threshold: see ``predict``.
         """
+        least = None if threshold is None else thresholds_of(threshold, self.info.labels)
         if examples is None:
             examples = self.examples(sentences)
         found = emissions(
@@ -145,7 +152,53 @@ class Labeler(Predictor):
             compute=self.compute,
             track=track,
         )
-        return Tagged(decoded=decode(found, self.info.labels, self.info.decode), examples=examples)
+        decoded = self.decode(found, least)
+        return Tagged(decoded=decoded, examples=examples, emissions=found)
+
+    def decode(
+        self, emissions: Sequence[Floats], thresholds: Floats | None = None
+    ) -> list[Decoded]:
+        """Tags and spans of log-probabilities [words, labels], as the run decodes them.
+
+        Args:
+            thresholds: of every type [types].
+        """
+        return decode(
+            emissions,
+            self.info.labels,
+            self.info.decode,
+            temperature=self.info.temperature,
+            thresholds=thresholds,
+        )
+
+    def at_temperature(self, tagged: Tagged, temperature: float) -> list[Decoded]:
+        """The same tags and spans, as probable as they would be at another temperature."""
+        assert tagged.emissions is not None
+        return rescored(
+            tagged.decoded,
+            tagged.emissions,
+            self.info.labels,
+            self.info.decode,
+            temperature=temperature,
+        )
+
+    def metrics(self, dataset: Dataset, tagged: Tagged) -> dict[str, Any]:
+        """As of every run, and where there are spans how far their probabilities can be trusted,
+        in ``calibration`` (``lmsl.data.tags.calibration``)."""
+        found = super().metrics(dataset, tagged)
+        if self.info.labels.plain:
+            return found
+        entities = before = judged(dataset.sentences, tagged.decoded)
+        if self.info.temperature != 1.0:
+            before = judged(dataset.sentences, self.at_temperature(tagged, 1.0))
+        return {**found, "calibration": calibration(entities, before, self.info.temperature)}
+
+    def operating_points(self, dataset: Dataset, tagged: Tagged) -> dict[str, Any]:
+        """What every threshold would give on data tagged already, however that was
+        (``lmsl.data.tags.operating``)."""
+        assert tagged.emissions is not None
+        all_spans = self.decode(tagged.emissions, thresholds_of(LEAST, self.info.labels))
+        return operating_points(dataset.sentences, all_spans, self.info.labels)
 
     def examples(self, sentences: Sequence[Sentence]) -> Examples:
         """What the model reads of sentences under the run's settings."""

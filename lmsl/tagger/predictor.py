@@ -15,8 +15,10 @@ from lmsl.data.formats.options import ReadOptions
 from lmsl.data.formats.words import split_words
 from lmsl.data.read import read_with
 from lmsl.data.tags.decode import Decoded
+from lmsl.data.tags.distribution import Floats
 from lmsl.data.tags.entities import Entity, entities
 from lmsl.data.tags.sentence import Dataset, Sentence
+from lmsl.data.tags.thresholds import Threshold
 from lmsl.errors import InputError
 from lmsl.packs.examples import Examples
 from lmsl.run_directory.info import RunInfo
@@ -29,6 +31,8 @@ class Tagged:
 
     decoded: list[Decoded]
     examples: Examples
+    emissions: list[Floats] | None = None
+    """Log-probabilities [words, labels] that they were decoded from; None where a model writes."""
 
 
 class Predictor(ABC):
@@ -42,44 +46,68 @@ class Predictor(ABC):
         sentences: Sequence[Sentence],
         examples: Examples | None = None,
         track: Track | None = None,
+        threshold: Threshold | None = None,
     ) -> Tagged:
         """Decode sentences, in order.
 
         Args:
             examples: of these sentences, where they were built already.
             track: told of every pack.
+            threshold: see ``predict``.
         """
 
-    def predict(self, texts: Sequence[str | Sequence[str]]) -> list[list[Entity]]:
+    def predict(
+        self, texts: Sequence[str | Sequence[str]], *, threshold: Threshold | None = None
+    ) -> list[list[Entity]]:
         """The entities of every text, in order; a text is a string or a list of words.
 
+        Args:
+            threshold: instead of the entities of the best tags, all that are at least as probable,
+                by falling probability without overlap. One number, from 0.001 to 1, for all types,
+                or some types with theirs, such as ``{"PER": 0.1}``; 0.5 for the others then.
+
         Raises:
-            InputError: one text instead of a list of them, or a run whose labels are plain tags.
+            InputError: one text instead of a list of them, a run whose labels are plain tags, or a
+                threshold out of range, of a type that the run does not know, or for a run that
+                writes spans and has no probabilities.
         """
         if isinstance(texts, str):
             raise InputError("predict: expected a list of texts, got one string; put it in a list")
         if self.info.labels.plain:
             raise InputError("predict: this run predicts plain tags, no spans; use predict_tags")
         sentences = [self.sentence(text) for text in texts]
-        tagged = self.tag(sentences)
+        tagged = self.tag(sentences, threshold=threshold)
         return [entities(*pair) for pair in zip(sentences, tagged.decoded, strict=True)]
 
-    def predict_tags(self, sentences: Sequence[Sequence[str]]) -> list[list[str]]:
-        """One tag a word (IOB2, or plain) for sentences given as lists of words."""
+    def predict_tags(
+        self, sentences: Sequence[Sequence[str]], *, threshold: Threshold | None = None
+    ) -> list[list[str]]:
+        """One tag a word (IOB2, or plain) for sentences given as lists of words.
+
+        Args:
+            threshold: as of ``predict``.
+        """
         for words in sentences:
             if isinstance(words, str):
                 raise InputError(
                     f"predict_tags: expected lists of words, got the text {words!r:.40}"
                 )
-        tagged = self.tag([self.sentence(words) for words in sentences])
+        tagged = self.tag([self.sentence(words) for words in sentences], threshold=threshold)
         return [list(decoded.tags) for decoded in tagged.decoded]
 
     def evaluate(
-        self, data: str | Path | Dataset, options: ReadOptions | None = None
+        self,
+        data: str | Path | Dataset,
+        options: ReadOptions | None = None,
+        *,
+        threshold: Threshold | None = None,
     ) -> dict[str, Any]:
         """Metrics on labelled data: see ``lmsl.data.tags.metrics.score``.
 
         Without options files are read as those of the training were.
+
+        Args:
+            threshold: as of ``predict``.
 
         Raises:
             InputError: the data cannot be read, or has labels this run does not know.
@@ -88,7 +116,7 @@ class Predictor(ABC):
             options = self.info.read_options()
         dataset = data if isinstance(data, Dataset) else read_with(data, options)
         self.info.check_scorable(dataset)
-        return self.metrics(dataset, self.tag(dataset.sentences))
+        return self.metrics(dataset, self.tag(dataset.sentences, threshold=threshold))
 
     def metrics(self, dataset: Dataset, tagged: Tagged) -> dict[str, Any]:
         """Metrics of tags already predicted for ``dataset``."""

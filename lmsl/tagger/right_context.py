@@ -20,6 +20,7 @@ from typing import Any
 from lmsl.console import Track
 from lmsl.data.tags.schemes import IGNORED, OUTSIDE
 from lmsl.data.tags.sentence import Dataset, Sentence
+from lmsl.data.tags.thresholds import Threshold
 from lmsl.packs.prefixes import each_word_last
 from lmsl.tagger.labeler import Labeler, Tagged
 
@@ -39,17 +40,22 @@ class Changes:
 
 
 def without_right_context(
-    labeler: Labeler, sentences: Sequence[Sentence], tagged: Tagged, track: Track | None = None
+    labeler: Labeler,
+    sentences: Sequence[Sentence],
+    tagged: Tagged,
+    track: Track | None = None,
+    threshold: Threshold | None = None,
 ) -> Tagged:
     """Tag sentences anew, each word without what stands to the right of it: a forward a word.
 
     Args:
         tagged: the same sentences as the run tags them.
         track: told of every pack.
+        threshold: by which they were tagged.
     """
     copies = labeler.info.repeat + 1
     cut = list(each_word_last(tagged.examples.examples, copies, labeler.aligner.eos))
-    return labeler.tag(sentences, replace(tagged.examples, examples=cut), track)
+    return labeler.tag(sentences, replace(tagged.examples, examples=cut), track, threshold)
 
 
 def changes(dataset: Dataset, before: Tagged, after: Tagged) -> Changes:

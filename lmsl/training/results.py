@@ -32,6 +32,7 @@ from lmsl.tagger.influence import labeler_influence
 from lmsl.tagger.labeler import Labeler
 from lmsl.tagger.predictor import Tagged
 from lmsl.tagger.source import TINY, tiny_folder
+from lmsl.training.calibrate import calibrated
 from lmsl.training.checkpoint import Progress, remove_checkpoint
 from lmsl.training.inputs import Prepared
 from lmsl.wording import counted
@@ -46,10 +47,14 @@ def write_run(
     console: Console,
 ) -> None:
     """Evaluate the selected weights and write the run directory, ``lmsl.json`` last."""
-    info, metrics = trained.info, dict[str, Any]()
+    metrics = dict[str, Any]()
     for split, dataset, examples in data.evaluated():
         with console.track(f"evaluating on {split}", "pack", None) as track:
             tagged = trained.tag(dataset.sentences, examples, track)
+        if split == "dev":
+            # Before anything is said of either split: both are scored as the run is used.
+            tagged = calibrated(trained, dataset, tagged, config.calibrate, console.say)
+            info = trained.info
         metrics[split] = trained.metrics(dataset, tagged)
         _write_predictions(folder / f"predictions.{split}.conll", dataset, tagged, console)
         if isinstance(tagged, Answered):

@@ -12,7 +12,8 @@ from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB2, Entities
 
 import lmsl.data.tags.decode as module
-from lmsl.data.tags.decode import Decoded, Floats, decode
+from lmsl.data.tags.decode import Decoded, decode, rescored
+from lmsl.data.tags.distribution import Alone, Chain, Floats, Places, inside, tempered
 from lmsl.data.tags.sentence import Span
 from lmsl.data.tags.vocabulary import LabelSet
 
@@ -122,22 +123,84 @@ def test_spans_at_a_word_and_outside_sum_to_one() -> None:
     """Of all spans over the last word and of none there, exactly one is the case."""
     labels, rng = label_set(2), np.random.default_rng(3)
     emissions = random_emissions(rng, 4, len(labels))
-    chain = module._Chain(emissions[None])
-    before, _, total = chain.marginals()
-    outside = float(np.exp(before[0, -1, 0] - total[0]))
-    starts, begins = np.tile(np.arange(4), 2), np.repeat([1, 3], 4)
-    inside = [emissions[s + 1 :, b + 1].sum() for s, b in zip(starts, begins, strict=True)]
-    chances = module._span_scores(
-        emissions[None],
-        chain,
+    chain = Chain(emissions[None])
+    sums = chain._sums()
+    outside = float(np.exp(sums.before[0, -1, 0] - sums.total[0]))
+    spans = Places(
         rows=np.zeros(8, dtype=np.int64),
-        starts=starts,
+        starts=np.tile(np.arange(4), 2),
         ends=np.full(8, 4),
-        begins=begins,
-        inside=np.array(inside),
+        begins=np.repeat([1, 3], 4),
     )
+    chances = chain.scores(spans, inside(emissions[None], spans))
     assert len(chances) == 8 and len(labels) == 5
     assert sum(chances) + outside == pytest.approx(1.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", [Chain, Alone])
+def test_what_is_begun_there_or_goes_on_is_what_the_spans_from_there_sum_to(
+    kind: type[Chain | Alone],
+) -> None:
+    """Of spans that begin at a word each ends somewhere, so nothing is left over."""
+    rng, words = np.random.default_rng(4), 5
+    emissions = np.stack([random_emissions(rng, words, 7), random_emissions(rng, words, 7)])
+    distribution = kind(emissions)
+    for row, start, number in product(range(2), range(words), range(3)):
+        ends = np.arange(start + 1, words + 1)
+        spans = Places(
+            rows=np.full(len(ends), row),
+            starts=np.full(len(ends), start),
+            ends=ends,
+            begins=np.full(len(ends), 2 * number + 1),
+        )
+        within = inside(emissions, spans)
+        scores = distribution.scores(spans, within)
+        begun = np.exp(distribution.begun()[row, start, number])
+        assert begun == pytest.approx(scores.sum(), rel=1e-12)
+        going = np.exp(distribution.going(spans, within))
+        assert_allclose(going, scores[::-1].cumsum()[::-1], rtol=1e-12)
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.floats(1 / 8, 8),
+    st.sampled_from(["viterbi", "argmax"]),
+    st.integers(1, 3),
+)
+def test_a_temperature_changes_scores_and_no_tag(
+    seed: int, temperature: float, decoder: module.Decoder, types: int
+) -> None:
+    """Decoded from what the temperature makes of the words, too: a word's labels keep their order,
+    and what normalising takes from a word it takes from every sequence."""
+    labels, rng = label_set(types), np.random.default_rng(seed)
+    emissions = [random_emissions(rng, words, len(labels)) for words in (4, 1, 9, 0)]
+    unread(emissions[0], [2])
+    found = decode(emissions, labels, decoder, temperature=temperature)
+    plain = decode(emissions, labels, decoder)
+    made = [tempered(each, temperature) for each in emissions]
+    for each in made:
+        assert_allclose(np.exp(each).sum(-1), 1.0, rtol=1e-12)
+    from_made = decode(made, labels, decoder)
+    for own, one, other in zip(found, plain, from_made, strict=True):
+        assert (own.tags, own.spans) == (one.tags, one.spans) == (other.tags, other.spans)
+        assert_allclose(own.scores, other.scores, rtol=1e-9)
+    assert rescored(plain, emissions, labels, decoder, temperature=temperature) == found
+    assert rescored(found, emissions, labels, decoder, temperature=1.0) == plain
+
+
+def test_a_temperature_is_what_divides_logits() -> None:
+    """With one word there is nothing to add up: the softmax of logits over it is the score."""
+    logits = np.array([1.0, 3.0, -2.0])
+    emissions = logits - np.log(np.exp(logits).sum())
+    (found,) = decode([emissions[None]], label_set(1), "argmax", temperature=2.5)
+    hot = np.exp(logits / 2.5)
+    assert found.scores[0] == pytest.approx(hot[1] / hot.sum(), rel=1e-12)
+
+
+def test_temperature_one_leaves_every_bit() -> None:
+    emissions = random_emissions(np.random.default_rng(5), 6, 5)
+    assert tempered(emissions, 1.0) is emissions
 
 
 @pytest.mark.parametrize("decoder", ["viterbi", "argmax"])

@@ -15,7 +15,7 @@ import lmsl
 from lmsl.config.config import Config
 from lmsl.console import Console
 from lmsl.data.read import read
-from lmsl.data.tags.decode import Floats
+from lmsl.data.tags.distribution import Floats
 from lmsl.errors import InputError
 from lmsl.layers.lora import trainable_parameters
 from lmsl.packs.alignment import Aligner

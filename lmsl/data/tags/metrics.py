@@ -7,10 +7,11 @@ them counts as O.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lmsl.data.tags.schemes import IGNORED, OUTSIDE, tag_spans
-from lmsl.data.tags.sentence import Sentence
+from lmsl.data.tags.sentence import Sentence, Span
 
 
 def score(
@@ -50,11 +51,11 @@ def score(
         guessed.update(span.type for span in found)
         correct.update(span.type for span in expected & found)
     per_type = {
-        kind: _rates(gold[kind], guessed[kind], correct[kind]) for kind in sorted(gold | guessed)
+        kind: rates(gold[kind], guessed[kind], correct[kind]) for kind in sorted(gold | guessed)
     }
     return {
-        **_rates(gold.total(), guessed.total(), correct.total()),
-        "macro_f1": _mean(rates["f1"] for rates in per_type.values()),
+        **rates(gold.total(), guessed.total(), correct.total()),
+        "macro_f1": _mean(each["f1"] for each in per_type.values()),
         "accuracy": right / words if words else 0.0,
         "per_type": per_type,
     }
@@ -70,7 +71,17 @@ def lost_entities(sentences: Sequence[Sentence], unread: Sequence[int]) -> int:
     )
 
 
-def _rates(gold: int, predicted: int, correct: int) -> dict[str, Any]:
+def scorable(span: Span, truth: Sequence[str]) -> Span | None:
+    """What ``score`` counts of a predicted span: words without a label are O to it, so the span
+    ends before the first of them; None where it begins with one."""
+    for word in range(span.start, span.end):
+        if truth[word] == IGNORED:
+            return None if word == span.start else replace(span, end=word)
+    return span
+
+
+def rates(gold: int, predicted: int, correct: int) -> dict[str, Any]:
+    """Precision, recall and F1 of counts, and the counts."""
     # 2c / (g + p) is F1 without the rounding of a harmonic mean of rounded rates.
     return {
         "precision": correct / predicted if predicted else 0.0,

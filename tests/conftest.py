@@ -17,7 +17,7 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 import lmsl
-from tests.small_runs import train, train_talkative, write_data
+from tests.small_runs import DOUBTFUL, train, train_talkative, write_data, write_doubtful
 
 # How long an example takes says something about the machine, not about what is tested.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -40,6 +40,18 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def talkative_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a run that finds entities everywhere."""
     return train_talkative(tmp_path_factory.mktemp("talkative"))
+
+
+@pytest.fixture(scope="session")
+def doubtful_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of splits whose dev and test contradict train."""
+    return write_doubtful(tmp_path_factory.mktemp("doubtful") / "data")
+
+
+@pytest.fixture(scope="session")
+def doubtful_run(doubtful_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run that is surer than right on them, and was given a temperature."""
+    return train(doubtful_data, tmp_path_factory.mktemp("doubtful") / "run", *DOUBTFUL)
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,32 @@ def written(folder: Path, **splits: str) -> Path:
     return folder
 
 
+def write_doubtful(folder: Path) -> Path:
+    """A folder of splits whose dev and test often contradict what train teaches, so that a run is
+    surer than it is right: entities of two types, some of them longer, some without a label."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sure = [
+        "Ada/B-PER Lovelace/I-PER met/O Bob/B-PER ./O",
+        "Rome/B-LOC fell/O ./O",
+        "from/O New/B-LOC York/I-LOC to/O Rome/B-LOC",
+        "Bob/B-PER saw/O Ada/B-PER Lovelace/I-PER in/O New/B-LOC York/I-LOC",
+    ]
+    other = [
+        "Ada/B-PER Lovelace/O met/O Bob/O ./O",
+        "Rome/B-PER fell/O ./O",
+        "from/O New/O York/B-LOC to/O Rome/_",
+        "Rome/B-LOC saw/O Ada/B-PER met/O New/B-LOC York/_ Jersey/_",
+    ]
+    splits = {"train": sure * 3, "dev": sure * 5 + other * 3, "test": other + sure * 2 + other[:1]}
+    for split, sentences in splits.items():
+        blocks = (each.replace(" ", "\n").replace("/", "\t") for each in sentences)
+        (folder / f"{split}.conll").write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
+    return folder
+
+
+DOUBTFUL = ("--ignore-tag", "_", "--max-steps", "18", "--epochs", "6", "--lr", "0.01")
+
+
 def one_of_each_type_first(sentences: Sequence[Sentence]) -> list[Sentence]:
     """The same sentences, in an order whose beginning holds every type."""
     seen: set[str] = set()

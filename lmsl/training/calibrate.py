@@ -49,7 +49,7 @@ def calibrated(
             what = (
                 "plain tags have" if trained.info.labels.plain else "spans that are written have"
             )
-            say(f"  not calibrated: {what} no probabilities")
+            say(f"  not calibrated: {what} no probabilities of spans")
         return tagged
     before = judged(dataset.sentences, tagged.decoded)
     if (reason := _too_few(before, how)) is not None:

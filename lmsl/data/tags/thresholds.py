@@ -61,8 +61,7 @@ def checked(value: object, place: str) -> float:
     Raises:
         InputError: no number, or one out of range.
     """
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and LEAST <= value <= 1:
+    if isinstance(value, int | float) and not isinstance(value, bool) and LEAST <= value <= 1:
         return float(value)
     raise InputError(f"{place}: expected a number from {LEAST} to 1, got {quoted(value)}")
 

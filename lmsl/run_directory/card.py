@@ -142,6 +142,9 @@ def _by_hand(info: RunInfo, base_name: str, kept: str | None) -> str:
         ),
     }[info.label_at]
     imports, model = _model_by_hand(info, base_name, kept)
+    logits = 'head["weight"] @ read + head["bias"]'
+    if info.temperature != 1.0:
+        logits = f"({logits}) / {info.temperature}  # the temperature"
     return f"""{_said_of_base(info)}
 
 ```python
@@ -162,7 +165,7 @@ with torch.inference_mode():
 for word in re.finditer(r"\\S+", text):
     start, end = word.span()
     read = {read}
-    logits = head["weight"] @ read + head["bias"]
+    logits = {logits}
     print(word.group(), labels[int(logits.argmax())])
 ```"""
 

@@ -10,6 +10,7 @@ import pytest
 
 import lmsl
 from lmsl.cli import main
+from lmsl.data.tags.schemes import tag_spans
 from lmsl.data.tags.thresholds import DEFAULT
 from tests.small_runs import evaluated, refused, train, written
 
@@ -50,8 +51,10 @@ def test_predict_answers_with_what_is_as_probable(
             [(e.start, e.end, e.label, round(e.score or 0, 6)) for e in each] for each in own
         ]
         words = [labeler.sentence(text).words for text in texts]
-        tags = [line["tags"] for line in found[str(threshold)]]
-        assert labeler.predict_tags(words, threshold=threshold) == tags
+        tags = labeler.predict_tags(words, threshold=threshold)
+        assert [[(e.start_word, e.end_word, e.label) for e in each] for each in own] == [
+            [(span.start, span.end, span.type) for span in tag_spans(each)] for each in tags
+        ]
 
 
 def test_types_have_their_own(

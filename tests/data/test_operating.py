@@ -132,6 +132,12 @@ def test_thresholds_are_as_short_as_the_gap_allows() -> None:
     }
 
 
+def test_a_round_score_below_stays_below() -> None:
+    gold = [Sentence(words=("a",), tags=(tag,)) for tag in ("B-LOC", "O")]
+    best = operating_points(gold, [found(0.512), found(0.5)], label_set(1))["all"]["best_f1"]
+    assert (best["threshold"], best["predicted"]) == (0.51, 1)
+
+
 def test_no_threshold_goes_between_scores_that_rounding_alone_tells_apart() -> None:
     gold = [Sentence(words=("a",), tags=(tag,)) for tag in ("O", "B-LOC")]
     own = [found(0.5), found(np.nextafter(0.5, 1))]

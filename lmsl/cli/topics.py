@@ -19,7 +19,7 @@ _TRAINING: Groups = {
         *("epsilon", "weight_decay", "max_grad_norm", "lora_rank", "lora_alpha", "lora_dropout"),
         *("lora_targets", "head_dropout", "loss", "keep_every", "warmup_mntp"),
     ),
-    "how it answers": ("decode", "select", "patience"),
+    "how it answers": ("decode", "calibrate", "select", "patience"),
     "speed and memory": (
         *("device", "quantize", "dtype", "tokens_per_batch", "checkpointing", "resident"),
         *("attention", "block", "elementwise", "cuda_graphs"),
@@ -39,6 +39,7 @@ _LOADED = {
     "how the run is loaded": (
         *("device", "quantize", "attention", "resident", "cuda_graphs", "allow_changed_base"),
     ),
+    "how sure it has to be": ("threshold",),
     "what it says": _TELLING,
 }
 
@@ -80,7 +81,10 @@ HELP: dict[str, Help] = {
             "lmsl evaluate runs/1 --perplexity TEXT": "is it a language model still?",
         },
         groups={
-            "what is measured": ("predictions", "right_context", "perplexity", "continuations"),
+            "what is measured": (
+                *("predictions", "operating_points", "right_context", "perplexity"),
+                "continuations",
+            ),
             "how files are read": (*_FILES, "strict_tags"),
             **_LOADED,
         },

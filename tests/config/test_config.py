@@ -64,6 +64,7 @@ OTHER: dict[str, Any] = {
     "checkpointing": "yes",
     "cuda_graphs": "on",
     "decode": "argmax",
+    "calibrate": "no",
     "select": "last",
     "patience": 2,
     "attention": "eager",

@@ -42,7 +42,7 @@ class TestRunDirectory:
         assert set(metrics) == {"dev", "test", "selected_epoch", "train_seconds"}
         for split in ("dev", "test"):
             assert set(metrics[split]) == RATES | {
-                *("macro_f1", "accuracy", "per_type", "lost_to_truncation")
+                *("macro_f1", "accuracy", "per_type", "lost_to_truncation", "calibration")
             }
             assert metrics[split]["gold"] > 0
             assert all(set(rates) == RATES for rates in metrics[split]["per_type"].values())

@@ -70,6 +70,10 @@ def train(
     """Train every run of ``config`` and write its directory; one Labeler for each run, or one
     Generator.
 
+        >>> settings = lmsl.Config(unmask=("0000", "0011"), data="data", max_steps=2, output="two")
+        >>> [labeler.info.unmask for labeler in lmsl.train(settings)]
+        ['0000', '0011']
+
     Args:
         config: several unmask strings or seeds make several runs.
         console: where to tell how it goes.

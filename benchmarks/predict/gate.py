@@ -93,7 +93,7 @@ def truth(labeler: Labeler, peer: Any, sentences: Words) -> Truth:
 def _examples(labeler: Labeler, sentences: Words) -> Sequence[Example]:
     return build_examples(
         [labeler.sentence(words) for words in sentences],
-        labeler.aligner,
+        labeler._aligner,
         max_length=labeler.info.max_length,
         overflow=labeler.info.overflow,
     ).examples
@@ -109,8 +109,8 @@ def agreement(name: str, labeler: Labeler, pipe: Any, known: Truth) -> Agreement
         [len(words) for words in known.sentences],
         tokens_per_batch=labeler.info.tokens_per_batch,
         device=labeler.device,
-        autocast=labeler.autocast,
-        compute=labeler.compute,
+        autocast=labeler._autocast,
+        compute=labeler._compute,
     )
     off = _furthest(ours, known.logs)
     peer_off = _furthest(_by_peer(pipe.model, known.examples), known.logs)

@@ -131,7 +131,7 @@ def loaded(
         cuda_graphs=cuda_graphs,
         say=said.append,
     )
-    if cuda_graphs == "on" and isinstance(labeler.compute, EagerForward):
+    if cuda_graphs == "on" and isinstance(labeler._compute, EagerForward):
         raise CannotRun("; ".join(said))
     layers = [layer for layer in labeler.tagger.modules() if isinstance(layer, NF4Linear)]
     if resident and any(layer.resident is None for layer in layers):

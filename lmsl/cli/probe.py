@@ -104,14 +104,14 @@ def _run(
         sentences = read_predictions(source, info.labels).sentences
     from lmsl.generation.generator import load_run
     from lmsl.mask.probing import probe
-    from lmsl.tagger.influence import labeler_influence
+    from lmsl.tagger.influence import influence_on
     from lmsl.tagger.labeler import Labeler
 
     labeler = load_run(folder, device, allow_changed_base=allow_changed_base)
     seen = probe(labeler.tagger.decoder)
     if sentences is None or not isinstance(labeler, Labeler):
         return Probed(name=str(folder), string=info.unmask, sees=seen)
-    found = labeler_influence(labeler, labeler.examples(sentences).examples)
+    found = influence_on(labeler, sentences)
     if found is None:
         raise InputError(f"{source}: expected a sentence of two or more words, found none")
     if save:

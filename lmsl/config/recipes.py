@@ -1,8 +1,14 @@
 """Named training recipes: what each one sets apart from the defaults of :class:`lmsl.Config`.
 
-A recipe is a plain mapping from field names to values, so ``Config(unmask=("0011",), **RECIPES
-["acl2024"])`` is all there is to it. On the command line a recipe comes first, then ``--config``,
-then the flags.
+A recipe is a plain mapping from field names to values:
+
+    >>> config = lmsl.Config(unmask=("0011",), **lmsl.RECIPES["acl2024"])
+    >>> config.lora_rank, config.label_at, config.decode
+    (64, 'first', 'argmax')
+    >>> sorted(lmsl.RECIPES)
+    ['acl2024', 'acl2024-generate', 'acl2024-released', 'default', 'repetition-sl']
+
+On the command line a recipe comes first, then ``--config``, then the flags.
 
 ``default``
     What worked best in this project's own measurements (``docs/recipes.md``).

@@ -25,20 +25,22 @@ from lmsl.run_directory.info import RunInfo, read_info
 from lmsl.tagger.labeler import Labeler
 from lmsl.tagger.predictor import Predictor, Tagged
 from lmsl.tagger.restore import restore_run
-from lmsl.tagger.tagger import Tagger
 
 
 class Generator(Predictor):
-    """A language model of one run with its prompt and settings."""
+    """A language model of one run with its prompt and settings.
+
+        >>> made = lmsl.Config(task="generate", data="data", max_steps=1, output="runs/written")
+        >>> (trained,) = lmsl.train(made)
+        >>> generator = lmsl.Generator.load("runs/written")
+        >>> len(generator.predict(["Ada Lovelace met Babbage.", ""]))
+        2
+    """
 
     def __init__(self, respondent: Respondent, info: RunInfo) -> None:
-        self.respondent = respondent
+        self._respondent = respondent
         self.info = info
-
-    @property
-    def tagger(self) -> Tagger:
-        """The adapted decoder as training has it."""
-        return self.respondent.speaker.tagger
+        self.tagger = respondent.speaker.tagger
 
     @classmethod
     def load(
@@ -106,7 +108,7 @@ class Generator(Predictor):
                 "threshold: expected a run that labels words, got one that writes spans and gives "
                 "them no probability"
             )
-        return self.respondent.tag(sentences, examples, track)
+        return self._respondent.tag(sentences, examples, track)
 
     def metrics(self, dataset: Dataset, tagged: Tagged) -> dict[str, Any]:
         """As of a ``Labeler``, and counts of what was wrong with answers in ``generation``."""

@@ -47,6 +47,12 @@ class Form:
 def probe(model: nn.Module) -> list[bool]:
     """Whether each layer sees to the right, input side first.
 
+        >>> sizes = dict(hidden_size=16, intermediate_size=16, num_attention_heads=2)
+        >>> config = transformers.LlamaConfig(num_hidden_layers=2, vocab_size=99, **sizes)
+        >>> model = transformers.LlamaModel(config)
+        >>> lmsl.probe(model), lmsl.probe(lmsl.unmask(model, "full"))
+        ([False, False], [True, True])
+
     ``True`` only when the layer does so in every form of call measured by ``probe_forms``.
     """
     return [all(answers) for answers in zip(*probe_forms(model).values(), strict=True)]

@@ -29,6 +29,12 @@ def unmask(
 ) -> Model:
     """Unmask layers of a decoder in place and return it.
 
+        >>> sizes = dict(hidden_size=16, intermediate_size=16, num_attention_heads=2)
+        >>> config = transformers.LlamaConfig(num_hidden_layers=8, vocab_size=99, **sizes)
+        >>> model = transformers.LlamaModel(config)
+        >>> lmsl.probe(lmsl.unmask(model, "0011"))
+        [False, False, False, False, True, True, True, True]
+
     ``model`` is any transformers decoder that goes through the attention interface: AutoModel*,
     with or without a PEFT wrapper, quantised, gradient-checkpointed. ``string`` as in
     ``lmsl.mask.bits.layer_bits``; left out, it is the one stored in ``model.config``. ``groups``,

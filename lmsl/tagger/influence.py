@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from lmsl.config.choices import LabelAt
+from lmsl.data.tags.sentence import Sentence
 from lmsl.errors import InputError
 from lmsl.mask.probing import undisturbed
 from lmsl.mask.unmasking import watched, why_not_unmasked
@@ -54,8 +55,13 @@ def labeler_influence(labeler: Labeler, examples: Sequence[Example]) -> Influenc
         copies=labeler.info.repeat + 1,
         tokens_per_batch=labeler.info.tokens_per_batch,
         device=labeler.device,
-        autocast=labeler.autocast,
+        autocast=labeler._autocast,
     )
+
+
+def influence_on(labeler: Labeler, sentences: Sequence[Sentence]) -> Influence | None:
+    """``labeler_influence`` on sentences, as the run reads them."""
+    return labeler_influence(labeler, labeler._examples(sentences).examples)
 
 
 def right_influence(

@@ -37,12 +37,24 @@ from lmsl.tagger.tagger import Tagger
 
 
 class Labeler(Predictor):
-    """A tagger of one run with its tokenizer and settings.
+    """A tagger of one run with its tokenizer and settings; ``load`` and ``lmsl.train`` make it.
+
+        >>> labeler = lmsl.Labeler.load("runs/1")
+        >>> labeler.info.unmask, labeler.info.base, labeler.info.decode
+        ('0011', 'tiny', 'viterbi')
+
+    The decoder is a transformers model, so what it does can be measured:
+
+        >>> lmsl.probe(labeler.tagger.decoder)
+        [False, False, False, False, True, True, True, True]
 
     Args:
         compute: how packs are computed; by default eagerly.
         causal_lm: the language model that the tagger's decoder is part of, where it was loaded.
     """
+
+    device: torch.device
+    """Where it computes."""
 
     def __init__(
         self,
@@ -54,13 +66,13 @@ class Labeler(Predictor):
         compute: Forward | None = None,
         causal_lm: Any = None,
     ) -> None:
-        self.causal_lm = causal_lm
+        self._causal_lm = causal_lm
         self.tagger = tagger
-        self.aligner = aligner
+        self._aligner = aligner
         self.info = info
         self.device = device
-        self.autocast = autocast
-        self.compute = EagerForward(tagger, device, autocast) if compute is None else compute
+        self._autocast = autocast
+        self._compute = EagerForward(tagger, device, autocast) if compute is None else compute
 
     @classmethod
     def load(
@@ -76,6 +88,11 @@ class Labeler(Predictor):
         say: Callable[[str], None] | None = None,
     ) -> "Labeler":
         """Load a run directory, or a run on the hub by its id.
+
+            >>> labeler = lmsl.Labeler.load("runs/1", device="cpu")
+            >>> lmsl.Labeler.load("runs/none")
+            Traceback (most recent call last):
+            lmsl.errors.InputError: runs/none: expected a run directory, found no such folder
 
         Args:
             path: folder, or hub id where there is no such folder.
@@ -141,15 +158,15 @@ class Labeler(Predictor):
         """
         least = None if threshold is None else thresholds_of(threshold, self.info.labels)
         if examples is None:
-            examples = self.examples(sentences)
+            examples = self._examples(sentences)
         found = emissions(
             self.tagger,
             examples.examples,
             [len(sentence.words) for sentence in sentences],
             tokens_per_batch=self.info.tokens_per_batch,
             device=self.device,
-            autocast=self.autocast,
-            compute=self.compute,
+            autocast=self._autocast,
+            compute=self._compute,
             track=track,
         )
         decoded = self.decode(found, least)
@@ -200,11 +217,11 @@ class Labeler(Predictor):
         all_spans = self.decode(tagged.emissions, thresholds_of(LEAST, self.info.labels))
         return operating_points(dataset.sentences, all_spans, self.info.labels)
 
-    def examples(self, sentences: Sequence[Sentence]) -> Examples:
+    def _examples(self, sentences: Sequence[Sentence]) -> Examples:
         """What the model reads of sentences under the run's settings."""
         examples = build_examples(
             sentences,
-            self.aligner,
+            self._aligner,
             max_length=self.info.max_length,
             overflow=self.info.overflow,
             repeat=self.info.repeat,

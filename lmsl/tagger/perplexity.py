@@ -121,9 +121,9 @@ def perplexity(labeler: Labeler, text: str, *, continued: int) -> Perplexity:
     prompts = _prompts(labeler, text) if continued else []
     begun = [prompt.prefix(0, len(prompt.ids)) for prompt in prompts]
     model = LanguageModel(
-        labeler.causal_lm,
+        labeler._causal_lm,
         labeler.device,
-        labeler.autocast,
+        labeler._autocast,
         prediction_budget(labeler.info.tokens_per_batch, labeler.device),
     )
     states: dict[State, Measured] = {}
@@ -136,7 +136,7 @@ def perplexity(labeler: Labeler, text: str, *, continued: int) -> Perplexity:
             else:
                 losses = _window_losses(model, running)
                 whole, sampled = float(losses.mean()), losses[at]
-            written = model.greedy(begun, continued, text_ends(labeler.causal_lm))
+            written = model.greedy(begun, continued, text_ends(labeler._causal_lm))
         states[name] = Measured(
             unmask=labeler.info.unmask if name == "own" else "causal",
             adapter=name != "base",
@@ -153,15 +153,15 @@ def perplexity(labeler: Labeler, text: str, *, continued: int) -> Perplexity:
         window=window,
         stride=stride,
         sample=len(at),
-        prompts=tuple(labeler.aligner.spelt(prompt.ids) for prompt in prompts),
+        prompts=tuple(labeler._aligner.spelt(prompt.ids) for prompt in prompts),
         states=states,
     )
 
 
 def _running(labeler: Labeler, text: str, window: int, stride: int) -> tuple[RunningText, int]:
     """The text as it is read, and how many bytes its predicted tokens stand for."""
-    ids, first = labeler.aligner.text(text)
-    bos = labeler.aligner.bos
+    ids, first = labeler._aligner.text(text)
+    bos = labeler._aligner.bos
     if len(ids) < 2:
         raise InputError(f"--perplexity: expected a text of two or more tokens, got {len(ids)}")
     windows = text_windows(
@@ -177,7 +177,7 @@ def _running(labeler: Labeler, text: str, window: int, stride: int) -> tuple[Run
 
 def _window(labeler: Labeler) -> tuple[int, int]:
     """Tokens of a window, and from one to the next; fewer where the model has fewer positions."""
-    most = getattr(labeler.causal_lm.config.get_text_config(), "max_position_embeddings", None)
+    most = getattr(labeler._causal_lm.config.get_text_config(), "max_position_embeddings", None)
     window = min(WINDOW, most or WINDOW)
     return window, min(STRIDE, window // 2)
 
@@ -203,16 +203,16 @@ def _prompts(labeler: Labeler, text: str) -> list[RunningText]:
     for place in spread(max(1, len(text) - _LETTERS * PROMPT), PROMPTS):
         gap = _GAP.search(text, place, place + PROMPT)
         begin = gap.end() if gap and place else place
-        ids = labeler.aligner.text(text[begin : begin + _LETTERS * PROMPT])[0][:PROMPT]
+        ids = labeler._aligner.text(text[begin : begin + _LETTERS * PROMPT])[0][:PROMPT]
         # No half characters at the end.
-        while len(ids) > 1 and labeler.aligner.spelt(ids).endswith("\ufffd"):
+        while len(ids) > 1 and labeler._aligner.spelt(ids).endswith("\ufffd"):
             ids = ids[:-1]
         if len(ids):
-            found.append(RunningText(ids=ids, bos=labeler.aligner.bos, windows=()))
+            found.append(RunningText(ids=ids, bos=labeler._aligner.bos, windows=()))
     return found
 
 
 def _behind(labeler: Labeler, prompt: Ints, written: Sequence[int]) -> str:
     """What was written behind a prompt, as text."""
-    spelt = labeler.aligner.spelt
+    spelt = labeler._aligner.spelt
     return spelt([*prompt, *written]).removeprefix(spelt(prompt))

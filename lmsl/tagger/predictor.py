@@ -23,6 +23,7 @@ from lmsl.errors import InputError
 from lmsl.packs.examples import Examples
 from lmsl.run_directory.info import RunInfo
 from lmsl.tagger.scoring import scored
+from lmsl.tagger.tagger import Tagger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +37,17 @@ class Tagged:
 
 
 class Predictor(ABC):
-    """A run with what prediction needs."""
+    """A run with what prediction needs.
+
+    ``predict``, ``predict_tags`` and ``evaluate`` are what it is for. ``tag`` and ``metrics`` are
+    their halves, for who wants answers and scores of one pass; ``sentence`` makes of a text what
+    ``tag`` takes.
+    """
 
     info: RunInfo
+    """Its unmask string, labels, base and settings: what ``lmsl.json`` says."""
+    tagger: Tagger
+    """The module; ``tagger.decoder`` is transformers' own, with the adapter in it."""
 
     @abstractmethod
     def tag(
@@ -60,6 +69,11 @@ class Predictor(ABC):
         self, texts: Sequence[str | Sequence[str]], *, threshold: Threshold | None = None
     ) -> list[list[Entity]]:
         """The entities of every text, in order; a text is a string or a list of words.
+
+            >>> text = "Ada Lovelace met Babbage."
+            >>> found, none = lmsl.Labeler.load("runs/1").predict([text, ""])
+            >>> [entity.text == text[entity.start : entity.end] for entity in found[:1]], none
+            ([True], [])
 
         Args:
             threshold: instead of the entities of the best tags, all that are at least as probable,
@@ -84,6 +98,10 @@ class Predictor(ABC):
     ) -> list[list[str]]:
         """One tag a word (IOB2, or plain) for sentences given as lists of words.
 
+            >>> labeler = lmsl.Labeler.load("runs/1")
+            >>> [len(tags) for tags in labeler.predict_tags([["Ada", "Lovelace"], []])]
+            [2, 0]
+
         Args:
             threshold: as of ``predict``.
         """
@@ -103,6 +121,10 @@ class Predictor(ABC):
         threshold: Threshold | None = None,
     ) -> dict[str, Any]:
         """Metrics on labelled data: see ``lmsl.data.tags.metrics.score``.
+
+            >>> metrics = lmsl.Labeler.load("runs/1").evaluate("data/dev.conll")
+            >>> 0 <= metrics["f1"] <= 1 and metrics["gold"] >= metrics["correct"]
+            True
 
         Without options files are read as those of the training were.
 

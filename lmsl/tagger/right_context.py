@@ -54,7 +54,7 @@ def without_right_context(
         threshold: by which they were tagged.
     """
     copies = labeler.info.repeat + 1
-    cut = list(each_word_last(tagged.examples.examples, copies, labeler.aligner.eos))
+    cut = list(each_word_last(tagged.examples.examples, copies, labeler._aligner.eos))
     return labeler.tag(sentences, replace(tagged.examples, examples=cut), track, threshold)
 
 

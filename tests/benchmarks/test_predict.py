@@ -160,7 +160,7 @@ def test_replayed_predictions_pass_the_gate(
     (peer,) = workshop._peers
     monkeypatch.setattr(labeler_module, "choose_forward", rerun)
     labeler, _ = workshop._loaded(OURS[GRAPHS])
-    assert isinstance(labeler.compute, StaticForward)
+    assert isinstance(labeler._compute, StaticForward)
     assert agreement(GRAPHS, labeler, peer.pipe, peer.known).holds
     eager, _ = workshop._loaded(OURS["ours, predict_tags"])
     expected = eager.predict_tags(workshop.sentences)

@@ -304,5 +304,5 @@ def test_the_snippet_of_the_card_asks_the_same(run: Path) -> None:
         exec(code, names)
     generator = lmsl.Generator.load(run, device="cpu")
     asked = [generator.sentence(["Ada", "Lovelace", "met", "Babbage", "."])]
-    (question,) = generator.respondent.prompter.questions(asked).examples
+    (question,) = generator._respondent.prompter.questions(asked).examples
     assert names["asked"].input_ids[0].tolist() == question.ids.tolist()

@@ -50,7 +50,7 @@ def test_the_snippet_of_the_card_gives_the_tags_of_the_run(handed: Path) -> None
     words = zip(SENTENCE.split(), tags, strict=True)
     assert printed.getvalue() == "".join(f"{word} {tag}\n" for word, tag in words)
     sentences = [labeler.sentence(SENTENCE.split())]
-    examples = build_examples(sentences, labeler.aligner, max_length=99, overflow="error")
+    examples = build_examples(sentences, labeler._aligner, max_length=99, overflow="error")
     (scores,) = emissions(
         labeler.tagger,
         examples.examples,

@@ -413,7 +413,7 @@ def test_without_a_gpu_it_is_said_and_done_eagerly(
 def test_a_labeler_predicts_by_what_it_is_given(run: Path) -> None:
     plain = lmsl.Labeler.load(run, device="cpu", say=Console(quiet=True).say)
     compute = StaticForward(EagerForward(plain.tagger, CPU), Reruns(), print)
-    replayed = lmsl.Labeler(plain.tagger, plain.aligner, plain.info, CPU, None, compute)
+    replayed = lmsl.Labeler(plain.tagger, plain._aligner, plain.info, CPU, None, compute)
     texts: Sequence[Any] = ["The guide met Stetol near the gate.", [], "Foris", ["a"] * 40]
     places = [
         [[replace(one, score=0.0) for one in found] for found in own.predict(texts)]

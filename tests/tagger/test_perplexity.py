@@ -72,8 +72,8 @@ def oracle(run: Path, string: str | None) -> Any:
 
 
 def running(labeler: lmsl.Labeler) -> RunningText:
-    ids, _ = labeler.aligner.text(TEXT)
-    bos = labeler.aligner.bos
+    ids, _ = labeler._aligner.text(TEXT)
+    bos = labeler._aligner.bos
     windows = text_windows(
         len(ids), size=WINDOW - len(bos), stride=STRIDE, predicted=0 if bos else 1
     )
@@ -133,14 +133,14 @@ def test_sampled_tokens_are_predicted_from_what_precedes_them_alone(
 def test_continuations_are_the_most_probable_tokens_one_by_one(
     state: Any, string: str | None, run: Path, loaded: lmsl.Labeler, found: Perplexity
 ) -> None:
-    model, bos = oracle(run, string), loaded.aligner.bos
+    model, bos = oracle(run, string), loaded._aligner.bos
     continuations = found.states[state].continuations
     assert len(found.prompts) == len(continuations) == 3
     for prompt, continuation in zip(found.prompts, continuations, strict=True):
-        ids = [*bos, *loaded.aligner.text(prompt)[0]]
+        ids = [*bos, *loaded._aligner.text(prompt)[0]]
         for _ in range(6):
             ids.append(int(next_logs(model, ids).argmax()))
-        assert loaded.aligner.spelt(ids[len(bos) :]) == prompt + continuation
+        assert loaded._aligner.spelt(ids[len(bos) :]) == prompt + continuation
         assert prompt.strip() in TEXT and len(ids) <= len(bos) + module.PROMPT + 6
 
 
@@ -153,8 +153,8 @@ def test_states_differ_and_no_number_is_of_one_forward_that_sees_what_it_predict
 
 
 def test_rates_are_of_all_tokens_and_bytes(found: Perplexity, loaded: lmsl.Labeler) -> None:
-    ids, _ = loaded.aligner.text(TEXT)
-    assert loaded.aligner.bos, "so that the first token is predicted too"
+    ids, _ = loaded._aligner.text(TEXT)
+    assert loaded._aligner.bos, "so that the first token is predicted too"
     assert found.tokens == len(ids) and found.bytes == len(TEXT.encode())
     rates = found.rates(2.0)
     assert rates["perplexity"] == pytest.approx(math.e**2)
@@ -164,8 +164,8 @@ def test_rates_are_of_all_tokens_and_bytes(found: Perplexity, loaded: lmsl.Label
 def test_without_a_token_before_every_text_the_first_one_is_not_predicted(
     loaded: lmsl.Labeler, monkeypatch: pytest.MonkeyPatch, small: None
 ) -> None:
-    ids, first = loaded.aligner.text("é" + TEXT)
-    monkeypatch.setattr(loaded.aligner, "bos", [])
+    ids, first = loaded._aligner.text("é" + TEXT)
+    monkeypatch.setattr(loaded._aligner, "bos", [])
     found = perplexity(loaded, "é" + TEXT, continued=0)
     assert found.tokens == len(ids) - 1
     assert found.bytes == len(("é" + TEXT)[first:].encode()) and first == 1
@@ -185,16 +185,16 @@ def test_under_a_causal_string_own_and_masked_are_one(
 def test_nothing_stays_behind(loaded: lmsl.Labeler, small: None) -> None:
     words = [TEXT.split()]
     before = loaded.tag([loaded.sentence(words[0])]).decoded[0].scores
-    scalings = {layer.scaling for layer in stacked_layers(loaded.causal_lm).values()}
+    scalings = {layer.scaling for layer in stacked_layers(loaded._causal_lm).values()}
     perplexity(loaded, TEXT, continued=1)
-    assert lmsl.probe(loaded.causal_lm) == [False, False, True, True, True, True, False, False]
-    assert {layer.scaling for layer in stacked_layers(loaded.causal_lm).values()} == scalings
+    assert lmsl.probe(loaded._causal_lm) == [False, False, True, True, True, True, False, False]
+    assert {layer.scaling for layer in stacked_layers(loaded._causal_lm).values()} == scalings
     assert loaded.tag([loaded.sentence(words[0])]).decoded[0].scores == before
-    state = LanguageModel(loaded.causal_lm, CPU, None, 99).state([True] * 8, adapted=False)
+    state = LanguageModel(loaded._causal_lm, CPU, None, 99).state([True] * 8, adapted=False)
     with pytest.raises(RuntimeError, match="inside"), state:
-        assert lmsl.probe(loaded.causal_lm) == [True] * 8
+        assert lmsl.probe(loaded._causal_lm) == [True] * 8
         raise RuntimeError("inside")
-    assert {layer.scaling for layer in stacked_layers(loaded.causal_lm).values()} == scalings
+    assert {layer.scaling for layer in stacked_layers(loaded._causal_lm).values()} == scalings
 
 
 @pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"gptj", "codegen", "gemma3_text"}))
@@ -215,7 +215,7 @@ def test_logits_are_those_of_the_model_whatever_it_does_to_them(family: str) -> 
 
 
 def test_what_is_not_finite_is_refused(loaded: lmsl.Labeler, small: None) -> None:
-    norm = loaded.causal_lm.model.norm.weight.data
+    norm = loaded._causal_lm.model.norm.weight.data
     kept = norm[5].item()
     norm[5] = math.nan
     try:

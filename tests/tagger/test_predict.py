@@ -85,7 +85,7 @@ class TestPredict:
         """What is read grows with the text and no faster: attention never sees all of it."""
         text = "Stetol opened , plainly a harbour , slowly near the old gate . " * 160
         sentence = labeler.sentence(text)
-        whole = len(labeler.aligner.encode([sentence.words])[0].ids)
+        whole = len(labeler._aligner.encode([sentence.words])[0].ids)
         tagged = labeler.tag([sentence])
         read = [len(each.ids) for each in tagged.examples.examples]
         assert max(read) <= labeler.info.max_length < whole / 10 and sum(read) < 2.1 * whole

@@ -39,7 +39,7 @@ def other(labeler: lmsl.Labeler, **settings: Any) -> lmsl.Labeler:
     """The same run as if it had been trained with other settings."""
     info = replace(labeler.info, **settings)
     labeler.tagger.label_at = info.label_at
-    return lmsl.Labeler(labeler.tagger, labeler.aligner, info, labeler.device, None)
+    return lmsl.Labeler(labeler.tagger, labeler._aligner, info, labeler.device, None)
 
 
 def one_clause(dial: float, size: int = 40) -> Dataset:
@@ -99,7 +99,7 @@ class ByRule:
 @pytest.fixture(scope="module")
 def ruled(labeler: lmsl.Labeler) -> lmsl.Labeler:
     return lmsl.Labeler(
-        labeler.tagger, labeler.aligner, labeler.info, labeler.device, None, ByRule(labeler)
+        labeler.tagger, labeler._aligner, labeler.info, labeler.device, None, ByRule(labeler)
     )
 
 
@@ -143,7 +143,7 @@ def test_a_causal_run_changes_nothing(label_at: Any, decode: Any, causal: lmsl.L
     dataset = generate("test", 0.8, 8)
     whole = own.evaluate(dataset)
     found = measured(own, dataset)
-    assert max(len(own.aligner.encode([s.words])[0].ids) for s in dataset) > 48
+    assert max(len(own._aligner.encode([s.words])[0].ids) for s in dataset) > 48
     assert found["changed"] == 0 and found["share"] == 0.0
     # Tags are the same; their probabilities are to rounding, in packs of other lengths.
     error, whole_error = (m.pop("calibration")["ece"] for m in (found["metrics"], whole))

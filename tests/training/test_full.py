@@ -92,7 +92,7 @@ def test_updates_are_those_of_torch_by_hand(data: Path, tmp_path: Path) -> None:
 def drawn(run: Path, data: Path, labeler: lmsl.Labeler) -> list[tuple[Example, list[int]]]:
     """The sentences of the first three updates of one sentence each, with their label ids."""
     sentences = read_with(data / "train.conll", labeler.info.read_options()).sentences
-    built = build_examples(sentences, labeler.aligner, max_length=256, overflow="error").examples
+    built = build_examples(sentences, labeler._aligner, max_length=256, overflow="error").examples
     order = np.random.default_rng([1, 0]).permutation(len(sentences))[:3]
     labels = labeler.info.labels
     return [(built[place], labels.ids(sentences[place].tags or ())) for place in order]

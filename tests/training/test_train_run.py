@@ -220,7 +220,7 @@ class TestReload:
         peft = pytest.importorskip("peft")
         run = train(data, tmp_path / "run", "--quantize", "none", "--max-steps", "2")
         labeler = lmsl.Labeler.load(run, device="cpu")
-        ids = labeler.aligner.encode([["Stetol", "opened", "today", "."]])[0].ids
+        ids = labeler._aligner.encode([["Stetol", "opened", "today", "."]])[0].ids
         batch = torch.tensor(ids)[None].long()
         folder = Path(lmsl.__file__).parent / "tiny"
         model = AutoModel.from_pretrained(str(folder), dtype=torch.float32)

@@ -10,9 +10,12 @@ import torch
 import transformers
 
 import lmsl
+from lmsl.tagger.predictor import Predictor
+from tests.small_runs import written
 
 ROOT = Path(__file__).parents[1]
 SHOWN = ["evaluate", "info", "load", "metrics", "predict", "predict_tags", "sentence", "tag"]
+SENTENCE = "Ada\tB-PER\nmet\tO\nBabbage\tB-PER\n.\tO\n"
 EXAMPLES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for path in (ROOT / "lmsl").rglob("*.py")
@@ -49,25 +52,25 @@ def test_a_labeler_shows_what_users_need(labeler: lmsl.Labeler) -> None:
 def test_a_generator_shows_what_a_labeler_does() -> None:
     names = [name for name in dir(lmsl.Generator) if not name.startswith("_")]
     # Annotated in the class, set in each object.
-    annotated = {name for one in lmsl.Generator.__mro__ for name in vars(one).get("__annotations__", {})}
+    annotated = set(Predictor.__annotations__)
     assert {*names, *annotated} == {*SHOWN, "tagger"}
 
 
 def test_every_public_name_has_an_example() -> None:
     """Config, Generator and Labeler in the class, RECIPES where it is."""
-    recipes = importlib.import_module("lmsl.config.recipes")
-    labeler, methods = lmsl.Labeler, ("load", "predict", "predict_tags", "evaluate")
-    documented = [lmsl.train, lmsl.unmask, lmsl.probe, lmsl.Config, lmsl.Generator, labeler, recipes]
-    for one in [*documented, *(getattr(labeler, name) for name in methods)]:
+    labeler = lmsl.Labeler
+    documented = [lmsl.train, lmsl.unmask, lmsl.probe, lmsl.Config, lmsl.Generator, labeler]
+    documented += [labeler.load, labeler.predict, labeler.predict_tags, labeler.evaluate]
+    for one in [*documented, importlib.import_module("lmsl.config.recipes")]:
         assert ">>> " in (one.__doc__ or ""), one
 
 
 @pytest.mark.parametrize("module", EXAMPLES)
 def test_examples_give_what_they_say(
-    module: str, data: Path, talkative_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    module: str, talkative_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a folder that has `data` and a run, `runs/1`, of unmask string 0011."""
-    shutil.copytree(data, tmp_path / "data")
+    """In a folder that has `data` of short sentences and a run, `runs/1`, of string 0011."""
+    written(tmp_path / "data", train=f"{SENTENCE}\n{SENTENCE}", dev=SENTENCE)
     shutil.copytree(talkative_run, tmp_path / "runs" / "1")
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(1)

@@ -53,12 +53,12 @@ DEFAULT_STRING = "0011"
 class Config(Columns):
     """A training run; several unmask strings or seeds make several runs.
 
-        >>> config = lmsl.Config(unmask=("0011",), data="synthetic:0.8", max_steps=100)
-        >>> config.batch_size, config.seed, config.lr
-        (8, (1,), None)
-        >>> lmsl.Config(unmask=("0012",))
-        Traceback (most recent call last):
-        lmsl.errors.InputError: ...
+    >>> config = lmsl.Config(unmask=("0011",), data="synthetic:0.8", max_steps=100)
+    >>> config.batch_size, config.seed, config.lr
+    (8, (1,), None)
+    >>> lmsl.Config(unmask=("0012",))
+    Traceback (most recent call last):
+    lmsl.errors.InputError: ...
     """
 
     # What is trained.

@@ -30,11 +30,11 @@ from lmsl.tagger.restore import restore_run
 class Generator(Predictor):
     """A language model of one run with its prompt and settings.
 
-        >>> made = lmsl.Config(task="generate", data="data", max_steps=1, output="runs/written")
-        >>> (trained,) = lmsl.train(made)
-        >>> generator = lmsl.Generator.load("runs/written")
-        >>> len(generator.predict(["Ada Lovelace met Babbage.", ""]))
-        2
+    >>> made = lmsl.Config(task="generate", data="data", max_steps=1, output="runs/written")
+    >>> (trained,) = lmsl.train(made)
+    >>> generator = lmsl.Generator.load("runs/written")
+    >>> len(generator.predict(["Ada Lovelace met Babbage.", ""]))
+    2
     """
 
     def __init__(self, respondent: Respondent, info: RunInfo) -> None:

@@ -90,9 +90,9 @@ class Labeler(Predictor):
         """Load a run directory, or a run on the hub by its id.
 
             >>> labeler = lmsl.Labeler.load("runs/1", device="cpu")
-            >>> lmsl.Labeler.load("runs/none")
+            >>> lmsl.Labeler.load("data")
             Traceback (most recent call last):
-            lmsl.errors.InputError: runs/none: expected a run directory, found no such folder
+            lmsl.errors.InputError: data: expected a run directory, found no lmsl.json in it
 
         Args:
             path: folder, or hub id where there is no such folder.

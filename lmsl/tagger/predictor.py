@@ -98,9 +98,9 @@ class Predictor(ABC):
     ) -> list[list[str]]:
         """One tag a word (IOB2, or plain) for sentences given as lists of words.
 
-            >>> labeler = lmsl.Labeler.load("runs/1")
-            >>> [len(tags) for tags in labeler.predict_tags([["Ada", "Lovelace"], []])]
-            [2, 0]
+        >>> labeler = lmsl.Labeler.load("runs/1")
+        >>> [len(tags) for tags in labeler.predict_tags([["Ada", "Lovelace"], []])]
+        [2, 0]
 
         Args:
             threshold: as of ``predict``.

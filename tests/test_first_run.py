@@ -34,7 +34,7 @@ def test_every_cell_runs(
     out = capsys.readouterr().out
     assert "0000 [False, False, False, False, False, False, False, False]" in out
     assert "0011 [False, False, False, False, True, True, True, True]" in out
-    assert "test: first-run/data/test.conll\n  24 sentences, 156 words, 48 entities" in out
+    assert "test: first-run/data/test.conll\n  24 sentences, 160 words, 48 entities" in out
     causal, unmasked = (float(f1) for f1 in re.findall(r"F1 (\d\.\d\d) of 48 entities", out))
     assert abs(causal - 2 / 3) < 0.12 and unmasked > causal + 0.12, out
     assert re.search(r"^ *\d+-\d+ +(PER|LOC|ORG) \d\.\d\d \w", out, re.MULTILINE), out

@@ -23,7 +23,7 @@ import lmsl
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"lmsl": ROOT / "lmsl", "lmsl_kernels": ROOT / "kernels" / "lmsl_kernels"}
-CACHES = {"__pycache__", "runs", "dist", "build"}
+CACHES = {line[:-1] for line in (ROOT / ".gitignore").read_text().splitlines() if line[-1:] == "/"}
 INFO = f"lmsl-{lmsl.__version__}.dist-info"
 
 
@@ -59,7 +59,7 @@ def hatchling(source: Path, target: Path, *flags: str) -> None:
 
 
 def files(folder: Path) -> Iterator[Path]:
-    """Files of a folder but caches, relative to it."""
+    """Files of a folder but what git ignores, relative to it."""
     for path in folder.rglob("*"):
         inner = path.relative_to(folder)
         if path.is_file() and not CACHES & set(inner.parts):
@@ -71,6 +71,8 @@ def test_the_wheel_holds_the_files_of_our_packages_and_nothing_else(built: Distr
     ours = {f"{name}/{path}" for name, source in PACKAGES.items() for path in files(source)}
     about = {f"{INFO}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt")}
     assert names == ours | about | {f"{INFO}/licenses/LICENSE"}
+    kinds = {".py", ".typed", ".json", ".safetensors", ".md", ".html", ".css", ".js"}
+    assert {Path(name).suffix for name in ours} == kinds
     needed = {"lmsl/tiny/model.safetensors", "lmsl/tiny/tokenizer.json", "lmsl/py.typed"}
     needed |= {"lmsl/report/page/page.html", "lmsl_kernels/py.typed", "lmsl_kernels/api.py"}
     assert needed <= names

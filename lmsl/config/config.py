@@ -56,9 +56,9 @@ class Config(Columns):
     >>> config = lmsl.Config(unmask=("0011",), data="synthetic:0.8", max_steps=100)
     >>> config.batch_size, config.seed, config.lr
     (8, (1,), None)
-    >>> lmsl.Config(unmask=("0012",))
+    >>> lmsl.Config(unmask=("0011",), epochs=0)
     Traceback (most recent call last):
-    lmsl.errors.InputError: ...
+    lmsl.errors.InputError: --epochs: expected at least 1, got 0
     """
 
     # What is trained.

@@ -30,9 +30,9 @@ from lmsl.tagger.restore import restore_run
 class Generator(Predictor):
     """A language model of one run with its prompt and settings.
 
-    >>> made = lmsl.Config(task="generate", data="data", max_steps=1, output="runs/written")
-    >>> (trained,) = lmsl.train(made)
-    >>> generator = lmsl.Generator.load("runs/written")
+    >>> config = lmsl.Config(task="generate", data="data", max_steps=1, output="written")
+    >>> (trained,) = lmsl.train(config)
+    >>> generator = lmsl.Generator.load("written")
     >>> len(generator.predict(["Ada Lovelace met Babbage.", ""]))
     2
     """

@@ -72,8 +72,10 @@ class Predictor(ABC):
 
             >>> text = "Ada Lovelace met Babbage."
             >>> found, none = lmsl.Labeler.load("runs/1").predict([text, ""])
-            >>> [entity.text == text[entity.start : entity.end] for entity in found[:1]], none
-            ([True], [])
+            >>> text[found[0].start : found[0].end] == found[0].text
+            True
+            >>> none
+            []
 
         Args:
             threshold: instead of the entities of the best tags, all that are at least as probable,

@@ -46,7 +46,7 @@ def test_names_of_the_package_are_what_they_say() -> None:
 
 def test_a_labeler_shows_what_users_need(labeler: lmsl.Labeler) -> None:
     names = [name for name in dir(labeler) if not name.startswith("_")]
-    assert names == sorted([*SHOWN, "device", "tagger"])
+    assert names == sorted([*SHOWN, "at_temperature", "device", "operating_points", "tagger"])
 
 
 def test_a_generator_shows_what_a_labeler_does() -> None:

@@ -169,10 +169,10 @@ class Labeler(Predictor):
             compute=self._compute,
             track=track,
         )
-        decoded = self.decode(found, least)
+        decoded = self._decode(found, least)
         return Tagged(decoded=decoded, examples=examples, emissions=found)
 
-    def decode(
+    def _decode(
         self, emissions: Sequence[Floats], thresholds: Floats | None = None
     ) -> list[Decoded]:
         """Tags and spans of log-probabilities [words, labels], as the run decodes them.
@@ -214,7 +214,7 @@ class Labeler(Predictor):
         """What every threshold would give on data tagged already, however that was
         (``lmsl.data.tags.operating``)."""
         assert tagged.emissions is not None
-        all_spans = self.decode(tagged.emissions, thresholds_of(LEAST, self.info.labels))
+        all_spans = self._decode(tagged.emissions, thresholds_of(LEAST, self.info.labels))
         return operating_points(dataset.sentences, all_spans, self.info.labels)
 
     def _examples(self, sentences: Sequence[Sentence]) -> Examples:

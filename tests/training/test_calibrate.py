@@ -149,7 +149,7 @@ def pretended(run: Path, right: int, wrong: int) -> tuple[lmsl.Labeler, Dataset,
     return (
         labeler,
         dataset,
-        Tagged(decoded=labeler.decode(emissions), examples=nothing, emissions=emissions),
+        Tagged(decoded=labeler._decode(emissions), examples=nothing, emissions=emissions),
     )
 
 

@@ -21,7 +21,7 @@ USAGE = """usage: lmsl COMMAND [FLAGS]
   sweep      the same for many unmask strings or seeds, several at once over one base
   predict    label a file or standard input with a trained run
   evaluate   score a trained run on labelled data
-  report     compare the runs of a sweep, in words and as one HTML file
+  report     what a run does wrong, or which string of a sweep is best, as one HTML file
   data       check, describe or convert data files
   probe      measure which layers of a model or run see to the right
 

@@ -135,11 +135,12 @@ class Evaluate(Columns, Loaded):
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Telling):
-    """Compare the runs of a sweep: print which string is best and whether that is more than noise,
-    and write one HTML file that shows it."""
+    """Look at what a run does wrong, or compare the runs of a sweep: print what it comes to, for a
+    sweep which string is best and whether that is more than noise, and write one HTML file that
+    shows it."""
 
-    sweep: tyro.conf.Positional[Path]
-    """Folder of several runs."""
+    folder: tyro.conf.Positional[Path]
+    """Run directory, or folder of several runs."""
     output: Path | None = None
     """The file to write; by default report.html in the folder."""
     png: Path | None = None

@@ -17,8 +17,8 @@ def report_command(arguments: list[str]) -> int:
     from lmsl.report.write import write_report
 
     console = options.console()
-    with console.working(f"reporting on {options.sweep}"):
-        lines = list(write_report(options.sweep, options.output, options.png, console.say))
+    with console.working(f"reporting on {options.folder}"):
+        lines = list(write_report(options.folder, options.output, options.png, console.say))
     print("\n".join(lines))
     return 0
 

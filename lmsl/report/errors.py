@@ -1,12 +1,12 @@
 """What a model got right and wrong in one sentence, and the sentence cut up to show it.
 
-An error is of one of four kinds: ``missed`` (gold overlaps nothing that was found), ``spurious``
-(found overlaps no gold), ``type`` (the same words or overlapping ones under another type) and
-``boundary`` (the same type over other words). Every entity is in one finding at most, the
-best match first. Where tags are plain, every word with another tag than gold is a ``type`` error.
+Here the kinds of errors are defined, ``MEANING`` says each in one sentence. Every entity is in one
+finding at most, the best match first: the same words and type, then the same words, then the same
+type, then any overlap; within each by place. Where tags are plain, every word with another tag
+than gold is a ``type`` error. Scores that give part of the credit: ``lmsl.report.semeval``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
@@ -14,14 +14,26 @@ from typing import Literal
 from lmsl.data.tags.schemes import IGNORED, OUTSIDE, tag_spans
 from lmsl.data.tags.sentence import Span
 
-Kind = Literal["right", "missed", "spurious", "type", "boundary"]
+Kind = Literal["right", "missed", "spurious", "type", "boundary", "both"]
 
 ERRORS: dict[Kind, str] = {
     "missed": "missed",
     "spurious": "spurious",
     "type": "wrong type",
     "boundary": "wrong boundary",
+    "both": "wrong type and boundary",
 }
+
+MEANING: dict[Kind, str] = {
+    "right": "The same words and the same type as in gold.",
+    "boundary": "The right type on other words, some of which are shared with gold.",
+    "type": "Exactly the words of gold under another type.",
+    "both": "Some words shared with gold, under another type and with another boundary.",
+    "missed": "A gold entity that is left with no predicted one that overlaps it.",
+    "spurious": "A predicted entity that is left with no gold one that overlaps it.",
+}
+"""What each kind is; gold entities are of one of the first five, predicted ones of one of all but
+``missed``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +59,9 @@ class Finding:
     @property
     def label(self) -> tuple[str, str, str]:
         """What is written behind it: a type, words, and perhaps another type."""
-        if self.kind == "type" and self.gold and self.predicted:
-            return self.predicted.type, ", should be ", self.gold.type
+        if self.kind in ("type", "both") and self.gold and self.predicted:
+            said = ", wrong boundary" if self.kind == "both" else ""
+            return self.predicted.type, f"{said}, should be ", self.gold.type
         (kind,) = self.types
         return kind, "" if self.kind == "right" else f" {ERRORS[self.kind]}", ""
 
@@ -79,27 +92,46 @@ def findings_of(gold: Sequence[str], predicted: Sequence[str], *, plain: bool) -
         ]
     # Scored as in lmsl.data.tags.metrics: a prediction on a word without a label counts as O.
     shown = [OUTSIDE if g == IGNORED else p for g, p in zip(gold, predicted, strict=True)]
-    open_gold, open_found = tag_spans(gold), tag_spans(shown)
+    return match(tag_spans(gold), tag_spans(shown))
+
+
+def match(gold: Sequence[Span], found: Sequence[Span]) -> list[Finding]:
+    """The findings of gold and predicted entities, by place; each side disjoint and in order."""
+    pairs = list(_overlapping(gold, found))
     findings: list[Finding] = []
-    for kind in ("right", "type", "boundary", "overlap"):
-        for found in list(open_found):
-            truth = next((g for g in open_gold if _match(g, found) == kind), None)
-            if truth is not None:
-                open_gold.remove(truth)
-                open_found.remove(found)
-                name: Kind = "type" if kind == "overlap" else kind  # type: ignore[assignment]
-                findings.append(Finding(kind=name, gold=truth, predicted=found))
-    findings += [Finding(kind="missed", gold=span, predicted=None) for span in open_gold]
-    findings += [Finding(kind="spurious", gold=None, predicted=span) for span in open_found]
-    return sorted(findings, key=lambda finding: (finding.start, finding.end))
+    used_gold: set[Span] = set()
+    used_found: set[Span] = set()
+    kinds: tuple[Kind, ...] = ("right", "type", "boundary", "both")
+    for kind in kinds:
+        for truth, guess in pairs:
+            if truth in used_gold or guess in used_found or _kind(truth, guess) != kind:
+                continue
+            used_gold.add(truth)
+            used_found.add(guess)
+            findings.append(Finding(kind=kind, gold=truth, predicted=guess))
+    missed, spurious = set(gold) - used_gold, set(found) - used_found
+    findings += [Finding(kind="missed", gold=span, predicted=None) for span in missed]
+    findings += [Finding(kind="spurious", gold=None, predicted=span) for span in spurious]
+    return sorted(findings, key=lambda finding: (finding.start, finding.end, finding.kind))
 
 
-def _match(gold: Span, found: Span) -> str:
+def _overlapping(gold: Sequence[Span], found: Sequence[Span]) -> Iterator[tuple[Span, Span]]:
+    """Pairs that share a word; disjoint spans in order have no more pairs than spans."""
+    first = 0
+    for guess in found:
+        while first < len(gold) and gold[first].end <= guess.start:
+            first += 1
+        place = first
+        while place < len(gold) and gold[place].start < guess.end:
+            yield gold[place], guess
+            place += 1
+
+
+def _kind(gold: Span, found: Span) -> Kind:
+    """Of two that overlap."""
     if (gold.start, gold.end) == (found.start, found.end):
         return "right" if gold.type == found.type else "type"
-    if gold.end <= found.start or found.end <= gold.start:
-        return "apart"
-    return "boundary" if gold.type == found.type else "overlap"
+    return "boundary" if gold.type == found.type else "both"
 
 
 def pieces(words: Sequence[str], findings: Sequence[Finding]) -> list[Piece]:

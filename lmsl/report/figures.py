@@ -1,8 +1,8 @@
 """The figures of a report as data: what is drawn, not how. Rates are in percent here.
 
-Three shapes do for all. ``RowChart``: a named row for each string or type, values to the right.
+Four shapes do for all. ``RowChart``: a named row for each string or type, values to the right.
 ``PlaneChart``: lines and dots between two axes of numbers. ``GridChart``: shares by row and column
-as shades. ``lmsl.report.svg`` draws them into the page and ``lmsl.report.png`` into files.
+as shades. ``BinChart``: shares by how sure answers are. ``lmsl.report.svg`` draws them into the page and ``lmsl.report.png`` into files.
 """
 
 from dataclasses import dataclass
@@ -84,7 +84,32 @@ class GridChart:
     """Of each row, the share to compare it with."""
 
 
-Chart = RowChart | PlaneChart | GridChart
+@dataclass(frozen=True, kw_only=True)
+class Bin:
+    """Answers of like confidence; the last two mean nothing where there are none."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    """Mean over them."""
+    correct: float
+    """Share of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BinChart:
+    """A bar for each bin between 0 and 1, as high as its share of correct ones."""
+
+    key: str
+    title: str
+    note: str
+    x_axis: str
+    y_axis: str
+    bins: tuple[Bin, ...]
+
+
+Chart = RowChart | PlaneChart | GridChart | BinChart
 
 
 def shortened(name: str, longest: int) -> str:

@@ -2,18 +2,15 @@
 
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Any, Literal
+from typing import Literal
 
-from lmsl.data.documents import parse_json
 from lmsl.data.tags.metrics import metric_name
 from lmsl.errors import InputError
+from lmsl.report.course import Points, binned, dev_scores, losses, read_log
 from lmsl.report.figures import Line, PlaneChart, Tone
 from lmsl.run_directory.influence import INFLUENCE, read_influence
 from lmsl.statistics.analysis import Analysis
-from lmsl.statistics.read import FinishedRun
-from lmsl.wording import quoted
 
-_BINS = 30
 _MOST_NAMES = 6
 
 
@@ -48,15 +45,15 @@ def dots(
 def learning_curves(analysis: Analysis) -> PlaneChart | None:
     """Dev scores; where no run was scored more than once on dev, the training loss."""
     metric = metric_name(analysis.sweep.plain)
-    logs = [[_log(run) for run in runs] for runs in analysis.sweep.runs]
-    dev = [_mean_curve([_dev_scores(log, metric) for log in each]) for each in logs]
+    logs = [[read_log(run.folder) for run in runs] for runs in analysis.sweep.runs]
+    dev = [_mean_curve([dev_scores(log, metric) for log in each]) for each in logs]
     if max(map(len, dev)) > 1:
         y_axis = f"dev {analysis.sweep.metric}, %"
         note = "Dev score at the end of each epoch, means over seeds."
         curves = dev
     else:
         y_axis, note = "training loss", "Training loss, means over seeds and neighbouring updates."
-        curves = [_binned(_mean_curve([_losses(log) for log in each])) for each in logs]
+        curves = [binned(_mean_curve([losses(log) for log in each])) for each in logs]
     lines = [_line(analysis, i, points) for i, points in enumerate(curves) if points]
     if max((len(line.points) for line in lines), default=0) < 2:
         return None
@@ -95,19 +92,23 @@ def influence_lines(analysis: Analysis) -> tuple[PlaneChart | None, int]:
             lines.append(_line(analysis, index, points))
     if not lines:
         return None, lacking
-    chart = PlaneChart(
+    return influence_chart(_named_last(lines), "words and seeds"), lacking
+
+
+def influence_chart(lines: tuple[Line, ...], over: str) -> PlaneChart:
+    """Lines by layer; ``over`` says what they are means over."""
+    return PlaneChart(
         key="influence",
         title="Right-context influence by layer",
         note="How far the output of a layer at a word moves when the rest of the sentence is cut "
-        "off, as a share of its size; means over words and seeds. Layer 1 is the nearest to the "
+        f"off, as a share of its size; means over {over}. Layer 1 is the nearest to the "
         "input; a causal layer passes on what the layers before it saw.",
         x_axis="layer",
         y_axis="influence",
-        lines=_named_last(lines),
+        lines=lines,
         kind="lines",
         from_zero=True,
     )
-    return chart, lacking
 
 
 def _named_last(lines: list[Line]) -> tuple[Line, ...]:
@@ -115,7 +116,7 @@ def _named_last(lines: list[Line]) -> tuple[Line, ...]:
     return tuple(sorted(lines, key=lambda line: line.named))
 
 
-def _line(analysis: Analysis, index: int, points: tuple[tuple[float, float], ...]) -> Line:
+def _line(analysis: Analysis, index: int, points: Points) -> Line:
     dashes: dict[int | None, Literal["solid", "dashed", "dotted"]] = {
         analysis.full: "dotted",
         analysis.causal: "dashed",
@@ -130,34 +131,6 @@ def _line(analysis: Analysis, index: int, points: tuple[tuple[float, float], ...
     )
 
 
-def _log(run: FinishedRun) -> list[dict[str, Any]]:
-    path = run.folder / "log.jsonl"
-    if not path.is_file():
-        return []
-    entries = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        entry = parse_json(line, f"{path}:{number}")
-        if not isinstance(entry, dict):
-            raise InputError(f"{path}:{number}: not a line of a log: {quoted(entry)}")
-        entries.append(entry)
-    return entries
-
-
-def _dev_scores(log: Sequence[dict[str, Any]], metric: str) -> dict[int, float]:
-    return {entry["step"]: 100 * entry["dev"][metric] for entry in log if "dev" in entry}
-
-
-def _losses(log: Sequence[dict[str, Any]]) -> dict[int, float]:
-    return {entry["step"]: fmean(entry["loss"]) for entry in log if "loss" in entry}
-
-
-def _binned(curve: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
-    """The curve by means over equal numbers of neighbours."""
-    size = max(1, len(curve) // _BINS)
-    parts = [curve[start : start + size] for start in range(0, len(curve), size)]
-    return tuple((fmean(x for x, _ in part), fmean(y for _, y in part)) for part in parts)
-
-
-def _mean_curve(curves: Sequence[dict[int, float]]) -> tuple[tuple[float, float], ...]:
+def _mean_curve(curves: Sequence[dict[int, float]]) -> Points:
     steps = sorted(set().union(*curves))
     return tuple((float(s), fmean(curve[s] for curve in curves if s in curve)) for s in steps)

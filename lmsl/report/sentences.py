@@ -5,19 +5,18 @@ distances through the file, so that they are a fair sample of it, and the page s
 sentences and words are cut, which is seen in them.
 """
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lmsl.data.tags.counts import Entities
 from lmsl.data.tags.sentence import Sentence
 from lmsl.report.errors import ERRORS, Finding, Piece, findings_of, pieces
+from lmsl.report.visible import visible
 from lmsl.statistics.analysis import Analysis
-from lmsl.statistics.predictions import read_predictions
+from lmsl.statistics.predictions import Predictions, read_predictions
 
 MOST_SENTENCES = 300
 MOST_WORDS = 200
-MOST_CHARACTERS = 80
 _BEFORE = 40
 _KINDS = tuple(ERRORS)
 
@@ -70,10 +69,30 @@ def find_sentences(analysis: Analysis, most: int = MOST_SENTENCES) -> ShownSente
         read_predictions(run.folder / f"predictions.{split}.conll", run.info.labels)
         for run in runs
     ]
+    return differing_sentences(
+        tuple(sweep.names[index] for index in chosen),
+        read,
+        seed=sweep.seeds[0],
+        split=split,
+        plain=sweep.plain,
+        most=most,
+    )
+
+
+def differing_sentences(
+    names: tuple[str, ...],
+    read: Sequence[Predictions],
+    *,
+    seed: int,
+    split: str,
+    plain: bool,
+    most: int = MOST_SENTENCES,
+) -> ShownSentences:
+    """The sentences in which models differ, or a single one differs from gold."""
     sentences = read[0].sentences
     tags = [predictions.predicted for predictions in read]
     gold = tuple(sentence.tags or () for sentence in sentences)
-    entities = Entities(plain=sweep.plain)
+    entities = Entities(plain=plain)
     # A single string is held against gold.
     sides = tags if len(tags) > 1 else [*tags, gold]
     differing = [
@@ -81,16 +100,15 @@ def find_sentences(analysis: Analysis, most: int = MOST_SENTENCES) -> ShownSente
         for index, truth in enumerate(gold)
         if len({entities(each[index], truth) for each in sides}) > 1
     ]
-    picked = [differing[i] for i in _spread(len(differing), most)]
+    picked = [differing[i] for i in spread(len(differing), most)]
     found = {
-        index: [findings_of(gold[index], each[index], plain=sweep.plain) for each in tags]
+        index: [findings_of(gold[index], each[index], plain=plain) for each in tags]
         for index in picked
     }
     types = sorted({t for i in picked for each in found[i] for f in each for t in f.types})
-    names = tuple(sweep.names[index] for index in chosen)
     return ShownSentences(
         names=names,
-        seed=sweep.seeds[0],
+        seed=seed,
         split=split,
         shown=tuple(_shown(sentences[i], i, names, found[i], types) for i in picked),
         differing=len(differing),
@@ -108,7 +126,7 @@ def _other(analysis: Analysis) -> list[int]:
     return [] if worst == analysis.best else [worst]
 
 
-def _spread(count: int, most: int) -> list[int]:
+def spread(count: int, most: int) -> list[int]:
     """At most ``most`` indices below ``count``, at equal distances."""
     return list(range(count)) if count <= most else [i * count // most for i in range(most)]
 
@@ -167,16 +185,3 @@ def _window(cut: Sequence[Piece], start: int, stop: int) -> list[Piece]:
                 )
             )
     return kept
-
-
-def visible(word: str) -> str:
-    """A word as it may stand on a page: long ones cut, control characters as a replacement sign,
-    among them those that would turn the direction of the text around them."""
-    cut = word if len(word) <= MOST_CHARACTERS else word[: MOST_CHARACTERS - 1] + "\u2026"
-    return "".join(
-        "\ufffd"
-        if unicodedata.category(c) == "Cc"
-        or c in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-        else c
-        for c in cut
-    )

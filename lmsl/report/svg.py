@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
+from lmsl.report.bins import bars_of_bins
 from lmsl.report.figures import (
+    BinChart,
     Chart,
     GridChart,
     Line,
@@ -49,6 +51,8 @@ def titled_svg(chart: Chart) -> Markup:
 def _body(chart: Chart) -> tuple[Markup, int]:
     if isinstance(chart, GridChart):
         body, height = grid(chart)
+    elif isinstance(chart, BinChart):
+        body, height = bars_of_bins(chart)
     else:
         body, height = _rows(chart) if isinstance(chart, RowChart) else _plane(chart)
     return Markup("").join(body), height

@@ -1,30 +1,28 @@
-"""``lmsl report``: a sweep as one HTML file to look at, and its figures as PNG.
+"""``lmsl report``: a sweep or a run as one HTML file to look at, and its figures as PNG.
 
-The page holds everything it needs, style, script and figures, and forbids itself the network. It
-is put together here and nowhere else; what it says comes from ``lmsl.statistics.analysis``.
+The page holds everything it needs, style, script and figures, and forbids itself the network. What
+that of a sweep says comes from ``lmsl.statistics.analysis``; that of one run is
+``lmsl.report.one_run``.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from lmsl.data.documents import read_yaml
 from lmsl.errors import InputError
 from lmsl.report.charts import charts
 from lmsl.report.figures import Chart
+from lmsl.report.html import data_name, rendered, write_page, writing_to
+from lmsl.report.one_run import run_page
 from lmsl.report.oneshot import OneShotSection, oneshot_section
 from lmsl.report.png import check_plots, write_pngs
 from lmsl.report.sentences import MOST_WORDS, find_sentences
-from lmsl.report.svg import svg
 from lmsl.report.tables import rank_rows, string_table
-from lmsl.run_directory.files import write_text
+from lmsl.report.visible import harmless
+from lmsl.run_directory.info import INFO
 from lmsl.statistics.analysis import Analysis, analyse
 from lmsl.statistics.foretold import TOP
 from lmsl.statistics.words import verdict_lines
-from lmsl.wording import quoted
 
 REPORT = "report.html"
 
@@ -40,21 +38,20 @@ def write_report(
     """
     if png is not None:
         check_plots()
-    analysis = analyse(folder)
-    drawn = figures(analysis)
-    target = output or folder / REPORT
-    if target.is_dir():
-        raise InputError(f"--output {target}: expected a file such as {target / REPORT}")
-    html = page(analysis, drawn)
-    with _writing(f"--output {target}"):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_text(target, html)
-    say(f"{target}: {len(html.encode()) / 1e6:.1f} MB")
+    if (folder / INFO).is_file():
+        html, verdict, shown = run_page(folder)
+    else:
+        analysis = analyse(folder)
+        drawn = figures(analysis)
+        html, verdict, shown = page(analysis, drawn), verdict_lines(analysis), drawn.all
+    say(write_page(output or folder / REPORT, html, "--output"))
     if png is not None:
-        with _writing(f"--png {png}"):
-            paths = write_pngs(drawn.all, png)
+        if not shown:
+            raise InputError(f"--png {png}: the run has nothing to draw")
+        with writing_to(f"--png {png}"):
+            paths = write_pngs(shown, png)
         say(f"{png}: {', '.join(path.name for path in paths)}")
-    return verdict_lines(analysis)
+    return [harmless(line) for line in verdict]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,19 +77,13 @@ def figures(analysis: Analysis) -> Figures:
 
 
 def page(analysis: Analysis, drawn: Figures) -> str:
-    """The HTML of a report."""
-    environment = Environment(
-        loader=PackageLoader("lmsl", "report/page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    """The HTML of a report on a sweep."""
     sweep = analysis.sweep
-    return environment.get_template("page.html").render(
+    return rendered(
+        "sweep.html",
         title=sweep.folder.resolve().name,
         model=sweep.runs[0][0].info.base,
-        data=_data_name(sweep.runs[0][0].folder),
+        data=data_name(sweep.runs[0][0].folder),
         strings=len(sweep.names),
         seeds=[str(seed) for seed in sweep.seeds],
         runs=len(sweep.names) * len(sweep.seeds),
@@ -105,7 +96,6 @@ def page(analysis: Analysis, drawn: Figures) -> str:
         table=string_table(analysis),
         ranks=rank_rows(analysis),
         figures=drawn.charts,
-        svg=svg,
         oneshot=drawn.oneshot,
         top=TOP,
         missing=drawn.missing,
@@ -113,23 +103,3 @@ def page(analysis: Analysis, drawn: Figures) -> str:
         plain=sweep.plain,
         most_words=MOST_WORDS,
     )
-
-
-@contextmanager
-def _writing(place: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"{place}: cannot be written ({reason}); choose another place") from error
-
-
-def _data_name(run: Path) -> str:
-    """What the run was trained on, by the settings it keeps; empty where they do not say."""
-    path = run / "config.yaml"
-    settings = read_yaml(path) if path.is_file() else {}
-    if not isinstance(settings, dict):
-        raise InputError(f"{path}: expected the settings of a run, got {quoted(settings)}")
-    name = str(settings.get("data") or settings.get("train") or "")
-    # Of a long path the end is enough to know it by.
-    return "/".join(Path(name).parts[-2:]) if len(Path(name).parts) > 2 else name

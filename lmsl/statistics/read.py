@@ -16,18 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmsl.config.strings import all_causal
-from lmsl.data.documents import read_object
 from lmsl.data.tags.counts import Entities, sentence_counts
 from lmsl.errors import InputError
 from lmsl.run_directory.digests import check_run_files
 from lmsl.run_directory.folder import CHECKPOINT, PRUNED
 from lmsl.run_directory.info import INFO, RunInfo, read_info
+from lmsl.statistics.metrics_file import SPLITS, read_metrics
 from lmsl.statistics.predictions import Predictions, read_predictions
 from lmsl.wording import counted
 
 Floats = NDArray[np.float64]
 
-SPLITS = ("dev", "test")
 _SEED = re.compile(r"seed\d+")
 
 
@@ -108,7 +107,7 @@ def read_sweep(folder: Path) -> FinishedSweep:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: expected the folder of a sweep, found no such folder")
-    found = [_run(folder, path.parent) for path in sorted(folder.rglob(INFO))]
+    found = [finished_run(folder, path.parent) for path in sorted(folder.rglob(INFO))]
     if not found:
         raise InputError(
             f"{folder}: expected finished runs below it, found no {INFO}; train with --output"
@@ -142,7 +141,12 @@ def read_sweep(folder: Path) -> FinishedSweep:
     )
 
 
-def _run(root: Path, folder: Path) -> FinishedRun:
+def finished_run(root: Path, folder: Path) -> FinishedRun:
+    """A run, named by where it is below ``root``.
+
+    Raises:
+        InputError: it is none, or its files are no longer those that the training wrote.
+    """
     info = read_info(folder)
     if info.digests is not None:
         check_run_files(folder, info.digests, lambda name: True)
@@ -153,7 +157,7 @@ def _run(root: Path, folder: Path) -> FinishedRun:
         parts = [*(part for part in parts if part not in (info.unmask, info.task)), info.task]
     elif info.unmask not in parts:
         parts.append(info.unmask)
-    metrics = read_object(folder / "metrics.json")
+    metrics = read_metrics(folder / "metrics.json")
     return FinishedRun(folder=folder, name="/".join(parts), info=info, metrics=metrics)
 
 
@@ -209,7 +213,7 @@ def _split(runs: Sequence[Sequence[FinishedRun]], split: str) -> Split:
                 f"{runs[0][0].folder / path.name}, found others; report one task at a time"
             )
         found = sentence_counts(predictions.sentences, predictions.predicted, entities)
-        beyond.add(_beyond(path, found.sum(axis=0), run.metrics[split]))
+        beyond.add(beyond_tags(path, found.sum(axis=0), run.metrics[split]))
         counts.append(found)
     assert first is not None
     if len(beyond) > 1:
@@ -232,8 +236,12 @@ def _same_sentences(first: Predictions, other: Predictions) -> bool:
     )
 
 
-def _beyond(path: Path, found: NDArray[np.int64], metrics: dict[str, Any]) -> int:
-    """Gold entities that metrics.json counts and the tags do not show."""
+def beyond_tags(path: Path, found: NDArray[np.int64], metrics: dict[str, Any]) -> int:
+    """Gold entities that metrics.json counts and the tags do not show.
+
+    Raises:
+        InputError: other counts differ too.
+    """
     gold, predicted, correct = map(int, found)
     known = metrics["correct"], metrics["predicted"], metrics["gold"]
     if (correct, predicted) != known[:2] or gold > known[2]:

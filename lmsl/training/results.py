@@ -12,6 +12,7 @@ from typing import Any
 from lmsl.config.config import Config, dump_config
 from lmsl.console import Console
 from lmsl.data.tags.sentence import Dataset
+from lmsl.data.tags.unseen import surfaces, unseen_counts
 from lmsl.data.write import column_lines, in_some_document
 from lmsl.errors import InputError
 from lmsl.generation.generator import Generator
@@ -48,6 +49,8 @@ def write_run(
 ) -> None:
     """Evaluate the selected weights and write the run directory, ``lmsl.json`` last."""
     metrics = dict[str, Any]()
+    plain = trained.info.labels.plain
+    known = surfaces(data.splits.train, plain=plain)
     for split, dataset, examples in data.evaluated():
         with console.track(f"evaluating on {split}", "pack", None) as track:
             tagged = trained.tag(dataset.sentences, examples, track)
@@ -56,10 +59,12 @@ def write_run(
             tagged = calibrated(trained, dataset, tagged, config.calibrate, console.say)
             info = trained.info
         metrics[split] = trained.metrics(dataset, tagged)
+        tags = [decoded.tags for decoded in tagged.decoded]
+        metrics[split]["unseen"] = unseen_counts(dataset.sentences, tags, known, plain=plain)
         _write_predictions(folder / f"predictions.{split}.conll", dataset, tagged, console)
         if isinstance(tagged, Answered):
             _write_answers(folder / f"answers.{split}.jsonl", tagged)
-        console.say(f"  {split}: {summary(metrics[split], info.labels.plain)}")
+        console.say(f"  {split}: {summary(metrics[split], plain)}")
     if isinstance(trained, Labeler):
         _record_influence(trained, folder, data.dev, console)
     base_name = str(tiny_folder()) if info.base == TINY else info.base

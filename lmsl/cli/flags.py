@@ -109,6 +109,9 @@ class Predict(Loaded):
     """Column of the words, from 1; by default as in training."""
     separator: str | None = None
     """What stands between columns, such as `,` or `tab`; by default tabs or spaces."""
+    html: Path | None = None
+    """Also write a page to look at: sentences with what was found in them, some hundreds at
+    most."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,8 @@
 The run's description and the file are read first; torch is imported when both are in order.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +14,13 @@ from lmsl.cli.predict import check_source, predict_stream
 from lmsl.cli.thresholds import asked_threshold
 from lmsl.console import Console
 from lmsl.data.formats.options import ReadOptions
+from lmsl.data.formats.source import shown
+from lmsl.data.tags.decode import Decoded
+from lmsl.data.tags.sentence import Sentence
+from lmsl.data.write import check_written
+from lmsl.errors import InputError
 from lmsl.run_directory.find import find_run
-from lmsl.run_directory.info import read_info
+from lmsl.run_directory.info import RunInfo, read_info
 
 if TYPE_CHECKING:
     from lmsl.generation.generator import Generator
@@ -38,18 +45,48 @@ def predict_command(arguments: list[str]) -> int:
     console = options.console()
     threshold = asked_threshold(options.threshold, info, console.say)
     check_source(options.source, reading, info.labels.names)
-    labeler = loaded(folder, options, console)
-    with console.track("predicting", "sentence", None) as track:
-        predict_stream(
-            labeler,
-            options.source,
-            reading,
-            output=options.output,
-            threshold=threshold,
-            say=console.say,
-            track=track,
-        )
+    with page_of(options, info, console.say) as watch:
+        labeler = loaded(folder, options, console)
+        with console.track("predicting", "sentence", None) as track:
+            predict_stream(
+                labeler,
+                options.source,
+                reading,
+                output=options.output,
+                threshold=threshold,
+                say=console.say,
+                track=track,
+                watch=watch,
+            )
     return 0
+
+
+@contextmanager
+def page_of(
+    options: Predict, info: RunInfo, say: Callable[[str], None]
+) -> Iterator[Callable[[Sequence[Sentence], Sequence[Decoded]], None] | None]:
+    """Who watches the answers for the page of --html; it is written however far they come.
+
+    Raises:
+        InputError: the page cannot be written.
+    """
+    if options.html is None:
+        yield None
+        return
+    from lmsl.report.answers import AnswerSample, write_answers_page
+
+    try:
+        check_written(options.html)
+    except InputError as error:
+        raise InputError(f"--html {error}") from error
+    sample, whole = AnswerSample(plain=info.labels.plain), False
+    try:
+        yield sample.add
+        whole = True
+    finally:
+        if whole or sample.sentences:
+            source = shown(options.source)
+            say(write_answers_page(options.html, sample, info, source=source, whole=whole))
 
 
 def loaded(

@@ -54,8 +54,12 @@ def predict_stream(
     target: TextIO | None = None,
     say: Callable[[str], None] = lambda line: None,
     track: Track | None = None,
+    watch: Callable[[Sequence[Sentence], Sequence[Decoded]], None] | None = None,
 ) -> int:
     """Tag everything in ``source`` (``-`` is standard input) and write it; the sentences tagged.
+
+    Args:
+        watch: shown every block with its answers, before they are written.
 
     Raises:
         InputError: the input cannot be read; what precedes the place has been answered by then.
@@ -72,6 +76,8 @@ def predict_stream(
             say(note)
         said = len(opened.notes)
         tagged = labeler.tag(block, threshold=threshold)
+        if watch is not None:
+            watch(block, tagged.decoded)
         for lines in answers(labeler, block, tagged.decoded):
             target.write(lines)
         target.flush()

@@ -53,53 +53,41 @@ def confusion_of(tally: Tally, *, plain: bool, most: int = MOST) -> Confusion | 
     """
     gold = tally.gold
     size = gold + tally.predicted
-    types: list[str | None] = sorted(size, key=lambda kind: (-gold[kind], -size[kind], kind))
+    types = sorted(size, key=lambda kind: (-gold[kind], -size[kind], kind))
     if not types:
         return None
     folded = len(types) - most if len(types) > most + 1 else 0
     own = types[: len(types) - folded]
-    names = [*(str(kind) for kind in own), *([f"{folded} other types"] if folded else [])]
-    place = {kind: index for index, kind in enumerate(own)} | dict.fromkeys(
-        types[len(own) :], len(own)
-    )
+    names = [*own, *([f"{folded} other types"] if folded else [])]
+    place: dict[str | None, int] = dict.fromkeys(types, len(own))
+    place.update((kind, index) for index, kind in enumerate(own))
     # What is missing stands behind the types on both sides.
     place[None] = len(names)
     grid: Counter[tuple[int, int]] = Counter()
-    wrong = 0
+    wrong: Counter[int] = Counter()
     for (wanted, given), count in tally.pairs.items():
-        grid[place[wanted], place[given]] += count
-        wrong += count if folded and wanted != given and _both_in(place, wanted, given, own) else 0
-    columns = len(names) + (not plain)
+        row, column = place[wanted], place[given]
+        grid[row, column] += count
+        wrong[row] += count if row == column and wanted != given else 0
+    sides = range(len(names) + (not plain))
     rows = []
-    for row in range(columns):
-        whole = sum(grid[row, column] for column in range(columns))
-        boxes = tuple(
-            None
-            if row == column == len(names)
-            else Box(
+    for row in sides:
+        whole = sum(grid[row, column] for column in sides)
+        boxes = [
+            Box(
                 count=grid[row, column],
                 right=row == column,
                 shade=_shade(grid[row, column], whole),
-                of_them_wrong=wrong if row == column == len(own) else 0,
+                of_them_wrong=wrong[row] if row == column else 0,
             )
-            for column in range(columns)
-        )
-        named = row < len(names)
-        rows.append(
-            ConfusionRow(
-                name=names[row] if named else "spurious",
-                gold=whole if named else None,
-                boxes=boxes,
-            )
-        )
+            for column in sides
+        ]
+        if row < len(names):
+            rows.append(ConfusionRow(name=names[row], gold=whole, boxes=tuple(boxes)))
+        else:
+            rows.append(ConfusionRow(name="spurious", gold=None, boxes=(*boxes[:-1], None)))
     heads = (*names, *(() if plain else ("missed",)))
     return Confusion(heads=heads, rows=tuple(rows), folded=folded)
-
-
-def _both_in(
-    place: dict[str | None, int], wanted: str | None, given: str | None, own: list[str | None]
-) -> bool:
-    return place[wanted] == place[given] == len(own)
 
 
 def _shade(count: int, whole: int) -> int:

@@ -2,7 +2,8 @@
 
 Four shapes do for all. ``RowChart``: a named row for each string or type, values to the right.
 ``PlaneChart``: lines and dots between two axes of numbers. ``GridChart``: shares by row and column
-as shades. ``BinChart``: shares by how sure answers are. ``lmsl.report.svg`` draws them into the page and ``lmsl.report.png`` into files.
+as shades. ``BinChart``: shares by how sure answers are. ``lmsl.report.svg`` draws them into the
+page and ``lmsl.report.png`` into files.
 """
 
 from dataclasses import dataclass

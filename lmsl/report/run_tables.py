@@ -1,4 +1,4 @@
-"""The tables of one run as text: scores, types, kinds of errors, partial credit, unseen entities."""
+"""The tables of one run as text: scores, types, kinds of errors, partial credit, what is unseen."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -232,4 +232,3 @@ def _with_share(count: int, of: int) -> str:
 
 def _rate(count: int, of: int) -> str:
     return percent(count / of) if of else NONE
-

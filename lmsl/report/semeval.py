@@ -1,22 +1,32 @@
 """Scores that give part of the credit: those of SemEval-2013 task 9, after MUC-5.
 
-Segura-Bedmar, Martinez & Herrero-Zazo (2013), "SemEval-2013 Task 9", section 4, counts every
-entity in one of five ways (Chinchor & Sundheim 1993, MUC-5): ``COR`` correct, ``INC`` incorrect,
-``PAR`` partial, ``MIS`` missing, ``SPU`` spurious; and asks four questions of a pair that overlaps:
+Segura-Bedmar, Martinez & Herrero-Zazo (2013), "SemEval-2013 Task 9", count entities as MUC-5 does
+(Chinchor & Sundheim 1993): ``COR`` correct, ``INC`` incorrect, ``PAR`` partial, ``MIS`` missing,
+``SPU`` spurious; and ask four questions of a gold and a predicted entity that share a word:
 
-========  ========================================  =====  ====  ========  ====
-schema    what has to agree                         right  type  boundary  both
-========  ========================================  =====  ====  ========  ====
-strict    words and type                            COR    INC   INC       INC
-exact     words, whatever the type                  COR    COR   INC       INC
-partial   a shared word, whatever the type          COR    COR   PAR       PAR
-type      the type, where words are shared          COR    INC   COR       INC
-========  ========================================  =====  ====  ========  ====
+========  =================================  =====  ====  ========  ====
+schema    what has to agree                  right  type  boundary  both
+========  =================================  =====  ====  ========  ====
+strict    words and type                     COR    INC   INC       INC
+exact     words, whatever the type           COR    COR   INC       INC
+partial   a shared word, whatever the type   COR    COR   PAR       PAR
+type      the type, where a word is shared   COR    INC   COR       INC
+========  =================================  =====  ====  ========  ====
 
 Possible = COR + INC + PAR + MIS is the gold entities, actual = COR + INC + PAR + SPU the predicted
 ones; precision is (COR + PAR / 2) / actual, recall (COR + PAR / 2) / possible, F1 their harmonic
-mean, each 0 where its denominator is. Pairs are those of ``lmsl.report.errors``: one gold entity
-with one predicted one. ``strict`` is then the micro-F1 of ``lmsl.data.tags.metrics``.
+mean, each 0 where its denominator is. ``strict`` is the micro-F1 of ``lmsl.data.tags.metrics``.
+
+Compared with nervaluate 1.2.1, the counts are the same wherever no entity shares words with two of
+the other side. Else they can differ:
+
+- Here there is one pairing for all schemata, that of ``lmsl.report.errors``, the best match first.
+  nervaluate pairs anew for each schema, prediction after prediction: of those that share words
+  with one gold entity the first takes it, also from a later one of the right type, unless it finds
+  a better one itself. COR of strict and exact, and with them their precision, recall and F1, are
+  the same in any case; PAR, and COR of type, are not.
+- An I- that continues nothing is no entity here, as in strict evaluation by seqeval, and one in
+  nervaluate, which also needs the types that count, and leaves others out.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Text from data as it may stand on a page or a terminal: nothing in it acts, all of it is seen."""
+"""Text from data as it may stand on a page or a terminal: seen, and doing nothing."""
 
 import unicodedata
 
@@ -11,7 +11,9 @@ _BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u206
 
 def visible(word: str) -> str:
     """A word or a type as it may stand on a page: long ones cut, and `harmless`."""
-    return harmless(word if len(word) <= MOST_CHARACTERS else word[: MOST_CHARACTERS - 1] + "\u2026")
+    return harmless(
+        word if len(word) <= MOST_CHARACTERS else word[: MOST_CHARACTERS - 1] + "\u2026"
+    )
 
 
 def harmless(text: str, kept: str = "") -> str:

@@ -3,9 +3,15 @@
   const form = document.getElementById("filters");
   if (!form) return;
   const STEP = 40;
-  const items = [...document.getElementById("list").children];
-  // Each error of a sentence is "model.kind.type", by index; an empty choice fits all.
-  const errors = items.map((item) => item.dataset.e.split(" ").map((key) => key.split(".")));
+  const list = document.getElementById("list");
+  const items = [...list.children];
+  // Each error of a sentence is "model.kind.type", by index, each entity found "type.score", in
+  // ten-thousandths; an empty choice fits all.
+  const scored = list.dataset.parts === "type score";
+  const parts = scored ? ["type"] : ["model", "kind", "type"];
+  const keys = items.map((item) => item.dataset.e.split(" ").map((key) => key.split(".")));
+  const score = (key) => (scored && key[1] ? Number(key[1]) / 10000 : 1e9);
+  const lowest = keys.map((own) => Math.min(...own.map(score)));
   const shown = document.getElementById("shown");
   const none = document.getElementById("none");
   const more = document.getElementById("more");
@@ -13,16 +19,20 @@
   let limit = STEP;
 
   function fitting() {
-    const wanted = [choice("model"), choice("kind"), choice("type")];
-    if (wanted.every((value) => value === "")) return items;
-    const fits = (error) => wanted.every((value, part) => value === "" || value === error[part]);
-    return items.filter((_, index) => errors[index].some(fits));
+    const wanted = parts.map(choice), below = choice("below");
+    const fits = (key) => wanted.every((value, part) => value === "" || value === key[part])
+      && (below === "" || score(key) < Number(below));
+    const all = below === "" && wanted.every((value) => value === "");
+    const found = [...items.keys()].filter((index) => all || keys[index].some(fits));
+    if (choice("order") === "score") found.sort((a, b) => lowest[a] - lowest[b] || a - b);
+    return found.map((index) => items[index]);
   }
 
   function show() {
     const found = fitting();
     const visible = new Set(found.slice(0, limit));
     items.forEach((item) => { item.hidden = !visible.has(item); });
+    if (scored) list.append(...found);
     const rest = found.length - visible.size;
     const total = found.length < items.length ? ` of ${items.length}` : "";
     const cut = rest > 0 ? `, the first ${visible.size} shown` : "";

@@ -1,4 +1,4 @@
-"""The tables of one run as text: scores, types, kinds of errors, partial credit, what is unseen."""
+"""The tables of one run as text: scores, types, kinds of errors, partial credit, the unseen."""
 
 from dataclasses import dataclass
 from typing import Any

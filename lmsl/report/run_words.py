@@ -2,7 +2,7 @@
 
 from lmsl.report.calibration import CalibrationSection
 from lmsl.report.errors import ERRORS, Kind
-from lmsl.report.run_tables import FEW, unseen_counts_of
+from lmsl.report.run_tables import FEW, GROUP_NAMES, unseen_counts_of
 from lmsl.report.tally import Tally
 from lmsl.report.visible import visible
 from lmsl.statistics.one_run import OneRun
@@ -90,19 +90,13 @@ def _unseen(one: OneRun) -> list[str]:
     counts = unseen_counts_of(one)
     if counts is None:
         return []
-    names = {
-        "seen": "that train has with their type",
-        "other_type": "that it has with other types only",
-        "unseen": "that it has not",
-    }
-    told = [
-        f"{percent(counts[group]['correct'] / counts[group]['gold'])} of the "
-        f"{counts[group]['gold']:,} {name}"
-        for group, name in names.items()
-        if counts[group]["gold"]
-    ]
     what = "words" if one.plain else "entities"
-    return [f"Recall of {what}: {', '.join(told)}."] if told else []
+    told = [
+        f"{percent(found['correct'] / found['gold'])} of {found['gold']:,} {GROUP_NAMES[group]}"
+        for group, found in counts.items()
+        if found["gold"]
+    ]
+    return [f"Recall of {what} in percent: {'; '.join(told)}."] if told else []
 
 
 def _lost(one: OneRun) -> list[str]:

@@ -49,7 +49,7 @@ async function use() {
   result.more = look();
   result.focus = page.activeElement.tagName;
   result.kinds = [];
-  for (let kind = 0; kind < 4; kind += 1) {
+  for (let kind = 0; kind < 5; kind += 1) {
     choose("kind", String(kind));
     result.kinds.push(look());
   }

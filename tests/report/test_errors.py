@@ -1,5 +1,7 @@
 """What counts as which error, and how a sentence is cut up to show it."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,8 +9,8 @@ from hypothesis import strategies as st
 from lmsl.data.tags.metrics import score
 from lmsl.data.tags.schemes import IGNORED
 from lmsl.data.tags.sentence import Sentence
-from lmsl.report.errors import findings_of, pieces
-from lmsl.report.sentences import MOST_CHARACTERS, visible
+from lmsl.report.errors import ERRORS, MEANING, findings_of, pieces
+from lmsl.report.visible import MOST_CHARACTERS, harmless, visible
 
 TAGS = ("O", "B-X", "I-X", "B-Y", "I-Y", IGNORED)
 Pairs = list[tuple[str, str]]
@@ -28,7 +30,10 @@ def kinds(gold: str, predicted: str) -> list[str]:
         ("B-X I-X O", "B-Y I-Y O", ["type"]),
         ("B-X I-X O", "B-X O O", ["boundary"]),
         ("B-X I-X O", "B-X I-X I-X", ["boundary"]),
-        ("B-X I-X O", "O B-Y I-Y", ["type"]),
+        ("B-X I-X O", "O B-Y I-Y", ["both"]),
+        ("B-X I-X O", "B-Y O O", ["both"]),
+        ("B-X I-X I-X", "B-Y B-X B-Y", ["spurious", "boundary", "spurious"]),
+        ("B-X B-Y", "B-Y I-Y", ["missed", "boundary"]),
         ("B-X I-X O", "B-X B-X O", ["boundary", "spurious"]),
         ("B-X B-X O", "B-X I-X O", ["boundary", "missed"]),
         ("B-X O B-Y", "O B-X O", ["missed", "spurious", "missed"]),
@@ -74,9 +79,23 @@ def test_labels_say_what_is_wrong() -> None:
         for f in findings_of(("B-X", "O", "B-X"), ("B-Y", "B-Y", "O"), plain=False)
     ]
     assert labels == ["Y, should be X", "Y spurious", "X missed"]
+    (both,) = findings_of(("B-X", "I-X"), ("B-Y", "O"), plain=False)
+    assert "".join(both.label) == "Y, wrong boundary, should be X"
+
+
+def test_a_sentence_of_very_many_entities_is_matched_in_no_time() -> None:
+    many = 20_000
+    found = findings_of(("B-X", "I-X") * many, ("B-X", "B-X") * many, plain=False)
+    assert Counter(each.kind for each in found) == {"boundary": many, "spurious": many}
 
 
 def test_words_as_they_may_stand_on_a_page() -> None:
     assert visible("caf\u00e9 \U0001f600") == "caf\u00e9 \U0001f600"
     assert visible("a\u202eb\x1b\u2066") == "a\ufffdb\ufffd\ufffd"
     assert len(visible("x" * 10_000)) == MOST_CHARACTERS
+    assert visible("\u200f\u2028\x00\x85\u061c") == "\ufffd" * 5
+    assert harmless("a\nb\tc", kept="\n") == "a\nb\ufffdc"
+
+
+def test_every_kind_is_explained() -> None:
+    assert set(MEANING) == {"right", *ERRORS}

@@ -142,6 +142,9 @@ def pieces(words: Sequence[str], findings: Sequence[Finding]) -> list[Piece]:
         for covered, span in ((gold, finding.gold), (found, finding.predicted)):
             if span:
                 covered[span.start : span.end] = [index] * (span.end - span.start)
+    ending: dict[int, list[Finding]] = {}
+    for finding in findings:
+        ending.setdefault(finding.end, []).append(finding)
     cut = []
     for (truth, tag), group in groupby(range(len(words)), key=lambda i: (gold[i], found[i])):
         places = list(group)
@@ -152,7 +155,7 @@ def pieces(words: Sequence[str], findings: Sequence[Finding]) -> list[Piece]:
                 gold=truth is not None,
                 predicted=tag is not None,
                 wrong=any(findings[index].kind != "right" for index in of),
-                labels=tuple(f for f in findings if f.end == places[-1] + 1),
+                labels=tuple(ending.get(places[-1] + 1, ())),
             )
         )
     return cut

@@ -13,6 +13,8 @@ from lmsl.statistics.words import percent
 
 FEW = 10
 """A type with fewer gold entities than this may look weak or strong by chance."""
+MOST_ROWS = 15
+"""Of a table by type; the others are folded away."""
 NONE = "\u2013"
 
 Row = tuple[str, ...]
@@ -40,6 +42,8 @@ class Table:
     folded: tuple[Row, ...] = ()
     fold: str = ""
     """What the folded rows are."""
+    words: tuple[int, ...] = ()
+    """Columns of words instead of numbers, beside the first."""
 
 
 def score_table(one: OneRun) -> Table:
@@ -66,7 +70,7 @@ def score_table(one: OneRun) -> Table:
     return Table(heads=names, rows=rows_of_spans)
 
 
-def type_table(one: OneRun) -> Table:
+def type_table(one: OneRun, most: int = MOST_ROWS) -> Table:
     """Every type by F1, the weakest first; those with few gold entities apart."""
     found = one.metrics["per_type"]
     order = sorted(found, key=lambda kind: (found[kind]["f1"], -found[kind]["gold"], kind))
@@ -79,20 +83,22 @@ def type_table(one: OneRun) -> Table:
         for kind in order
     }
     enough = [kind for kind in order if found[kind]["gold"] >= FEW]
-    few = [kind for kind in order if kind not in enough]
+    few = [kind for kind in order if found[kind]["gold"] < FEW]
     heads = ("tag" if one.plain else "type", "gold", "predicted", "precision", "recall", "F1")
-    if not enough:
-        return Table(heads=heads, rows=tuple(rows.values()))
+    first = enough[:most] or few[:most]
+    better, rest = enough[most:], [kind for kind in few if kind not in first]
+    said = [f"{len(better)} with a higher F1"] if better else []
+    said += [f"{len(rest)} with fewer than {FEW} in gold"] if rest else []
     return Table(
         heads=heads,
-        rows=tuple(rows[kind] for kind in enough),
-        folded=tuple(rows[kind] for kind in few),
-        fold=f"{len(few)} with fewer than {FEW} in gold",
+        rows=tuple(rows[kind] for kind in first),
+        folded=tuple(rows[kind] for kind in (*better, *rest)),
+        fold=", ".join(said),
     )
 
 
 def kind_table(tally: Tally) -> Table:
-    """Each kind of finding, with its share and what it is."""
+    """Each kind of finding, with its share of either side."""
     kinds = tally.by_kind
     gold, predicted = tally.gold.total(), tally.predicted.total()
     rows = tuple(
@@ -101,14 +107,18 @@ def kind_table(tally: Tally) -> Table:
             _number(kinds[kind]),
             NONE if kind == "spurious" else _share(kinds[kind], gold),
             NONE if kind == "missed" else _share(kinds[kind], predicted),
-            meaning,
         )
-        for kind, meaning in MEANING.items()
+        for kind in MEANING
     )
-    return Table(heads=("kind", "count", "of gold", "of predicted", "what it is"), rows=rows)
+    return Table(heads=("kind", "count", "of gold", "of predicted"), rows=rows)
 
 
-def kinds_by_type(tally: Tally, most: int = 15) -> Table:
+def meanings() -> tuple[tuple[str, str], ...]:
+    """Each kind of finding and what it is."""
+    return tuple((_WORDS[kind], meaning) for kind, meaning in MEANING.items())
+
+
+def kinds_by_type(tally: Tally, most: int = MOST_ROWS) -> Table:
     """Each type with its findings of each kind, those with the most errors first."""
     size = tally.gold + tally.predicted
     order = sorted(size, key=lambda kind: (-tally.errors(kind), -size[kind], kind))
@@ -125,7 +135,7 @@ def kinds_by_type(tally: Tally, most: int = 15) -> Table:
         )
         for kind in order
     )
-    heads = ("type", "gold", *(_WORDS[kind] for kind in MEANING))
+    heads = ("type", "gold", *MEANING)
     rest = rows[most:]
     return Table(heads=heads, rows=rows[:most], folded=rest, fold=f"{len(rest)} with fewer errors")
 
@@ -146,7 +156,7 @@ def semeval_table(tally: Tally) -> Table:
     )
     counts = ("COR", "INC", "PAR", "MIS", "SPU")
     heads = ("schema", *counts, "precision", "recall", "F1", "what has to agree")
-    return Table(heads=heads, rows=rows)
+    return Table(heads=heads, rows=rows, words=(9,))
 
 
 def confused_table(tally: Tally, most: int = 10) -> Table:
@@ -155,7 +165,7 @@ def confused_table(tally: Tally, most: int = 10) -> Table:
         (str(gold), str(given), _number(count), _share(count, tally.gold[str(gold)]))
         for (gold, given), count in tally.confused[:most]
     )
-    return Table(heads=("gold", "predicted", "count", "of this gold"), rows=rows)
+    return Table(heads=("gold", "predicted", "count", "of this gold"), rows=rows, words=(1,))
 
 
 def unseen_counts_of(one: OneRun) -> dict[str, dict[str, int]] | None:

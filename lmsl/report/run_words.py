@@ -67,7 +67,7 @@ def _weakest(one: OneRun) -> list[str]:
     enough = [kind for kind in found if found[kind]["gold"] >= FEW]
     if len(enough) < 2:
         return []
-    enough.sort(key=lambda kind: (found[kind]["f1"], kind))
+    enough.sort(key=lambda kind: (found[kind]["f1"], -found[kind]["gold"], kind))
     listed = ", ".join(
         f"{visible(kind)} (F1 {percent(found[kind]['f1'])}, {found[kind]['gold']:,} gold)"
         for kind in enough[:_WEAKEST]

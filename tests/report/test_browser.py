@@ -14,10 +14,23 @@ from typing import Any
 
 import pytest
 
+from lmsl.data.tags.decode import Decoded
+from lmsl.data.tags.sentence import Sentence, Span
+from lmsl.report.answers import AnswerSample, answers_page
+from lmsl.report.one_run import run_page
 from lmsl.report.sentences import find_sentences
-from lmsl.run_directory.influence import Influence, write_influence
+from lmsl.run_directory.influence import Influence, RightAttention, write_influence
 from lmsl.statistics.analysis import analyse
-from tests.search.sweep_tools import html_of, write_oneshot, write_sweep
+from tests.report.test_one_run import CALIBRATION, UNSEEN
+from tests.run_directory.test_folder import INFO_OF_A_RUN
+from tests.search.sweep_tools import (
+    html_of,
+    noisy,
+    sentences,
+    write_oneshot,
+    write_run,
+    write_sweep,
+)
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
@@ -37,11 +50,27 @@ function look() {
     back: frame.contentWindow.getComputedStyle(page.body).backgroundColor,
   };
 }
+async function widths() {
+  const page = frame.contentDocument;
+  page.querySelectorAll("details").forEach((each) => { each.open = true; });
+  result.overflow = {};
+  for (const width of [1280, 900, 400]) {
+    frame.style.width = `${width}px`;
+    await until(20);
+    const root = page.documentElement;
+    result.overflow[width] = root.scrollWidth - root.clientWidth;
+    // Letters of figures grow and shrink with them.
+    result[`letters${width}`] = [...page.querySelectorAll("figure svg")].map(
+      (each) => 11 * each.getBoundingClientRect().width / each.viewBox.baseVal.width);
+  }
+}
 function choose(name, value) {
   const field = frame.contentDocument.querySelector(`select[name=${name}]`);
   field.value = value;
   field.dispatchEvent(new Event("change", { bubbles: true }));
 }
+"""
+USE = """
 async function use() {
   const page = frame.contentDocument;
   result.wide = look();
@@ -75,6 +104,8 @@ async function use() {
     return page.activeElement !== each;
   }).length;
 }
+"""
+END = """
 frame.addEventListener("load", () => use().catch((error) => { result.error = String(error); })
   .finally(() => { document.body.innerHTML = "";
     document.body.appendChild(document.createElement("pre")).textContent =
@@ -82,10 +113,11 @@ frame.addEventListener("load", () => use().catch((error) => { result.error = Str
 """
 
 
-def browse(report: str, folder: Path, *flags: str) -> dict[str, Any]:
+def browse(report: str, folder: Path, *flags: str, use: str = USE) -> dict[str, Any]:
     """What the script found in the report, and what Chromium wrote to its console."""
     frame = f'<iframe style="width: 1280px; height: 800px" srcdoc="{html.escape(report)}">'
-    wrapper = f"<!doctype html><meta charset=utf-8><body>{frame}</iframe><script>{SCRIPT}</script>"
+    script = f"<script>{SCRIPT}{use}{END}</script>"
+    wrapper = f"<!doctype html><meta charset=utf-8><body>{frame}</iframe>{script}"
     (folder / "frame.html").write_text(wrapper, encoding="utf-8")
     assert BROWSER is not None
     command = [
@@ -100,6 +132,36 @@ def browse(report: str, folder: Path, *flags: str) -> dict[str, Any]:
     result: dict[str, Any] = json.loads(html.unescape(found[1]))
     result["console"] = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     return result
+
+
+ANSWERS = """
+async function use() {
+  const page = frame.contentDocument, bound = page.querySelector("input[name=below]");
+  const numbers = () => [...page.querySelectorAll("#list > li")].filter(
+    (item) => item.offsetParent !== null).map((item) => item.value);
+  const below = (value) => {
+    bound.value = value;
+    bound.dispatchEvent(new Event("change", { bubbles: true }));
+  };
+  result.all = numbers();
+  below("0.5");
+  result.below = numbers();
+  choose("type", "1");
+  result.both = numbers();
+  below("");
+  result.type = numbers();
+  choose("type", "");
+  choose("order", "score");
+  result.sorted = numbers();
+  page.querySelector("button[type=reset]").click();
+  await until(20);
+  result.reset = numbers();
+  await widths();
+}
+"""
+WIDTHS = """
+async function use() { await widths(); }
+"""
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +210,44 @@ def test_a_reader_uses_the_page(report: tuple[str, list[str]], tmp_path: Path) -
 def test_dark_follows_the_system(report: tuple[str, list[str]], tmp_path: Path) -> None:
     found = browse(report[0], tmp_path, "--blink-settings=preferredColorScheme=0")
     assert found["console"] == [] and brightness(found["wide"]["back"]) < 50
+
+
+def test_the_page_of_a_run_fits_every_width(tmp_path: Path) -> None:
+    kinds = tuple(f"a_rather_long_type_{number}" for number in range(40))
+    gold = sentences(200, 1, kinds)
+    splits = {
+        "dev": (gold[:9], noisy(gold[:9], 0.5, (1,))),
+        "test": (gold, noisy(gold, 0.5, (2,))),
+    }
+    run = write_run(tmp_path / "run", "0011", 1, splits)
+    document = json.loads((run / "metrics.json").read_text())
+    document["test"] |= {"calibration": CALIBRATION, "unseen": UNSEEN}
+    (run / "metrics.json").write_text(json.dumps(document))
+    heads = RightAttention(heads=((0.0, 0.0), (0.4, 0.6)), even=(0.0, 0.5))
+    write_influence(run, Influence(layers=(0.0, 0.3), positions=1, sentences=1, attention=heads))
+    found = browse(run_page(run)[0], tmp_path, use=WIDTHS)
+    assert found["console"] == [] and "error" not in found
+    assert found["overflow"] == {"1280": 0, "900": 0, "400": 0}
+    for width, low in (("1280", 10), ("900", 10), ("400", 8)):
+        assert len(found[f"letters{width}"]) == 4
+        assert low < min(found[f"letters{width}"]) <= max(found[f"letters{width}"]) < 15, width
+
+
+def test_a_reader_uses_the_page_of_predictions(tmp_path: Path) -> None:
+    sample = AnswerSample(plain=False)
+    scores = [(0.9, "B"), (0.2, "A"), (0.6, "A"), (0.4, "B"), (None, "A")]
+    for score, kind in scores:
+        words = ("word", "x" * 300)
+        found = Decoded(tags=(), spans=(Span(start=0, end=1, type=kind),), scores=(score,))
+        sample.add([Sentence(words=words, tags=None)], [found])
+    sample.add([Sentence(words=("none",), tags=None)], [Decoded(tags=(), spans=(), scores=())])
+    page = answers_page(sample, INFO_OF_A_RUN, source="-", whole=True)
+    found = browse(page, tmp_path, use=ANSWERS)
+    assert found["console"] == [] and "error" not in found
+    assert found["all"] == found["reset"] == [1, 2, 3, 4, 5, 6]
+    assert found["below"] == [2, 4] and found["both"] == [4] and found["type"] == [1, 4]
+    assert found["sorted"] == [2, 4, 3, 1, 5, 6]
+    assert found["overflow"] == {"1280": 0, "900": 0, "400": 0}
 
 
 def brightness(colour: str) -> float:

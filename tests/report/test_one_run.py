@@ -311,7 +311,12 @@ def test_runs_that_write_answers(tmp_path: Path) -> None:
         task="generate",
         generation=Generation(
             **{"prompt": "default", "opening": "", "before": "", "after": "", "closing": ""},
-            **{"names": ("LOC", "PER", "X"), "decoding": "greedy", "temperature": 1.0, "top_p": 1.0},
+            **{
+                "names": ("LOC", "PER", "X"),
+                "decoding": "greedy",
+                "temperature": 1.0,
+                "top_p": 1.0,
+            },
         ),
     )
     (run / "lmsl.json").write_text(info.to_json(), encoding="utf-8")

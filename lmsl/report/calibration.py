@@ -7,7 +7,6 @@ from typing import Any
 from lmsl.report.figures import Bin, BinChart
 from lmsl.statistics.metrics_file import refuse_other
 from lmsl.statistics.one_run import OneRun
-from lmsl.wording import counted
 
 TITLE = "Reliability"
 
@@ -65,7 +64,7 @@ def _words(found: dict[str, Any], bins: Sequence[Bin]) -> tuple[str, ...]:
     right = sum(each.count * each.correct for each in bins) / total
     lines = [
         f"Expected calibration error {100 * found['ece']:.1f} points: so far are probability and "
-        f"share right apart, on average over {counted(total, 'predicted entity')}. The mean "
+        f"share right apart, on average over {total:,} predicted entities. The mean "
         f"probability is {said:.3f}, and {right:.3f} are right."
     ]
     temperature, before = found["temperature"], found[_BEFORE]

@@ -11,6 +11,7 @@ from pathlib import Path
 from lmsl.errors import InputError
 from lmsl.report.figures import Chart
 from lmsl.report.svg import titled_svg
+from lmsl.report.visible import harmless
 
 _ZOOM = 3
 
@@ -42,7 +43,8 @@ def write_pngs(charts: list[Chart], folder: Path) -> list[Path]:
     style, background = _style()
     for chart in charts:
         drawn = resvg_py.svg_to_bytes(
-            svg_string=str(titled_svg(chart)),
+            # XML has no way to hold a control character.
+            svg_string=harmless(str(titled_svg(chart))),
             style_sheet=style,
             background=background,
             zoom=_ZOOM,

@@ -50,11 +50,13 @@ def _errors(tally: Tally) -> list[str]:
     if not gold and not tally.predicted:
         return ["There are no entities, in gold or predicted."]
     order: list[Kind] = sorted(ERRORS, key=lambda kind: -kinds[kind])
-    of_gold = [f"{kinds[kind]:,} {ERRORS[kind]}" for kind in order if kind != "spurious"]
-    return [
-        f"Of {gold:,} gold entities {kinds['right']:,} are right; {', '.join(of_gold)}. Of "
-        f"{tally.predicted.total():,} predicted ones {kinds['spurious']:,} are spurious."
+    wrong = [
+        f"{kinds[kind]:,} {ERRORS[kind]}" for kind in order if kinds[kind] and kind != "spurious"
     ]
+    line = f"Of {gold:,} gold entities {kinds['right']:,} are right"
+    line += f"; {', '.join(wrong)}. " if wrong else ". "
+    found = tally.predicted.total()
+    return [f"{line}Of {found:,} predicted ones {kinds['spurious']:,} are spurious."]
 
 
 def _words(tally: Tally) -> list[str]:

@@ -229,7 +229,7 @@ def test_pngs_are_the_figures_of_the_page(
         assert (pixels == colour).all(axis=-1).sum() > 100, name
     # A figure that differs by a word differs: text is drawn.
     (chart, *_), _ = charts(analyse(sweep))
-    write_pngs([replace(chart, title="Another")], tmp_path / "other")
+    write_pngs([replace(chart, title="Another\x1b\u202e")], tmp_path / "other")
     assert (tmp_path / "other" / "scores.png").read_bytes() != (png / "scores.png").read_bytes()
     monkeypatch.setitem(sys.modules, "resvg_py", None)
     refused(capsys, ["report", str(sweep), "--png", str(png)], "resvg_py", "'lmsl[plots]'")

@@ -65,6 +65,40 @@ class TestRunDirectory:
         accuracy = seqeval.accuracy_score(gold, predicted)
         assert metrics["accuracy"] == pytest.approx(accuracy, abs=1e-12)
 
+    @pytest.mark.parametrize("split", ["dev", "test"])
+    def test_metrics_say_what_train_has_shown(self, run: Path, data: Path, split: str) -> None:
+        """Counted again from the files alone."""
+        seqeval = pytest.importorskip("seqeval.scheme")
+
+        def entities(file: Path, column: int) -> list[set[tuple[str, str, int, int, int]]]:
+            found = []
+            for number, sentence in enumerate(rows(file)):
+                tags = [[row[column] for row in sentence]]
+                read = seqeval.Entities(tags, seqeval.IOB2).entities[0]
+                words = [row[0] for row in sentence]
+                spans = [(" ".join(words[e.start : e.end]), e) for e in read]
+                found.append({(text, e.tag, number, e.start, e.end) for text, e in spans})
+            return found
+
+        file = run / f"predictions.{split}.conll"
+        gold, predicted = set().union(*entities(file, 1)), set().union(*entities(file, 2))
+        pairs = {each[:2] for own in entities(data / "train.conll", 1) for each in own}
+        texts = {text for text, _ in pairs}
+        unseen = {e for e in gold | predicted if e[0] not in texts}
+        seen = {e for e in gold | predicted if e[:2] in pairs}
+        document = json.loads((run / "metrics.json").read_text(encoding="utf-8"))[split]["unseen"]
+        assert gold & unseen, "nothing to tell apart"
+        for group, own in (
+            ("seen", seen),
+            ("unseen", unseen),
+            ("other_type", (gold | predicted) - seen - unseen),
+        ):
+            assert document[group] == {
+                "gold": len(gold & own),
+                "predicted": len(predicted & own),
+                "correct": len(gold & predicted & own),
+            }
+
     def test_predictions_hold_the_words_and_tags_of_the_file(self, run: Path, data: Path) -> None:
         written = [[row[:2] for row in s] for s in rows(run / "predictions.test.conll")]
         assert written == list(rows(data / "test.conll"))

@@ -67,10 +67,11 @@ HELP: dict[str, Help] = {
         examples={
             "lmsl predict runs/1 new.txt > answers.jsonl": "entities with characters and scores",
             "lmsl predict runs/1 new.conll --output columns": "a tag behind every word",
+            "lmsl predict runs/1 new.txt --html new.html": "and a page to look at",
             "echo 'Ada Lovelace met Babbage.' | lmsl predict runs/1": "from a pipe",
         },
         groups={
-            "what is read and written": ("format", "token_column", "separator", "output"),
+            "what is read and written": ("format", "token_column", "separator", "output", "html"),
             **_LOADED,
         },
     ),
@@ -90,7 +91,10 @@ HELP: dict[str, Help] = {
         },
     ),
     "report": Help(
-        examples={"lmsl report runs/grid": "which string, and whether that is more than noise"},
+        examples={
+            "lmsl report runs/1": "what a run does wrong",
+            "lmsl report runs/grid": "which string, and whether that is more than noise",
+        },
         groups={"what is written": ("output", "png"), "what it says": _TELLING},
     ),
     "data": Help(

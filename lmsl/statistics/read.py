@@ -106,7 +106,7 @@ def read_sweep(folder: Path) -> FinishedSweep:
         InputError: no runs, runs on different sentences, or files that contradict each other.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: expected the folder of a sweep, found no such folder")
+        raise InputError(f"{folder}: expected a run or the folder of a sweep, found no such folder")
     found = [finished_run(folder, path.parent) for path in sorted(folder.rglob(INFO))]
     if not found:
         raise InputError(

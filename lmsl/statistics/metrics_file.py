@@ -28,9 +28,12 @@ def read_metrics(path: Path) -> dict[str, Any]:
             types = found.get("per_type") if good else None
             good = isinstance(types, dict) and all(map(_is_scores, types.values()))
             refuse_other(path, split, good, metrics)
-            seconds = _is_number(metrics.get("train_seconds"))
-            refuse_other(path, "train_seconds", seconds, metrics)
     return metrics
+
+
+def check_seconds(path: Path, metrics: dict[str, Any]) -> None:
+    """Refuse a file that does not say how long the training took; InputError."""
+    refuse_other(path, "train_seconds", _is_number(metrics.get("train_seconds")), metrics)
 
 
 def refuse_other(path: Path, key: str, good: bool, values: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from lmsl.errors import InputError
 from lmsl.run_directory.digests import check_run_files
 from lmsl.run_directory.folder import CHECKPOINT, PRUNED
 from lmsl.run_directory.info import INFO, RunInfo, read_info
-from lmsl.statistics.metrics_file import SPLITS, read_metrics
+from lmsl.statistics.metrics_file import SPLITS, check_seconds, read_metrics
 from lmsl.statistics.predictions import Predictions, read_predictions
 from lmsl.wording import counted
 
@@ -106,7 +106,9 @@ def read_sweep(folder: Path) -> FinishedSweep:
         InputError: no runs, runs on different sentences, or files that contradict each other.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: expected a run or the folder of a sweep, found no such folder")
+        raise InputError(
+            f"{folder}: expected a run or the folder of a sweep, found no such folder"
+        )
     found = [finished_run(folder, path.parent) for path in sorted(folder.rglob(INFO))]
     if not found:
         raise InputError(
@@ -130,6 +132,8 @@ def read_sweep(folder: Path) -> FinishedSweep:
             splits[split] = _split(runs, split)
         elif split == "dev" or len(lacking) < len(runs) * len(seeds):
             raise InputError(f"{lacking[0].folder}: expected scores on {split}, found none")
+    for run in (run for row in runs for run in row):
+        check_seconds(run.folder / "metrics.json", run.metrics)
     return FinishedSweep(
         folder=folder,
         names=tuple(table),

@@ -233,7 +233,6 @@ def test_what_the_task_has_no_use_for_is_refused(
             ["sweep", "--task", "generate"],
             "its runs are trained one after another; use lmsl train",
         ),
-        (["train", "--task", "label"], "--unmask: expected"),
     ],
 )
 def test_labelers_take_none_of_its_settings(

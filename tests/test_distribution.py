@@ -74,7 +74,7 @@ def test_the_wheel_holds_the_files_of_our_packages_and_nothing_else(built: Distr
     kinds = {".py", ".typed", ".json", ".safetensors", ".md", ".html", ".css", ".js"}
     assert {Path(name).suffix for name in ours} == kinds
     needed = {"lmsl/tiny/model.safetensors", "lmsl/tiny/tokenizer.json", "lmsl/py.typed"}
-    needed |= {"lmsl/report/page/page.html", "lmsl_kernels/py.typed", "lmsl_kernels/api.py"}
+    needed |= {"lmsl/report/page/sweep.html", "lmsl_kernels/py.typed", "lmsl_kernels/api.py"}
     assert needed <= names
     size = sum(path.stat().st_size for path in (ROOT / "lmsl" / "tiny").iterdir())
     assert size <= 8_000_000

@@ -86,7 +86,7 @@ REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
     "no-value": (TRAIN + " --device", ("--device", "got none")),
     "no-value-of-recipe": (TRAIN + " --recipe", ("--recipe", "got none")),
     "no-run": ("predict", ("expected RUN",)),
-    "no-sweep": ("report", ("expected SWEEP",)),
+    "no-folder": ("report", ("expected FOLDER",)),
     "too-much": ("predict run good/dev.conll more", ("nothing but flags", "got more")),
     "switch-with-a-value": (TRAIN + " --overwrite yes", ("nothing but flags", "got yes")),
     "quiet-and-verbose": ("predict run --quiet --verbose", ("--quiet", "--verbose")),

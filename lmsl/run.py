@@ -220,7 +220,7 @@ def _train_stack(
     stack = session.stack_of(group)
     anew = session.config.overwrite and not session.config.resume and not stack.updates
     with making([run.folder for run in group], overwrite=anew):
-        if session.config.warmup_mntp and not stack.updates:
+        if session.config.warmup_mntp and not group[0].progress.begun:
             warm_up(stack, session.base, session.data, session.place, session.console)
         fit(
             stack,

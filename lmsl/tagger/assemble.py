@@ -7,6 +7,7 @@ sees, so only ``full`` is possible there.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +28,7 @@ from lmsl.mask.attention import who_serves
 from lmsl.mask.bits import Bits
 from lmsl.mask.flags import differing
 from lmsl.mask.probing import verify_runs
-from lmsl.mask.unmasking import note_bits, unmask_runs, why_not_unmasked
+from lmsl.mask.unmasking import flagged, note_bits, unmask_runs, why_not_unmasked
 from lmsl.tagger.base import Base
 from lmsl.tagger.calling import Calling, calling_of
 from lmsl.tagger.mixture import Mixture
@@ -112,7 +113,9 @@ def assemble(
         _leave_unmasked(base, bits, operators.attention)
     calling, padded = Calling(), None
     if base.kind == "encoder":
-        calling, padded = calling_of(decoder, through_interface=through)
+        # The layers of a stack of differing runs have no flag that a call alone could go by.
+        with flagged(decoder, bits[0]) if through else nullcontext():
+            calling, padded = calling_of(decoder, through_interface=through)
     alone = why_alone(trained.lora is None, padded=padded is not None)
     if alone is not None and len(seeds) > 1:
         raise InputError(f"--stack {len(seeds)}: expected 1, {alone}")

@@ -55,6 +55,8 @@ class Progress:
     """How far a run is, and the best it has been."""
 
     updates: int = 0
+    warmed: bool = False
+    """The warm-up is behind it (``--warmup-mntp``)."""
     seconds: float = 0.0
     """Spent on updates and evaluation so far."""
     best_score: float = -1.0
@@ -67,6 +69,11 @@ class Progress:
     counts: torch.Tensor | None = None
     """int64 [dev sentences, 3]: gold, predicted and correct entities at the last evaluation, where
     runs are compared by them (``--prune``)."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is anything that a checkpoint would keep."""
+        return self.warmed or self.updates > 0
 
     def note(
         self,

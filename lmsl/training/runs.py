@@ -74,6 +74,11 @@ class Run:
         return Origin(config=self.settings, digests=self.digests)
 
     @property
+    def far(self) -> tuple[int, bool]:
+        """Updates, and whether the warm-up is over: runs of a stack are equally far."""
+        return self.progress.updates, self.progress.warmed
+
+    @property
     def ended(self) -> bool:
         """Whether nothing is left to do according to its folder: finished, or pruned."""
         return is_finished(self.folder) or is_pruned(self.folder)
@@ -138,8 +143,8 @@ def in_stacks(runs: Sequence[Run], size: int) -> list[list[Run]]:
     masks, which a stack then makes once.
     """
     stacks = []
-    for updates in sorted({run.progress.updates for run in runs}, reverse=True):
-        alike = [run for run in runs if run.progress.updates == updates]
+    for far in sorted({run.far for run in runs}, reverse=True):
+        alike = [run for run in runs if run.far == far]
         alike = alike if size == 1 else sorted(alike, key=lambda run: run.seed)
         count = -(-len(alike) // size)
         edges = [round(place * len(alike) / count) for place in range(count + 1)]

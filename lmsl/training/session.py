@@ -72,6 +72,8 @@ class Session:
         self.peak = Peak(self.place.device, held)
         if self.stack.updates:
             self.console.say(f"  going on after update {self.stack.updates}")
+        elif group[0].progress.warmed:
+            self.console.say("  going on after the warm-up")
         elif self.config.resume:
             self.console.say("  no checkpoint to go on from: beginning anew")
         return self.stack

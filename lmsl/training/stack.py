@@ -57,14 +57,14 @@ class Stack:
     _forward: Forward | None
 
     def __init__(self, runs: Sequence[Run], assembled: Assembled, config: Config) -> None:
-        assert len({run.progress.updates for run in runs}) == 1, "runs that are not equally far"
+        assert len({run.far for run in runs}) == 1, "runs that are not equally far"
         self.runs, self.config = list(runs), config
         self.base, self.tagger, self.clock = assembled.base, assembled.tagger, assembled.clock
         self.notes = assembled.notes
         rate = default_lr(self.tagger.head.hidden, config.tune)
         self.lr = rate if config.lr is None else config.lr
         self._bind()
-        if runs[0].progress.updates:
+        if runs[0].progress.begun:
             for run, views, optimizer in zip(
                 self.runs, self.parameters.views, self.optimizers, strict=True
             ):

@@ -8,7 +8,8 @@ of the training sentences, adapters alone are trained, under the string of their
 optimizer begins anew for the labels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from lmsl.console import Console
 from lmsl.errors import InputError
 from lmsl.layers.lora import RunParameters, trainable_parameters
 from lmsl.packs.examples import Example
+from lmsl.run_directory.folder import writing
 from lmsl.tagger.assemble import language_head
 from lmsl.tagger.base import Base
 from lmsl.tagger.tagger import Tagger
@@ -38,6 +40,8 @@ _SEED = 2404_05961
 def warm_up(stack: Stack, base: Base, data: Prepared, place: Place, console: Console) -> None:
     """Train the adapters of a stack that has made no update; its optimizers stay as they are.
 
+    A checkpoint is written behind it, none inside it.
+
     Raises:
         InputError: the tokenizer has neither a mask token nor one sub-word for ``_``.
         TrainingError: a loss that is not finite.
@@ -50,7 +54,7 @@ def warm_up(stack: Stack, base: Base, data: Prepared, place: Place, console: Con
     tagger = _language_model(stack.tagger, base, place)
     parameters = RunParameters(trainable_parameters(tagger), tagger.head.runs)
     losses = []
-    with console.bar("warming up", steps, 0) as bar:
+    with _nothing_kept(console), console.bar("warming up", steps, 0) as bar:
         for update in training_updates(
             tagger,
             task,
@@ -71,6 +75,20 @@ def warm_up(stack: Stack, base: Base, data: Prepared, place: Place, console: Con
         f"{MASKED:.0%} of the sub-words become {name[0]!r}: loss {first:.2f} in the first tenth, "
         f"{last:.2f} in the last"
     )
+    for run in stack.runs:
+        run.progress.warmed = True
+    with writing(stack.runs[0].folder):
+        stack.save()
+
+
+@contextmanager
+def _nothing_kept(console: Console) -> Iterator[None]:
+    """Say what becomes of a warm-up that is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.say("  the warm-up has no checkpoints: --resume begins with it anew")
+        raise
 
 
 def check_warm_up(config: Config) -> None:

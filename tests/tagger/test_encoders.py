@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import lmsl
+from lmsl.cli import main
 from lmsl.data.tags.sentence import Sentence
 from lmsl.mask.bits import layer_bits
 from lmsl.mask.probing import probe
@@ -18,7 +20,7 @@ from lmsl.packs.packing import pack
 from lmsl.tagger.calling import calling_of, difference
 from tests.decoders import Explicit, use_oracle
 from tests.encoders import ENCODERS, PADDED, build_encoder, encoder_folder, encoder_tokenizer
-from tests.small_runs import evaluated, metrics_of, refused, train
+from tests.small_runs import ADAPTER, SHORT, evaluated, metrics_of, refused, train
 
 SENTENCES = ["ada met babbage .", "no", "a b c d e f g h i j", "caf\u00e9 \u65e5 o'clock"]
 
@@ -141,6 +143,22 @@ def test_an_encoder_without_its_right_context_is_a_run_like_any(
     assert "measured: none of the 4 layers sees to the right" in capsys.readouterr().err
     labeler = lmsl.Labeler.load(tmp_path / "two" / "0000" / "seed1", device="cpu")
     assert probe(labeler.tagger.decoder) == [False] * 4
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_strings_of_an_encoder_share_a_stack(family: str, data: Path, tmp_path: Path) -> None:
+    model = ("--model", str(encoder_folder(family, tmp_path / "model")), "--lr", "0.01")
+    strings = ("0000", "1111", "0011")
+    flags = ["--data", str(data), *model, "--device", "cpu", *SHORT, "--stack", "3"]
+    output = tmp_path / "all"
+    assert main(["sweep", "--unmask", *strings, *flags, "--output", str(output)]) == 0
+    for string in strings:
+        own = train(data, tmp_path / string, *model, unmask=(string,))
+        alone = load_file(own / ADAPTER)
+        for name, tensor in load_file(output / string / "seed1" / ADAPTER).items():
+            torch.testing.assert_close(tensor, alone[name], atol=1e-4, rtol=1e-3)
+    oneshot = ["sweep", "--unmask", "grid", "--mode", "oneshot", "--top", "0", *flags[:-2]]
+    assert main([*oneshot, "--output", str(tmp_path / "oneshot")]) == 0
 
 
 def test_what_an_encoder_cannot_do_is_said(

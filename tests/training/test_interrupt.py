@@ -65,6 +65,50 @@ def test_asked_to_stop_it_saves_and_goes_on_to_the_same_end(
     same_files(whole, output)
 
 
+@pytest.mark.parametrize(
+    ("step", "where", "words"),
+    [
+        (2, "warming", ("the warm-up has no checkpoints", "no checkpoint to go on from")),
+        (1, "training", ("asked to stop", "going on after update 1")),
+        (0, "behind", ("interrupted", "going on after the warm-up")),
+    ],
+)
+def test_a_warm_up_is_not_made_twice_where_it_came_to_its_end(
+    step: int,
+    where: str,
+    words: tuple[str, str],
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    warm = ("--warmup-mntp", "4")
+    whole, output = train_whole(data, tmp_path / "whole", *warm), tmp_path / "run"
+    advance, calls = Bar.advance, []
+
+    def asked(self: Bar, done: int, *told: Any) -> None:
+        calls.append(done)
+        advance(self, done, *told)
+        if len(calls) == (step if where == "warming" else 4 + step):
+            signal.raise_signal(signal.SIGINT)
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    capsys.readouterr()
+    with monkeypatch.context() as patched:
+        if where == "behind":
+            patched.setattr("lmsl.run.fit", stop)
+        else:
+            patched.setattr(Bar, "advance", asked)
+        assert main(line(data, output, *warm)) == 130
+    assert words[0] in capsys.readouterr().err
+    assert main(line(data, output, *warm, "--resume")) == 0
+    told = capsys.readouterr().err
+    assert words[1] in told and ("warm-up: 4 updates" in told) == (where == "warming")
+    same_files(whole, output)
+
+
 def test_asked_twice_it_ends_at_once(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

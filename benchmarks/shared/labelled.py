@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from transformers.utils import logging as transformers_logging
 
-from benchmarks.shared.machine import REPOSITORY
+from benchmarks.shared.machine import SHARED
 from lmsl.data import synthetic
 from lmsl.data.read import read
 from lmsl.data.tags.sentence import Dataset
@@ -15,7 +15,7 @@ from lmsl.training.stack import Place
 
 CPU_PLACE = Place(device=torch.device("cpu"), dtype=torch.float32)
 SYNTHETIC = "synthetic"
-CONLL2000 = REPOSITORY.parent / "shared" / "data" / "conll2000"
+CONLL2000 = SHARED / "data" / "conll2000"
 
 
 def labelled(source: str, split: str, sentences: int | None) -> Dataset:

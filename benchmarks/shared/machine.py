@@ -14,6 +14,8 @@ from typing import Any
 import torch
 
 REPOSITORY = Path(__file__).parents[2]
+SHARED = Path(os.environ.get("LMSL_SHARED", REPOSITORY.parent / "shared"))
+"""Where data lies that is not in the repository."""
 _CHANGES = ("git", "--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
 _PACKAGES = ("torch", "triton", "transformers", "peft", "bitsandbytes", "numpy")
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.shared.flags import at_least
-from benchmarks.shared.machine import REPOSITORY
+from benchmarks.shared.machine import REPOSITORY, SHARED
 from benchmarks.shared.record import RESULTS
 from benchmarks.small_scale.material import DATASETS, SHORT
 from lmsl.errors import InputError
 
-_SHARED = REPOSITORY.parent / "shared" / "data"
+_SHARED = SHARED / "data"
 
 
 @dataclass(frozen=True, kw_only=True)

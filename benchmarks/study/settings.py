@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.shared.flags import at_least
-from benchmarks.shared.machine import REPOSITORY
+from benchmarks.shared.machine import REPOSITORY, SHARED
 from benchmarks.shared.record import RESULTS
 from benchmarks.study.material import DATASETS
 from benchmarks.study.systems import DECODER, ENCODER, chosen
@@ -19,7 +19,7 @@ class Settings:
 
     models: Path | None = None
     """Folder that holds the models smollm2-135m and minilm-l6, each as a Hugging Face folder."""
-    data: Path = REPOSITORY.parent / "shared" / "data"
+    data: Path = SHARED / "data"
     """Folder that holds snips, mams_atsa and wnut17."""
     scratch: Path = Path(tempfile.gettempdir()) / "lmsl-study"
     """Folder for what trainings leave, adapters and predictions; outside the repository."""

@@ -12,8 +12,12 @@ _ENOUGH = 10
 _WEAKEST = 3
 
 
-def closing_lines(folders: Sequence[Path]) -> Iterator[str]:
-    """Lines for people on the runs of a command."""
+def closing_lines(folders: Sequence[Path], *, comparable: bool) -> Iterator[str]:
+    """Lines for people on the runs of a command.
+
+    Args:
+        comparable: other strings could be trained in their place.
+    """
     if len(folders) != 1:
         # OUTPUT/<unmask>/seed<k>.
         for output in {folder.parents[1] for folder in folders}:
@@ -28,8 +32,9 @@ def closing_lines(folders: Sequence[Path]) -> Iterator[str]:
     steps = {
         f"lmsl predict {folder} FILE": "label new text",
         f"lmsl report {folder}": "see what it gets wrong",
-        "lmsl train --unmask grid --seed 1 2 3 ...": "is another string better?",
     }
+    if comparable:
+        steps["lmsl train --unmask grid --seed 1 2 3 ..."] = "is another string better?"
     yield from _next(steps)
 
 

@@ -36,7 +36,7 @@ def train_command(arguments: list[str]) -> int:
         splits = read_splits(config)
     from lmsl.run import train_runs
 
-    return _told(train_runs(config, console, splits=splits), flags, console)
+    return _told(train_runs(config, console, splits=splits), config, flags, console)
 
 
 def sweep_command(arguments: list[str]) -> int:
@@ -53,10 +53,12 @@ def sweep_command(arguments: list[str]) -> int:
     runs = train_runs(
         config, console, splits=splits, stack=flags.stack, prune=flags.prune, oneshot=oneshot
     )
-    return _told(runs, flags, console)
+    return _told(runs, config, flags, console)
 
 
-def _told(runs: Iterator[tuple["Run", object]], flags: Train, console: Console) -> int:
+def _told(
+    runs: Iterator[tuple["Run", object]], config: Config, flags: Train, console: Console
+) -> int:
     """Let the runs be trained; what is asked for of each, and what is said at the end."""
     folders = []
     # Each Labeler is dropped at once: the next run needs the memory.
@@ -66,7 +68,7 @@ def _told(runs: Iterator[tuple["Run", object]], flags: Train, console: Console) 
             known = {"run": str(run.folder), "unmask": run.string, "seed": run.seed}
             metrics = read_object(run.folder / "metrics.json")
             print(json.dumps({**known, **metrics}, ensure_ascii=False), flush=True)
-    for line in closing_lines(folders):
+    for line in closing_lines(folders, comparable=config.task == "label"):
         console.say(line)
     return 0
 

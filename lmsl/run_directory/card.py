@@ -18,12 +18,14 @@ def model_card(
     *,
     base_name: str,
     kept: str | None,
+    encoder: bool,
 ) -> str:
     """README.md of a run: what it is, what it scored, how to use and how to repeat it.
 
     Args:
         base_name: by which other programs load the base model.
         kept: one bit for each layer that is kept; None where nothing changes what layers see.
+        encoder: the base is one.
     """
     # Where the base is a folder here, the hub would read its name as a repository's.
     on_hub = "" if Path(base_name).is_absolute() else f"base_model: {info.base}\n"
@@ -38,7 +40,10 @@ def model_card(
         call = "predict_tags([['Ada', 'met', 'Babbage']])"
     writes = info.generation is not None
     how = "writing spans" if writes else f"unmasked {info.unmask}"
-    by_hand = _by_hand_writing(info, base_name) if writes else _by_hand(info, base_name, kept)
+    if writes:
+        by_hand = _by_hand_writing(info, base_name)
+    else:
+        by_hand = _by_hand(info, base_name, kept, encoder=encoder)
     return f"""---
 {on_hub}library_name: lmsl
 pipeline_tag: token-classification
@@ -82,11 +87,16 @@ def _what(info: RunInfo) -> str:
             f"A language model that answers a question with the spans of a sentence and their "
             f"types:\n`{info.base}`, {tuned}."
         )
-    return (
-        f"A sequence labeler: `{info.base}`, whose layers see to the right where `{info.unmask}` "
-        f"says so\n(one bit a layer group, the leftmost nearest the input, 1 = bidirectional), "
-        f"{tuned}."
+    seeing = {
+        "full": "all of whose layers see to the right",
+        "causal": "none of whose layers sees to the right",
+        "middle": "whose middle layers see to the right",
+    }.get(
+        info.unmask,
+        f"whose layers see to the right where `{info.unmask}` says so\n(one bit a layer group, "
+        "the leftmost nearest the input, 1 = bidirectional)",
     )
+    return f"A sequence labeler: `{info.base}`, {seeing}, {tuned}."
 
 
 def _by_hand_writing(info: RunInfo, base_name: str) -> str:
@@ -127,7 +137,7 @@ def _places(base_name: str) -> tuple[str, str]:
     return f"run, base = {_HERE}, {json.dumps(base_name)}", "base"
 
 
-def _by_hand(info: RunInfo, base_name: str, kept: str | None) -> str:
+def _by_hand(info: RunInfo, base_name: str, kept: str | None, *, encoder: bool) -> str:
     """How other programs use the run: PEFT for the adapter, then the mask, then the head."""
     if info.repeat:
         return (
@@ -145,7 +155,7 @@ def _by_hand(info: RunInfo, base_name: str, kept: str | None) -> str:
     logits = 'head["weight"] @ read + head["bias"]'
     if info.temperature != 1.0:
         logits = f"({logits}) / {info.temperature}  # the temperature"
-    return f"""{_said_of_base(info)}
+    return f"""{_said_of_base(info, encoder=encoder)}
 
 ```python
 import re
@@ -170,12 +180,15 @@ for word in re.finditer(r"\\S+", text):
 ```"""
 
 
-def _said_of_base(info: RunInfo) -> str:
+def _said_of_base(info: RunInfo, *, encoder: bool) -> str:
     if info.lora is None:
         return "Without `lmsl.Labeler` its layers see what they saw before it was fine-tuned."
-    return """Without `lmsl.Labeler` the adapter sits on a causal model until `lmsl.unmask` takes
-the mask off. It loads over `AutoModel` and `AutoModelForCausalLM` alike; the base is not quantised
-here, so numbers differ a little."""
+    differ = "the base is not quantised here, so numbers differ a little."
+    if encoder:
+        return f"Without `lmsl.Labeler` PEFT loads the adapter over `AutoModel`; {differ}"
+    return f"""Without `lmsl.Labeler` the adapter sits on a causal model until `lmsl.unmask` takes
+the mask off. It loads over `AutoModel` and `AutoModelForCausalLM` alike;
+{differ}"""
 
 
 def _model_by_hand(info: RunInfo, base_name: str, kept: str | None) -> tuple[str, str]:

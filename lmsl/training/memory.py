@@ -95,9 +95,10 @@ class Memory:
         """For people."""
         each = self.activations / self.tokens / 1024
         return (
-            f"memory: {mib(self.total)} expected: weights {mib(self.weights)}, adapters with "
-            f"gradients {mib(2 * self.adapters)}, optimizer {mib(self.optimizer)}, activations "
-            f"{mib(self.activations)} ({each:,.1f} KiB for each of at most {self.tokens:,} tokens)"
+            f"memory: {mib(self.total)} expected: frozen weights {mib(self.weights)}, "
+            f"trained ones with gradients {mib(2 * self.adapters)}, "
+            f"optimizer {mib(self.optimizer)}, activations {mib(self.activations)} "
+            f"({each:,.1f} KiB for each of at most {self.tokens:,} tokens)"
         ) + (f", CUDA graphs {mib(self.graphs)}" if self.graphs else "")
 
 

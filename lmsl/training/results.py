@@ -21,6 +21,7 @@ from lmsl.generation.respondent import Answered
 from lmsl.layers.head import StackedHead, save_head
 from lmsl.layers.peft_format import save_adapter
 from lmsl.mask.unmasking import stored_string
+from lmsl.packs.alignment import CLOSED
 from lmsl.packs.examples import Examples
 from lmsl.run_directory.card import model_card
 from lmsl.run_directory.digests import file_digest
@@ -77,6 +78,7 @@ def write_run(
         data.name,
         base_name=base_name,
         kept=None if tagger.calling.padded else kept,
+        encoder=data.aligner.mode == CLOSED,
     )
     if info.lora is None:
         _save_model(tagger.decoder, folder)

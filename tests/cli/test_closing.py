@@ -50,15 +50,17 @@ def test_one_run_and_several(tmp_path: Path) -> None:
     run.mkdir()
     scores = {"per_type": {"per": rates(20, 0.5)}}
     (run / "metrics.json").write_text(json.dumps({"dev": scores, "selected_epoch": 1}))
-    lines = list(closing_lines([run]))
+    lines = list(closing_lines([run], comparable=True))
     assert lines[0].split() == ["dev", "gold", "precision", "recall", "F1"]
     assert any(f"lmsl report {run} " in line for line in lines)
+    assert any("--unmask grid" in line for line in lines)
+    assert not any("--unmask" in line for line in closing_lines([run], comparable=False))
     several = [tmp_path / "2" / string / "seed1" for string in ("0000", "0011")]
-    assert list(closing_lines(several)) == [
+    assert list(closing_lines(several, comparable=True)) == [
         "next:",
         f"  lmsl report {tmp_path / '2'}  which string, and is that more than noise",
     ]
-    assert list(closing_lines([])) == []
+    assert list(closing_lines([], comparable=True)) == []
 
 
 def test_a_decoder_has_a_string_by_default_and_it_is_said(

@@ -78,7 +78,7 @@ def test_the_card_divides_logits_by_it(doubtful_run: Path) -> None:
     base = json.loads((doubtful_run / "adapter_config.json").read_text())[
         "base_model_name_or_path"
     ]
-    cards.append(model_card(info, config, {}, "x", base_name=base, kept="00001111"))
+    cards.append(model_card(info, config, {}, "x", base_name=base, kept="00001111", encoder=False))
     words = ["Ada", "Lovelace", "met", "Babbage", "."]
     tagged = labeler.tag([labeler.sentence(words)])
     assert tagged.emissions is not None

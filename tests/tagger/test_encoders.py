@@ -125,6 +125,8 @@ def test_an_encoder_trains_saves_loads_and_predicts(
     assert ("packed: sentences end to end" in said) == (family not in PADDED)
     assert ("full fine-tuning" if tune == "full" else "LoRA rank 16") in said
     assert evaluated(run, data / "dev.conll", capsys) == metrics_of(run)["dev"]
+    card = (run / "README.md").read_text(encoding="utf-8")
+    assert "causal" not in card and "all of whose layers see to the right" in card
     labeler = lmsl.Labeler.load(run, device="cpu")
     assert probe(labeler.tagger.decoder) == [True] * 4
     crowd = ["a", "met b", "x y z " * 9]

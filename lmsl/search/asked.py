@@ -38,7 +38,15 @@ def check_stack_size(stack: StackSize) -> None:
 
 
 def check_alone(config: Config, stack: StackSize, *, prune: bool, oneshot: OneShot | None) -> None:
-    """Refuse to train several runs at once that write answers: each is decoded on its own."""
+    """Refuse to train several runs at once that can only be trained one after another.
+
+    Of a model that has to be padded that is known when it is loaded, see
+    ``lmsl.tagger.assemble.why_alone``.
+    """
+    if config.tune == "full" and stack not in ("auto", 1):
+        raise InputError(
+            f"--stack {stack}: expected 1, all weights (--tune full) can train one run at a time"
+        )
     if config.task == "generate" and (stack != 1 or prune or oneshot is not None):
         raise InputError(
             "--task generate: its runs are trained one after another; use lmsl train, which takes "

@@ -102,6 +102,10 @@ REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
     "output-run": ("train --data good --unmask 1 --output run", ("run", "--overwrite")),
     "output-sweep": ("train --data good --unmask 1 --seed 1 2 --output run", ("several runs",)),
     "stack": ("sweep --data good --unmask grid --stack 0", ("--stack", "at least 1, got 0")),
+    "stack-of-all-weights": (
+        "sweep --data good --unmask grid --tune full --stack 2",
+        ("--stack 2: expected 1", "--tune full"),
+    ),
     "top": ("sweep --data good --unmask grid --top 1", ("--top", "--mode oneshot only")),
     "predict-data": ("predict good", ("expected a run directory", "lmsl.json")),
     "predict-gone": ("predict ./gone", ("expected a run directory", "no such folder")),

@@ -44,7 +44,7 @@ _MOST: dict[str, float] = {
 """Beyond these a number is a slip, and would be an endless wait or a failed allocation."""
 _SHARES = ("lora_dropout", "head_dropout", "warmup", "beta2")
 _POSITIVE = {"temperature": 100.0, "top_p": 1.0}
-"""Above 0, and at most so much."""
+"""More than 0, and at most so much."""
 
 
 def check_range(place: str, name: str, value: Any) -> None:
@@ -61,9 +61,10 @@ def check_range(place: str, name: str, value: Any) -> None:
     if value is not None and name in _MOST and value > _MOST[name]:
         raise InputError(f"{place}: expected at most {_MOST[name]}, got {shortened(str(value))}")
     if name in _SHARES and not 0 <= value < 1:
-        raise InputError(f"{place}: expected 0 to below 1, got {value}")
+        raise InputError(f"{place}: expected at least 0 and less than 1, got {value}")
     if name in _POSITIVE and not 0 < value <= _POSITIVE[name]:
-        raise InputError(f"{place}: expected above 0 to {_POSITIVE[name]:g}, got {value}")
+        most = f"{_POSITIVE[name]:g}"
+        raise InputError(f"{place}: expected more than 0 and at most {most}, got {value}")
     # Without a bound gradients are never clipped.
     if value == math.inf and name != "max_grad_norm":
         raise InputError(f"{place}: expected a finite number, got {value}")

@@ -59,5 +59,7 @@ def test_a_model_that_writes_is_causal(string: str) -> None:
 @pytest.mark.parametrize("name", ["temperature", "top_p"])
 @pytest.mark.parametrize("value", [0, -1, 101, float("inf"), float("nan")])
 def test_ranges_of_what_is_drawn(name: str, value: float) -> None:
-    with pytest.raises(InputError, match=f"--{name.replace('_', '-')}: expected above 0 to "):
+    with pytest.raises(
+        InputError, match=f"--{name.replace('_', '-')}: expected more than 0 and at most "
+    ):
         Config(task="generate", decoding="sample", **{name: value})  # type: ignore[arg-type]

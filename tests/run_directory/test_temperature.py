@@ -41,11 +41,11 @@ def test_older_runs_have_none_and_answer_as_they_did(doubtful_run: Path, tmp_pat
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (0, "temperature: expected above 0 to 100, got 0.0"),
-        (-1.5, "temperature: expected above 0 to 100, got -1.5"),
+        (0, "temperature: expected more than 0 and at most 100, got 0.0"),
+        (-1.5, "temperature: expected more than 0 and at most 100, got -1.5"),
         (float("inf"), "temperature: expected "),
         (float("nan"), "temperature: expected "),
-        (1e300, "temperature: expected above 0 to 100"),
+        (1e300, "temperature: expected more than 0 and at most 100"),
         ("hot", "temperature: expected "),
         (True, "temperature: expected "),
         ([1.0], "temperature: expected "),

@@ -1,4 +1,4 @@
-"""How counts and finds read in lines for people."""
+"""How counts, finds and advice read in lines for people."""
 
 import reprlib
 
@@ -34,3 +34,8 @@ def counted(number: int, noun: str) -> str:
     if number == 1:
         return f"1 {noun}"
     return f"{number} {noun[:-1]}ies" if noun.endswith("ty") else f"{number} {noun}s"
+
+
+def install(extra: str) -> str:
+    """The command that brings an extra, in a clone: the package is on no index."""
+    return f"pip install -e '.[{extra}]' in the clone of lmsl"

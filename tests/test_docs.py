@@ -1,6 +1,7 @@
 """What the documents for newcomers name has to be there."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,22 @@ def test_the_readme_leads_to_every_page() -> None:
         page.name for page in (ROOT / "docs").glob("*.md") if f"docs/{page.name}" not in links
     ]
     assert not missing, f"README.md leads to no {missing}"
+
+
+EXTRA = re.compile(r"""install(?: -\S+)* (?:-c \S+ )?-e ['"]\.\[(\w+)\]['"]|install\('(\w+)'\)""")
+
+
+def test_extras_are_installed_from_the_clone_and_are_there() -> None:
+    """The package is on no index: `pip install lmsl[plots]` finds nothing, or another's."""
+    texts = {path: path.read_text(encoding="utf-8") for path in told_to_users()}
+    wrong = [str(path) for path, text in texts.items() if re.search(r"install \S?lmsl\b", text)]
+    assert not wrong, f"not from the clone: {wrong}"
+    named = {name for text in texts.values() for pair in EXTRA.findall(text) for name in pair}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {"gguf", "plots", "parsers", "datasets", "dev"} <= named - {""}
+    assert named - {""} <= project["optional-dependencies"].keys()
+
+
+def told_to_users() -> list[Path]:
+    places = ("lmsl/**/*.py", "benchmarks/**/*.py", "*/*.md", "*.md", "docs/*.ipynb")
+    return [path for place in places for path in sorted(ROOT.glob(place))]

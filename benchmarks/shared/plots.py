@@ -3,7 +3,7 @@
     python -m benchmarks.shared.plots benchmarks/results/attention_nvidia_h200.json
 
 Bars of all contenders that were timed, one panel a cell. matplotlib is not needed for anything
-else, so it is imported here alone: ``pip install 'lmsl[plots]'``.
+else, so it is imported here alone: the extra ``plots``.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from benchmarks.shared.flags import status_of
 from benchmarks.shared.loss_curves import smoothed
 from benchmarks.shared.record import write_json
 from lmsl.errors import InputError
+from lmsl.wording import install
 
 _COLUMNS = 4
 _PICKS: dict[str, tuple[str, Callable[[dict[str, Any]], float]]] = {
@@ -56,8 +57,8 @@ def require_matplotlib() -> None:
     """Raise ``InputError`` where it is missing: before a measurement, not after it."""
     if not has_matplotlib():
         raise InputError(
-            "plots: expected matplotlib, found none; pip install 'lmsl[plots]', or draw the "
-            "record elsewhere with python -m benchmarks.shared.plots RECORD.json"
+            f"plots: expected matplotlib, found none; {install('plots')}, or draw the record "
+            "elsewhere with python -m benchmarks.shared.plots RECORD.json"
         )
 
 

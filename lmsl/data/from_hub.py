@@ -15,7 +15,7 @@ from lmsl.data.resolve import resolve
 from lmsl.data.tags.sentence import Dataset, Name
 from lmsl.errors import InputError
 from lmsl.hub import unreachable
-from lmsl.wording import one_line, quoted, shortened
+from lmsl.wording import install, one_line, quoted, shortened
 
 _WORD_COLUMNS = ("tokens", "words")
 _TAG_COLUMNS = ("ner_tags", "tags", "labels", "chunk_tags", "pos_tags")
@@ -29,7 +29,7 @@ def read_hub(name: str, options: ReadOptions) -> dict[str, Dataset]:
     except ImportError:
         raise InputError(
             f"--data {name}: no such folder, and a Hugging Face dataset needs the package "
-            "datasets (pip install datasets)"
+            f"datasets; {install('datasets')}"
         ) from None
     path, _, config = name.partition(":")
     prepared = Path(datasets.config.HF_DATASETS_CACHE, path.replace("/", "___"))

@@ -21,7 +21,7 @@ from lmsl.data.formats.source import STDIN, shown, stream_lines, within_limits
 from lmsl.data.read import data_files, open_source
 from lmsl.data.tags.sentence import Dataset
 from lmsl.errors import InputError
-from lmsl.wording import counted, one_line, quoted
+from lmsl.wording import counted, install, one_line, quoted
 
 PARSERS = "spacy:MODEL or stanza:LANGUAGE"
 _HEAD, _COLUMNS = 7, 10
@@ -172,5 +172,5 @@ def _imported(library: str, model: str) -> Any:
     except ImportError as error:
         raise InputError(
             f"--parser {library}:{model}: expected {error.name}, which is not installed; "
-            "pip install 'lmsl[parsers]'"
+            f"{install('parsers')}"
         ) from error

@@ -12,6 +12,7 @@ from lmsl.errors import InputError
 from lmsl.report.figures import Chart
 from lmsl.report.svg import titled_svg
 from lmsl.report.visible import harmless
+from lmsl.wording import install
 
 _ZOOM = 3
 
@@ -23,8 +24,8 @@ def check_plots() -> None:
         import resvg_py  # noqa: F401
     except ImportError as error:
         raise InputError(
-            f"--png: expected {error.name}, which is not installed; pip install 'lmsl[plots]', or "
-            "leave --png out (the page draws its figures itself)"
+            f"--png: expected {error.name}, which is not installed; {install('plots')}, or leave "
+            "--png out (the page draws its figures itself)"
         ) from error
 
 

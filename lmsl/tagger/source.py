@@ -13,6 +13,7 @@ from typing import Any
 
 from lmsl.errors import InputError
 from lmsl.hub import cached_folder, unreachable
+from lmsl.wording import install
 
 TINY = "tiny"
 GGUF = ".gguf"
@@ -110,7 +111,6 @@ def _gguf_file(name: str) -> Source:
         raise InputError(f"--model {name}: expected a GGUF file, found no such file")
     if importlib.util.find_spec("gguf") is None:
         raise InputError(
-            f"--model {name}: reading GGUF files needs the package gguf; "
-            "install it with pip install 'lmsl[gguf]'"
+            f"--model {name}: reading GGUF files needs the package gguf; {install('gguf')}"
         )
     return Source(path=str(file.parent), gguf=file.name)

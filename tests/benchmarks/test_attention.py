@@ -185,7 +185,7 @@ def test_what_time_did_not_allow_is_listed(tmp_path: Path) -> None:
         (["--steps", "0"], "--steps: expected at least 1, got 0"),
         (["--seconds", "nan"], "--seconds: expected more than 0, got nan"),
         (["--device", "mps"], "--device: expected cpu or cuda, got 'mps'"),
-        (["--plots"], "pip install 'lmsl[plots]'"),
+        (["--plots"], "pip install -e '.[plots]'"),
     ],
 )
 def test_bad_input_of_the_benchmark_is_one_line(

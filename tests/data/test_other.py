@@ -146,5 +146,5 @@ def test_hub_rows() -> None:
 
 def test_hub_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
-    with pytest.raises(InputError, match=r"no such folder.*pip install datasets"):
+    with pytest.raises(InputError, match=r"no such folder.*pip install -e '\.\[datasets\]' in"):
         read_hub("conll2003", ReadOptions())

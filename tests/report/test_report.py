@@ -232,7 +232,7 @@ def test_pngs_are_the_figures_of_the_page(
     write_pngs([replace(chart, title="Another\x1b\u202e")], tmp_path / "other")
     assert (tmp_path / "other" / "scores.png").read_bytes() != (png / "scores.png").read_bytes()
     monkeypatch.setitem(sys.modules, "resvg_py", None)
-    refused(capsys, ["report", str(sweep), "--png", str(png)], "resvg_py", "'lmsl[plots]'")
+    refused(capsys, ["report", str(sweep), "--png", str(png)], "resvg_py", "'.[plots]'")
 
 
 def test_runs_that_found_nothing(tmp_path: Path) -> None:

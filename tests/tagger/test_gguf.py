@@ -130,6 +130,6 @@ def test_what_is_no_gguf_file_is_said(
     ):
         refused(capsys, ["probe", str(name)], str(name), words)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(lmsl.InputError, match=r"needs the package gguf; .*lmsl\[gguf\]"):
+    with pytest.raises(lmsl.InputError, match=r"needs the package gguf; .*'\.\[gguf\]'"):
         find_source(str(file), None, "config.json")
     assert not from_hub("org/model.gguf") and from_hub("org/model")

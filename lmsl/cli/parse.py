@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import redirect_stderr
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
-from itertools import dropwhile, takewhile
+from itertools import chain, dropwhile, takewhile
 from typing import Annotated, Any, get_type_hints
 
 import tyro
@@ -69,8 +69,20 @@ def _check_flags(kind: type, arguments: list[str], name: str) -> None:
         flag, _, _ = argument.partition("=")
         given = dashed(flag.removeprefix("--"))
         if flag.startswith("--") and given and given.removeprefix("no-") not in names:
-            hint = meant(given, names, "--") or f"; see lmsl {name} --help-all"
-            raise InputError(f"{name}: no flag {flag}{hint}")
+            hint = _elsewhere(given) or meant(given, names, "--")
+            raise InputError(f"{name}: no flag {flag}{hint or f'; see lmsl {name} --help-all'}")
+
+
+def _elsewhere(flag: str) -> str:
+    """The end of a refusal of a flag that other commands have."""
+    commands = [
+        f"lmsl {command}"
+        for command, about in HELP.items()
+        if flag in map(dashed, chain.from_iterable(about.groups.values()))
+    ]
+    *most, last = commands or [""]
+    listed = f"{', '.join(most)} and {last}" if most else last
+    return f"; {listed} {'have' if most else 'has'} it" if last else ""
 
 
 def _refusal(kind: type, box: str) -> str:

@@ -76,6 +76,18 @@ REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
     "strange-command": ("frobnicate", ("expected one of train, sweep", "got 'frobnicate'")),
     "flag": (TRAIN + " --unmaks 1", ("no flag --unmaks", "did you mean --unmask?")),
     "flag-with-value": ("predict run --devise=cpu", ("--devise", "did you mean --device?")),
+    # --task is the flag of train that looks most like it.
+    "flag-of-another": (TRAIN + " --stack 1", ("no flag --stack; lmsl sweep has it",)),
+    "flag-of-others": (
+        "predict run --max_length=9 x",
+        ("predict: no flag --max_length; lmsl train and lmsl sweep have it",),
+    ),
+    "flag-of-three": (
+        "report run --device cpu",
+        ("no flag --device; lmsl train, lmsl sweep, lmsl predict, lmsl evaluate and lmsl probe",),
+    ),
+    # What another command is given without a flag is no flag of it.
+    "no-flag-of-another": (TRAIN + " --folder x", ("no flag --folder; ",)),
     "strange-flag": (TRAIN + " --frobnicate 1", ("no flag --frobnicate", "lmsl train --help")),
     "wrong-bit": (TRAIN + " --unmask 0021", ("unmask", "0 and 1", "'0021'")),
     "number": (TRAIN + " --lr abc", ("--lr", "expected NUMBER", "'abc'")),

@@ -131,7 +131,7 @@ print(tokenizer.decode(answer[0, asked.input_ids.shape[1] :]).splitlines()[0])
 def _places(base_name: str) -> tuple[str, str]:
     """The line that names run and base, and what the base is loaded by."""
     place = Path(base_name)
-    if place.suffix == ".gguf":
+    if place.suffix.lower() == ".gguf" or place.is_file():
         source = f"base, gguf_file={json.dumps(place.name)}"
         return f"run, base = {_HERE}, {json.dumps(str(place.parent))}", source
     return f"run, base = {_HERE}, {json.dumps(base_name)}", "base"

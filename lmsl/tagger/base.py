@@ -20,7 +20,14 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from transformers.utils import logging as hf_logging
 
 from lmsl.errors import InputError
-from lmsl.tagger.source import Source, check_folder, find_source, from_hub, gguf_precision
+from lmsl.tagger.source import (
+    Source,
+    check_folder,
+    find_source,
+    from_hub,
+    gguf_fault,
+    gguf_precision,
+)
 from lmsl.wording import one_line
 
 Kind = Literal["decoder", "encoder"]
@@ -98,7 +105,7 @@ def load_base(
         raise
     except Exception as error:
         # A damaged file makes the libraries raise anything, a bare Exception included.
-        raise InputError(f"--model {name}: cannot be loaded: {_reason(error)}") from error
+        raise InputError(f"--model {name}: cannot be loaded: {_reason(error, source)}") from error
     # transformers fills these with random numbers and goes on.
     if absent := sorted(loading["missing_keys"]):
         raise InputError(
@@ -201,12 +208,14 @@ def _tokenizer(name: str, source: Source, revision: str | None) -> Any:
                 source.path, revision=revision, trust_remote_code=False, **source.file
             )
     except Exception as error:
-        reason = _reason(error)
+        reason = _reason(error, source)
         raise InputError(f"--model {name}: its tokenizer cannot be loaded: {reason}") from error
 
 
-def _reason(error: Exception) -> str:
-    """What a library said, on one line."""
+def _reason(error: Exception, source: Source) -> str:
+    """What a library said, on one line, or what it did not find the words for."""
+    if source.gguf is not None and (fault := gguf_fault(source)) is not None:
+        return fault
     said = one_line(error)
     if "trust_remote_code" in said:
         return (

@@ -13,10 +13,12 @@ from typing import Any
 
 from lmsl.errors import InputError
 from lmsl.hub import cached_folder, unreachable
-from lmsl.wording import install
+from lmsl.wording import install, one_line
 
 TINY = "tiny"
 GGUF = ".gguf"
+_MAGIC = b"GGUF"
+"""The first bytes of every GGUF file, whatever its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,7 @@ def find_source(name: str, revision: str | None, file: str) -> Source:
     """
     if name == TINY:
         return Source(path=str(tiny_folder()))
-    if name.lower().endswith(GGUF):
+    if _names_gguf(name):
         return _gguf_file(name)
     if not from_hub(name):
         folder = Path(name).expanduser()
@@ -87,10 +89,10 @@ def from_hub(name: str) -> bool:
 def check_folder(name: str, folder: Path, file: str) -> None:
     """Raise InputError where a model's folder does not hold a file."""
     if not (folder / file).is_file():
-        raise InputError(
-            f"--model {name}: expected a folder with {file}, found "
-            f"{'none there' if folder.is_dir() else 'no such folder'}"
-        )
+        found = "none there" if folder.is_dir() else "no such folder"
+        if folder.is_file():
+            found = "a file; name the folder that it lies in"
+        raise InputError(f"--model {name}: expected a folder with {file}, found {found}")
 
 
 def gguf_precision(file: Path) -> str:
@@ -105,10 +107,50 @@ def gguf_precision(file: Path) -> str:
     return ", ".join(kinds)
 
 
+def gguf_fault(source: Source) -> str | None:
+    """What keeps a GGUF file from being read to its end; None where nothing does.
+
+    Whoever reads one that broke off meets its end anywhere, and the libraries say what they were
+    at by then, not what is wrong.
+    """
+    from gguf import GGUFReader
+
+    assert source.gguf is not None
+    file = Path(source.path, source.gguf)
+    try:
+        GGUFReader(file)
+    except Exception as error:
+        if "version" in str(error):
+            return one_line(error)
+        size = file.stat().st_size
+        return f"the GGUF file is incomplete or damaged ({size:,} bytes); get it again"
+    return None
+
+
+def _names_gguf(name: str) -> bool:
+    """Whether a name is meant to be that of a GGUF file: by what it holds, or how it ends."""
+    place = Path(name).expanduser()
+    if place.is_dir():
+        return False
+    return name.lower().endswith(GGUF) or _begins_as_gguf(place)
+
+
+def _begins_as_gguf(place: Path) -> bool:
+    if not place.is_file():
+        return False
+    with place.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
 def _gguf_file(name: str) -> Source:
     file = Path(name).expanduser()
     if not file.is_file():
         raise InputError(f"--model {name}: expected a GGUF file, found no such file")
+    if not _begins_as_gguf(file):
+        raise InputError(
+            f"--model {name}: expected a GGUF file, found one that does not begin as such; get it "
+            "again, or name the folder of a model in another format"
+        )
     if importlib.util.find_spec("gguf") is None:
         raise InputError(
             f"--model {name}: reading GGUF files needs the package gguf; {install('gguf')}"

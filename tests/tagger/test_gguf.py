@@ -1,6 +1,7 @@
 """A base model in a GGUF file: the same model, with the numbers that the file holds."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from gguf import GGMLQuantizationType, GGUFWriter, quants
 
 import lmsl
+from lmsl.run_directory.card import _places
 from lmsl.tagger.base import load_base, load_tokenizer
 from lmsl.tagger.source import find_source, from_hub, tiny_folder
 from tests.small_runs import evaluated, metrics_of, refused, train
@@ -118,17 +120,51 @@ def test_a_run_on_it_saves_loads_and_notices_another_file(
     refused(capsys, ["evaluate", str(run), str(data / "dev.conll")], "found no such file")
 
 
+@pytest.mark.parametrize("kept", [4, 20, 24, 5000, 100_000, -1], ids=str)
+def test_a_file_that_broke_off_is_called_incomplete(
+    kept: int, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Inside the header, a name, the vocabulary, the last tensor: each raises another error."""
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(file.read_bytes()[:kept])
+    size = f"the GGUF file is incomplete or damaged ({cut.stat().st_size:,} bytes)"
+    refused(capsys, ["probe", str(cut)], f"--model {cut}: cannot be loaded: {size}")
+    with pytest.raises(lmsl.InputError, match="its tokenizer cannot be loaded: the GGUF file is"):
+        load_tokenizer(str(cut))
+
+
+def test_it_is_known_by_its_first_bytes_and_a_folder_by_being_one(
+    file: Path, tmp_path: Path
+) -> None:
+    renamed, folder = tmp_path / "renamed.bin", tmp_path / "folder.gguf"
+    renamed.write_bytes(file.read_bytes())
+    shutil.copytree(tiny_folder(), folder)
+    assert not from_hub(str(renamed))
+    base = load_base(str(renamed))
+    assert base.folder == renamed and base.notes[0].startswith("base: renamed.bin holds F32")
+    assert f'gguf_file="{renamed.name}"' in _places(str(renamed))[1]
+    assert load_base(str(folder)).folder == folder
+
+
 def test_what_is_no_gguf_file_is_said(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
-    (tmp_path / "cut.gguf").write_bytes(file.read_bytes()[:5000])
     (tmp_path / "text.GGUF").write_text("Ada")
+    (tmp_path / "empty.gguf").touch()
+    (tmp_path / "folder.gguf").mkdir()
+    (tmp_path / "notes.txt").write_text("Ada")
+    newer = bytearray(file.read_bytes())
+    newer[4] = 9
+    (tmp_path / "newer.gguf").write_bytes(newer)
     for name, words in (
-        (tmp_path / "none.gguf", "expected a GGUF file, found no such file"),
-        (tmp_path / "cut.gguf", "cannot be loaded"),
-        (tmp_path / "text.GGUF", "cannot be loaded"),
+        ("none.gguf", "expected a GGUF file, found no such file"),
+        ("text.GGUF", "expected a GGUF file, found one that does not begin as such"),
+        ("empty.gguf", "expected a GGUF file, found one that does not begin as such"),
+        ("folder.gguf", "expected a folder with config.json, found none there"),
+        ("notes.txt", "expected a folder with config.json, found a file; name the folder"),
+        ("newer.gguf", "version 9"),
     ):
-        refused(capsys, ["probe", str(name)], str(name), words)
+        refused(capsys, ["probe", str(tmp_path / name)], str(tmp_path / name), words)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(lmsl.InputError, match=r"needs the package gguf; .*'\.\[gguf\]'"):
         find_source(str(file), None, "config.json")

@@ -109,6 +109,22 @@ def test_a_file_of_o_alone_and_a_tagged_root_without_children_have_no_value(
     assert alone.lines()[1] == "right-side dependency by type: PER none (0 of 0 edges)"
 
 
+@pytest.mark.parametrize("misc", ["_", "SpaceAfter=No"])
+def test_a_file_without_tags_has_no_value(
+    misc: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trees alone, as most treebanks are: `_` on every word would be a label like any other."""
+    file = tmp_path / "trees.conllu"
+    text = conllu(HAWAII)
+    for tag in {row.split()[-1] for row in HAWAII}:
+        text = text.replace(f"SpaceAfter=No|name={tag}\n", f"{misc}\n")
+    file.write_text(text, encoding="utf-8")
+    for words in ("describe", "check"):
+        line = ["data", words, str(file), "--right-dependency"]
+        refused(capsys, line, f"{file}: expected tags", "--tag-column")
+    refused(capsys, ["train", "--train", str(file)], "expected tags", "--tag-column")
+
+
 def test_words_without_a_label_are_no_tagged_words(tmp_path: Path) -> None:
     rows = tuple(row.replace("I-PER", "unsure") for row in HAWAII)
     file = tmp_path / "a.conllu"

@@ -64,6 +64,9 @@ def test_small_letters_alone_and_a_small_o(tmp_path: Path) -> None:
         ("GEO O O VERB ADP ADV", "--scheme: bare .* or plain"),
         ("GEO _ _ _ ORG", "expected O .*, got '_' on most words"),
         ("GEO 0 0 0", "expected O .*, got '0' on most words"),
+        ("_ _ _", "expected tags, got '_' on every word, .*--tag-column"),
+        ("- -", "expected tags, got '-' on every word"),
+        ("none", "expected tags, got 'none' on every word"),
         ("floods. dries.", "lines of a text"),
     ],
 )
@@ -75,6 +78,11 @@ def test_no_set_of_tags_is_taken_for_plain_or_bare_in_silence(
         load(tmp_path, text)
     assert load(tmp_path, text, scheme="plain").plain
     assert load(tmp_path, text, scheme="bare").scheme == "bare"
+
+
+def test_a_word_that_means_something_may_stand_on_every_word(tmp_path: Path) -> None:
+    assert load(tmp_path, "Ada NOUN\nmet NOUN\n").scheme == "plain"
+    assert load(tmp_path, "Ada _\nmet _\n", ignore_tag="_").notes[-1].startswith("2 words have no")
 
 
 def test_numbers_are_words_where_no_word_is_left_beside_them(tmp_path: Path) -> None:

@@ -106,9 +106,15 @@ def read_notation(kinds: Iterable[str], *, certain: bool) -> Notation:
     return Notation({}, None)
 
 
-def refuse_outside_lookalike(tag: str) -> None:
-    """Refuse, as plain tags or types, tags of which this one stands on most words."""
+def refuse_outside_lookalike(tag: str, *, alone: bool) -> None:
+    """Refuse, as plain tags or types, tags of which this one stands on most words, or all."""
     if _LIKE_OUTSIDE.fullmatch(tag):
+        if alone:
+            raise InputError(
+                f"expected tags, got {quoted(tag)} on every word, which says nothing; name the "
+                "column of the tags with --tag-column, or choose --scheme plain where that is a "
+                "label"
+            )
         raise InputError(
             f"expected O for words outside of entities, got {quoted(tag)} on most words; write O, "
             "or name another --tag-column, or choose --scheme plain (no spans)"

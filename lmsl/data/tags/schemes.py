@@ -95,8 +95,8 @@ def _without_prefixes(sequences: Sequence[Sequence[str]], kinds: set[str]) -> De
             "lmsl predict on running text, or name the --tag-column, or choose --scheme plain"
         )
     most = max(counts, key=lambda tag: counts[tag])
-    if 2 * counts[most] > total and len(kinds) > 1:
-        refuse_outside_lookalike(most)
+    if 2 * counts[most] > total:
+        refuse_outside_lookalike(most, alone=len(kinds) == 1)
     return Detected("plain", "tags have no B-/I- prefix")
 
 

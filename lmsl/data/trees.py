@@ -36,14 +36,16 @@ def trees_of(parser: str | None, options: ReadOptions) -> Trees:
         InputError: no such parser, or it or its model is not installed.
     """
     if parser is None:
-        return lambda dataset: _checked(dataset, file_trees(dataset.source, options))
+        changed = "the file changed while it was read"
+        return lambda dataset: _checked(dataset, file_trees(dataset.source, options), changed)
     library, _, model = parser.partition(":")
     if library not in ("spacy", "stanza") or not model:
         raise InputError(f"--parser: expected {PARSERS}, got {quoted(parser)}")
     parse = spacy_heads if library == "spacy" else stanza_heads
     pipeline = (_spacy if library == "spacy" else _stanza)(model)
+    changed = "the parser changed the words of the file"
     return lambda dataset: _checked(
-        dataset, parse(pipeline, [sentence.words for sentence in dataset])
+        dataset, parse(pipeline, [sentence.words for sentence in dataset]), changed
     )
 
 
@@ -59,7 +61,9 @@ def file_trees(source: str, options: ReadOptions) -> Iterator[Heads]:
             f"it to a file, or have it parsed with --parser {PARSERS}"
         )
     path = Path(source)
-    for file in data_files(path) if path.is_dir() else [path]:
+    # A pair of files is one source, which has no column HEAD.
+    whole = not path.is_dir() or open_source(path, options).kind == "seq"
+    for file in [path] if whole else data_files(path):
         with within_limits(str(file)):
             yield from map(_heads, _head_columns(file, options))
 
@@ -120,15 +124,15 @@ def stanza_heads(pipeline: Any, sentences: Sequence[Sequence[str]]) -> Iterator[
             yield [int(word.head) for word in sentence.words]
 
 
-def _checked(dataset: Dataset, trees: Iterable[Heads]) -> Iterator[Heads]:
-    """The trees, each with as many words as its sentence."""
+def _checked(dataset: Dataset, trees: Iterable[Heads], why: str) -> Iterator[Heads]:
+    """The trees, each with as many words as its sentence; ``why`` one can have others."""
     rest = iter(trees)
     for sentence in dataset:
         heads = next(rest, ())
         if len(heads) != len(sentence.words):
             raise InputError(
                 f"{sentence.where}: expected a tree of {len(sentence.words)} words, got one of "
-                f"{len(heads)}; the parser changed the words of the file"
+                f"{len(heads)}; {why}"
             )
         yield heads
 

@@ -166,6 +166,23 @@ def test_other_files_are_refused(
     refused(capsys, line, f"{tmp_path / name}: expected CoNLL-U", said, "--parser spacy:MODEL")
 
 
+@pytest.mark.parametrize("named", ["", "seq.in"])
+def test_a_pair_of_words_and_tags_is_refused_like_other_files(
+    named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "seq.in").write_text("Ada met\n")
+    (tmp_path / "seq.out").write_text("B-PER O\n")
+    line = ["data", "describe", str(tmp_path / named), "--right-dependency"]
+    refused(capsys, line, "expected CoNLL-U", "got the format seq", "--parser spacy:MODEL")
+
+
+def test_a_file_that_changes_between_two_readings_is_no_parsers_fault(tmp_path: Path) -> None:
+    dataset = read_with(written(tmp_path, HAWAII, ODD), ReadOptions())
+    written(tmp_path, HAWAII)
+    with pytest.raises(InputError, match="of 6 words, got one of 0; the file changed while"):
+        list(trees_of(None, ReadOptions())(dataset))
+
+
 def test_flags_that_do_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = str(written(tmp_path, HAWAII))
     for flags, words in (

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from lmsl.cli import main
-from lmsl.data.dependency import Edges, RightDependency, right_dependency
+from lmsl.data.dependency import Edges, RightDependency, _faults, right_dependency
 from lmsl.data.formats.options import ReadOptions
 from lmsl.data.read import read_with
 from lmsl.data.tags.sentence import Dataset
@@ -87,6 +88,8 @@ def test_it_is_what_was_counted_by_hand(tmp_path: Path) -> None:
         "right-side dependency: 0.4000 (4 of 10 edges)",
         "right-side dependency by type: LOC 0.2000 (1 of 5 edges), PER 0.7500 (3 of 4 edges), "
         "MISC 0.0000 (0 of 1 edge)",
+        "note: 1 of 2 sentences is no tree (1 with more than one root); their edges count as "
+        "stated",
     ]
 
 
@@ -106,7 +109,42 @@ def test_a_file_of_o_alone_and_a_tagged_root_without_children_have_no_value(
     assert none.lines() == ["right-side dependency: none, no word has a tag other than O"]
     assert not none.whole
     alone = counted(written(tmp_path, ("1 Ada 0 B-PER",)))
-    assert alone.lines()[1] == "right-side dependency by type: PER none (0 of 0 edges)"
+    assert alone.lines() == [
+        "right-side dependency: none (0 of 0 edges); no tagged word has a head or a child",
+        "right-side dependency by type: PER none (0 of 0 edges)",
+    ]
+
+
+def test_sentences_that_are_no_trees_are_counted_and_said(tmp_path: Path) -> None:
+    """Their edges count as stated: refusing a treebank for a slip in one sentence helps nobody."""
+    cycle = ("1 Ada 2 B-PER", "2 met 1 O", "3 Bob 0 O")
+    roots = ("1 Ada 0 B-PER", "2 met 1 O", "3 Bob 0 O")
+    both = ("1 Ada 0 O", "2 met 0 O", "3 Bob 4 O", "4 . 5 O", "5 . 3 O")
+    none = ("1 Ada 0 B-PER", "2 met 0 O")
+    alone = ("1 Ada 0 B-PER",)
+    found = counted(written(tmp_path, HAWAII, cycle, roots, both, none, alone))
+    assert found.overall == Edges(right=2 + 2 + 1, all=5 + 2 + 1)
+    assert found.lines()[2:] == [
+        "note: 4 of 6 sentences are no trees (2 with a cycle, 2 with more than one root, 1 "
+        "without any edge); their edges count as stated"
+    ]
+    only = counted(written(tmp_path, none))
+    assert only.lines()[0].endswith("none (0 of 0 edges); no tagged word has a head or a child")
+    assert "is no tree (1 without any edge); " in only.lines()[2]
+
+
+def test_every_form_of_three_words_is_told_from_a_tree() -> None:
+    """Against the definition: each word reaches 0 by heads, and one of them at once."""
+    for heads in product(range(4), repeat=3):
+        ends = []
+        for word in (1, 2, 3):
+            for _ in range(4):
+                word = word and heads[word - 1]
+            ends.append(word)
+        tree = not any(ends) and heads.count(0) == 1
+        assert (_faults(heads) == []) == tree, heads
+        assert ("with a cycle" in _faults(heads)) == any(ends), heads
+    assert _faults([0, *range(1, 100_000)]) == [] and _faults([]) == []
 
 
 @pytest.mark.parametrize("misc", ["_", "SpaceAfter=No"])

@@ -14,10 +14,12 @@ from pathlib import Path
 import torch
 
 from lmsl.config.config import DEFAULT_STRING, Config
+from lmsl.config.tasks import idle_of_recipe
 from lmsl.console import Console
 from lmsl.data.formats.options import file_shape
 from lmsl.data.splits import Splits
 from lmsl.device import choose_device, choose_dtype
+from lmsl.errors import InputError
 from lmsl.generation.generator import Generator, load_run
 from lmsl.generation.respondent import Respondent
 from lmsl.run_directory.digests import Digests, base_digests
@@ -133,6 +135,13 @@ def _begin(
     device = choose_device(config.device)
     place = Place(device=device, dtype=choose_dtype(config.dtype, device))
     resolve_optimizer(config.optimizer, device)
+    if config.revision is not None and not from_hub(config.model):
+        raise InputError(
+            f"--revision {config.revision}: expected a model of the hub, got --model "
+            f"{config.model}, which is here; leave it out"
+        )
+    for idle in idle_of_recipe(config):
+        console.say(idle)
     if from_hub(config.model):
         console.say(f"loading {config.model} from the Hugging Face hub or its cache")
     base = load_base(

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from lmsl.tagger.labeler import Labeler
     from lmsl.tagger.predictor import Predictor, Tagged
 
+_CONTINUED = 20
+"""Tokens of each continuation."""
+
 
 def evaluate_command(arguments: list[str]) -> int:
     options: Evaluate = parse(Evaluate, arguments, "evaluate")
@@ -76,8 +79,13 @@ def _check_asked(options: Evaluate, info: RunInfo) -> None:
             )
     if options.operating_points and info.labels.plain:
         raise InputError("--operating-points: expected a run that finds spans, got plain tags")
-    if options.continuations < 0:
-        raise InputError(f"--continuations: expected 0 or more, got {options.continuations}")
+    if options.continuations is not None:
+        if options.perplexity is None:
+            raise InputError(
+                f"--continuations {options.continuations}: expected --perplexity TEXT beside it"
+            )
+        if options.continuations < 0:
+            raise InputError(f"--continuations: expected 0 or more, got {options.continuations}")
     if options.perplexity is not None and info.exit_layer is not None:
         raise InputError(
             f"--perplexity {options.perplexity}: the run has the first "
@@ -171,8 +179,9 @@ def _perplexity(
     """The base as a language model in three states; says the gist of it."""
     from lmsl.tagger.perplexity import perplexity
 
+    wanted = _CONTINUED if options.continuations is None else options.continuations
     with console.working(f"predicting {options.perplexity}"):
-        measured = perplexity(labeler, text, continued=options.continuations)
+        measured = perplexity(labeler, text, continued=wanted)
     found = measured.to_json()
     string = labeler.info.unmask
     console.say(

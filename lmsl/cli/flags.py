@@ -132,8 +132,9 @@ class Evaluate(Columns, Loaded):
     perplexity: Path | None = None
     """Also measure on this text file whether the base is still a language model: alone, with the
     adapter under the run's string, and with the adapter and the mask put back."""
-    continuations: int = 20
-    """Tokens that --perplexity lets each of them write behind a few pieces of the text."""
+    continuations: int | None = None
+    """Tokens that --perplexity lets each of them write behind a few pieces of the text, 20 by
+    default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,8 +161,8 @@ class Data(Columns, Telling):
     same, always 0. convert: rewrite."""
     files: tyro.conf.Positional[tuple[str, ...]]
     """Files or folders, one a split; a folder of splits counts as its splits."""
-    to: Literal["columns", "json"] = "json"
-    """Format that convert writes."""
+    to: Literal["columns", "json"] | None = None
+    """Format that convert writes, json by default."""
     output: Path | None = None
     """File that convert writes."""
     tokenizer: str | None = None

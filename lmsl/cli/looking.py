@@ -27,9 +27,10 @@ def data_command(arguments: list[str]) -> int:
     options: Data = parse(Data, arguments, "data")
     console = options.console()
     reading = read_options(options, options.words)
+    _check_action(options)
     trees = _trees(options, reading)
     if options.action == "convert":
-        convert_file(options.files, options.output, options.to, reading, console.say)
+        convert_file(options.files, options.output, options.to or "json", reading, console.say)
         return 0
     with console.working("reading"):
         report, clean = check_files(
@@ -37,6 +38,19 @@ def data_command(arguments: list[str]) -> int:
         )
     print(report)
     return 0 if clean or options.action == "describe" else 1
+
+
+def _check_action(options: Data) -> None:
+    """Refuse flags that the action has no use for."""
+    converting = options.action == "convert"
+    for flag, value, of_convert in (
+        ("--to", options.to, True),
+        ("--output", options.output, True),
+        ("--tokenizer", options.tokenizer, False),
+    ):
+        if value is not None and of_convert != converting:
+            fitting = "data convert" if of_convert else "data check or data describe"
+            raise InputError(f"{flag} {value}: expected {fitting}, got data {options.action}")
 
 
 def _trees(options: Data, reading: ReadOptions) -> Trees | None:

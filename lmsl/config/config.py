@@ -5,7 +5,7 @@ values, but for where the run went, are written to ``config.yaml`` in every run 
 ``python train.py --config RUN/config.yaml`` repeats the run.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
@@ -37,7 +37,7 @@ from lmsl.config.choices import (
 from lmsl.config.hints import converted, described, fits
 from lmsl.config.ranges import check_range
 from lmsl.config.recipes import recipe
-from lmsl.config.strings import check_asked
+from lmsl.config.strings import DEFAULT_GROUPS, check_asked
 from lmsl.config.tasks import settled
 from lmsl.data.documents import read_yaml
 from lmsl.data.formats.options import Columns, WordMode
@@ -69,7 +69,7 @@ class Config(Columns):
     """One or more unmask strings: a bit for each layer group, the leftmost nearest the input, 1 =
     bidirectional; or causal, full, middle, grid, random:N (N different strings). By default 0011,
     and `full` for an encoder."""
-    groups: int = 4
+    groups: int = DEFAULT_GROUPS
     """Layer groups that `grid` and `random:N` are made of."""
     model: str = "tiny"
     """Hub id or folder of a decoder or an encoder, a GGUF file, or `tiny`, the small decoder
@@ -237,6 +237,10 @@ class Config(Columns):
             raise InputError(
                 f"--seed: expected one or more from 0, got {_spaced(self.seed) or 'none'}"
             )
+
+    def of_strings(self, strings: tuple[str, ...], seeds: tuple[int, ...]) -> "Config":
+        """The same for strings that `grid` and the like may have stood for."""
+        return replace(self, unmask=strings, seed=seeds, groups=DEFAULT_GROUPS)
 
     @property
     def frozen(self) -> Quantize:

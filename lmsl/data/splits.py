@@ -75,6 +75,11 @@ def load_splits(
         # A short dev file without a single prefix must not be read differently from train.
         options = replace(options, scheme=_as_scheme(whole.scheme))
     others = {name: _loaded(found[name], options) for name in ("dev", "test") if name in found}
+    if "dev" in others and split_seed:
+        raise InputError(
+            f"--split-seed {split_seed}: expected data without dev, of which it holds a part out, "
+            f"got {others['dev'].source}; leave it out"
+        )
     labels = label_vocabulary([whole])
     for dataset in others.values():
         check_labels(dataset, labels)

@@ -12,7 +12,7 @@ run; its weights are selected by that.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def oneshot_run(
     Args:
         strings: with the bits of each.
     """
-    own = replace(config, unmask=tuple(strings), seed=config.seed[:1])
+    own = config.of_strings(tuple(strings), config.seed[:1])
     bits = [bits for (bits,) in strings.values()]
     return Run(
         config=own,

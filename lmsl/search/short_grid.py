@@ -44,7 +44,7 @@ def short_grid(session: Session, oneshot: Run, folder: Path) -> ShortGrid:
     short = replace(session, config=config, stack=None)
     runs = [
         Run(
-            config=replace(config, unmask=(string,), seed=(oneshot.seed,)),
+            config=config.of_strings((string,), (oneshot.seed,)),
             folder=folder / string,
             bits=(bits,),
             digests=oneshot.digests,

@@ -5,7 +5,7 @@ alone; how they are trained together is the business of ``lmsl.run``.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -89,7 +89,7 @@ def planned_runs(
 ) -> list[Run]:
     """Every run of a configuration, string by string."""
     ones = [
-        (replace(config, unmask=(string,), seed=(seed,)), bits)
+        (config.of_strings((string,), (seed,)), bits)
         for string, bits in _strings(config, depth, console).items()
         for seed in config.seed
     ]

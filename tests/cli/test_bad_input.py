@@ -52,6 +52,10 @@ ARGUMENTS: dict[str, tuple[str, tuple[str, ...]]] = {
         TRAIN + " --unmask 1 --max-length 8 --overflow error",
         ("train.conll:1", "--max-length"),
     ),
+    "revision": (
+        TRAIN + " --unmask 1 --revision main",
+        ("--revision main: expected a model of the hub, got --model tiny, which is here",),
+    ),
     "probe-gone": ("probe ./gone", ("no such folder",)),
 }
 

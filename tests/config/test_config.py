@@ -56,7 +56,6 @@ OTHER: dict[str, Any] = {
     "lora_targets": ("q_proj", "yes"),
     "head_dropout": 0.3,
     "loss": "focal",
-    "tune": "full",
     "warmup_mntp": 9,
     "quantize": "none",
     "resident": "yes",
@@ -72,6 +71,7 @@ OTHER: dict[str, Any] = {
     "elementwise": "plain",
     "device": "cuda:1",
 }
+OF_FULL: dict[str, Any] = {"tune": "full", "quantize": "none", "lr": 1e-5}
 OF_ANSWERS: dict[str, Any] = {
     "task": "generate",
     "prompt": "acl2024",
@@ -96,9 +96,9 @@ def written(tmp_path: Path) -> Any:
 
 def test_every_field_survives_yaml(written: Any) -> None:
     names = {field.name for field in fields(Config)}
-    assert OTHER.keys() | OF_ANSWERS.keys() | WHERE == names
+    assert OTHER.keys() | OF_FULL.keys() | OF_ANSWERS.keys() | WHERE == names
     plain = Config()
-    for other in (OTHER, OF_ANSWERS):
+    for other in (OTHER, OF_FULL, OF_ANSWERS):
         config = Config(**other)
         assert [name for name in other if getattr(config, name) == getattr(plain, name)] == []
         assert read_config(written(dump_config(config))).items() >= other.items()

@@ -93,6 +93,13 @@ def test_held_out_sentences_and_seeds() -> None:
         hold_out(dataset(1), 0)
 
 
+def test_a_seed_of_the_split_is_refused_where_dev_is_given(tmp_path: Path) -> None:
+    data = folder(tmp_path, train_txt=TEXT, dev_txt=TEXT)
+    with pytest.raises(InputError, match=r"--split-seed 3: expected data without dev, .*dev\.txt"):
+        load_splits(data=str(data), split_seed=3)
+    assert len(load_splits(data=str(data), split_seed=0).dev)
+
+
 def test_a_label_that_only_the_held_out_part_has_is_known(tmp_path: Path) -> None:
     text = "\n".join(f"a B-T{i}\n" for i in range(20))
     path = folder(tmp_path, train_txt=text) / "train.txt"

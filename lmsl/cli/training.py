@@ -6,16 +6,18 @@ longer than to read the data.
 
 import argparse
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmsl.cli.closing import closing_lines
 from lmsl.cli.flags import Sweep, Train
 from lmsl.cli.parse import parse
 from lmsl.config.config import Config, starting_point
+from lmsl.config.recipes import recipe
 from lmsl.console import Console
 from lmsl.data.documents import read_object
 from lmsl.errors import InputError
@@ -87,4 +89,25 @@ def _training_flags(kind: type[Flags], name: str, arguments: list[str]) -> tuple
         raise InputError(f"{name}: {error.argument_name}: expected a value, got none") from error
     start = starting_point(known.recipe, known.config)
     flags: Flags = parse(kind, arguments, name, kind(**start, config=known.config))
-    return flags, Config(**{field.name: getattr(flags, field.name) for field in fields(Config)})
+    try:
+        return flags, Config(**{each.name: getattr(flags, each.name) for each in fields(Config)})
+    except InputError as error:
+        origin = _origin(str(error), flags, start, known.recipe)
+        raise InputError(f"{error}{origin}") from error
+
+
+def _origin(refusal: str, flags: Train, start: Mapping[str, Any], named: str | None) -> str:
+    """Where a refused setting came from, if it was not given as a flag; the end of a message.
+
+    Args:
+        refusal: begins with the flag.
+        start: the settings before the command line.
+        named: the recipe that the command line names.
+    """
+    flag = re.match(r"--([a-z0-9-]+)", refusal)
+    name = flag[1].replace("-", "_") if flag else ""
+    if name not in start or start[name] != getattr(flags, name) or (name == "recipe" and named):
+        return ""
+    if name != "recipe" and name in (own := recipe(start["recipe"])) and own[name] == start[name]:
+        return f" (--recipe {start['recipe']} says so)"
+    return f" (--config {flags.config} says so)" if flags.config else ""

@@ -119,6 +119,48 @@ REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
         ("--stack 2: expected 1", "--tune full"),
     ),
     "top": ("sweep --data good --unmask grid --top 1", ("--top", "--mode oneshot only")),
+    "idle": (TRAIN + " --tune full --lora-rank 4", ("--lora-rank 4: --tune full trains no",)),
+    "seed-of-no-split": (
+        "train --data good --split-seed 3 --output out",
+        ("--split-seed 3: expected data without dev", "good/dev.conll; leave it out"),
+    ),
+    "continuations-of-nothing": (
+        "evaluate run good/dev.conll --continuations 20",
+        ("--continuations 20: expected --perplexity TEXT beside it",),
+    ),
+    "check-writes-nothing": (
+        "data check good/train.conll --output x",
+        ("--output x: expected data convert, got data check",),
+    ),
+    "describe-writes-nothing": ("data describe good/train.conll --to json", ("--to json: exp",)),
+    "convert-counts-nothing": (
+        "data convert good/train.conll --output x --tokenizer tiny",
+        ("--tokenizer tiny: expected data check or data describe, got data convert",),
+    ),
+    "range-in-a-file": (
+        "train --data good --config none.yaml",
+        ("--epochs: expected at least 1, got 0 (--config none.yaml says so)",),
+    ),
+    "range-over-a-file": (
+        "train --data good --config none.yaml --epochs -1",
+        ("--epochs: expected at least 1, got -1\n",),
+    ),
+    "task-and-a-file": (
+        "train --data good --config none.yaml --epochs 1 --task generate --unmask 0000",
+        ("--decode 'argmax'", "or at viterbi (--config none.yaml says so)"),
+    ),
+    "task-and-recipe": (
+        "train --data good --task generate --recipe acl2024 --label-at last",
+        ("--recipe acl2024 sets --decode argmax: ", "for --task generate: acl2024-generate\n"),
+    ),
+    "task-and-recipe-of-a-file": (
+        "train --data good --task generate --config mine.yaml --unmask 0000",
+        ("--recipe acl2024 sets ", "acl2024-generate (--config mine.yaml says so)"),
+    ),
+    "part-of-a-recipe": (
+        "train --data good --recipe acl2024-released --batch-size 6",
+        ("--keep-every: expected a divisor of --batch-size 6", "(--recipe acl2024-released says"),
+    ),
     "predict-data": ("predict good", ("expected a run directory", "lmsl.json")),
     "predict-gone": ("predict ./gone", ("expected a run directory", "no such folder")),
     "predict-file-gone": ("predict run gone.txt", ("gone.txt", "no such file")),
@@ -185,6 +227,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     for name, (text, _) in CONFIGS.items():
         (folder / f"{name}.yaml").write_text(text)
     (folder / "mine.yaml").write_text('unmask: "0101"\nepochs: 7\nrecipe: acl2024\n')
+    (folder / "none.yaml").write_text("decode: argmax\nepochs: 0\n")
     (folder / "repairs.conll").write_text("a\tO\nb\tI-PER\n\nc\tB-PER\n")
     labels = LabelSet(("O", "B-PER", "I-PER"))
     info = replace(INFO_OF_A_RUN, labels=labels, files=FileShape())

@@ -1,13 +1,15 @@
-"""How runs are cut into stacks."""
+"""Which runs a configuration makes, and how they are cut into stacks."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from lmsl.config.config import Config
+from lmsl.config.config import Config, dump_config, read_config
+from lmsl.console import Console
+from lmsl.run_directory.digests import Digests
 from lmsl.training.checkpoint import Progress
-from lmsl.training.runs import Run, in_stacks, stacks_line
+from lmsl.training.runs import Run, in_stacks, planned_runs, stacks_line
 
 CONFIG = Config(unmask=("0101",))
 
@@ -48,3 +50,14 @@ def test_only_runs_that_are_equally_far_share_a_stack() -> None:
     for run in mixed[:2]:
         run.progress = Progress(updates=3)
     assert [len(own) for own in in_stacks(mixed, 8)] == [2, 3]
+
+
+def test_the_settings_of_each_run_of_a_grid_can_be_trained_from(tmp_path: Path) -> None:
+    """They name its string alone, with which groups would be refused."""
+    grid = Config(unmask=("grid",), groups=2)
+    found = planned_runs(grid, tmp_path, 8, Digests(base={}, data={}), Console(quiet=True))
+    assert [run.string for run in found] == ["00", "01", "10", "11"]
+    for run in found:
+        file = tmp_path / f"{run.string}.yaml"
+        file.write_text(dump_config(run.config), encoding="utf-8")
+        assert Config(**read_config(file)) == run.config

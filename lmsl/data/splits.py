@@ -81,6 +81,11 @@ def load_splits(
             f"got {others['dev'].source}; leave it out"
         )
     labels = label_vocabulary([whole])
+    if len(labels) < 2:
+        raise InputError(
+            f"{whole.source}: expected two labels or more to tell apart, found "
+            f"{quoted(labels.names[0])} on every word that has one; is it the right column?"
+        )
     for dataset in others.values():
         check_labels(dataset, labels)
     notes = [f"{d.source}: {note}" for d in (whole, *others.values()) for note in d.notes]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from lmsl.data.formats.options import ReadOptions
 from lmsl.data.splits import find_splits, hold_out, load_splits
 from lmsl.data.tags.schemes import IGNORED
 from lmsl.data.tags.sentence import Dataset, Sentence
@@ -145,3 +146,20 @@ def test_vocabulary() -> None:
     check_labels(made(IGNORED, "B-b"), labels)
     with pytest.raises(InputError, match=r"^f:1: tag 'B-q'"):
         check_labels(made("O", "B-q"), labels)
+
+
+@pytest.mark.parametrize(
+    ("tags", "options"),
+    [
+        ("O", ReadOptions()),
+        ("_", ReadOptions(ignore_tag="_")),
+        ("NN", ReadOptions(scheme="plain")),
+    ],
+)
+def test_one_label_alone_is_nothing_to_learn(
+    tags: str, options: ReadOptions, tmp_path: Path
+) -> None:
+    words = "".join(f"word\t{tags}\n\n" for _ in range(30))
+    folder(tmp_path, train_txt=words, dev_txt=words)
+    with pytest.raises(InputError, match="expected two labels or more to tell apart"):
+        load_splits(data=str(tmp_path), options=options)

@@ -147,7 +147,7 @@ def test_an_encoder_without_its_right_context_is_a_run_like_any(
     assert probe(labeler.tagger.decoder) == [False] * 4
 
 
-@pytest.mark.parametrize("family", ["bert", "modernbert"])
+@pytest.mark.parametrize("family", ["bert", pytest.param("modernbert", marks=pytest.mark.slow)])
 def test_strings_of_an_encoder_share_a_stack(family: str, data: Path, tmp_path: Path) -> None:
     model = ("--model", str(encoder_folder(family, tmp_path / "model")), "--lr", "0.01")
     strings = ("0000", "1111", "0011")

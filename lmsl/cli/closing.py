@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from lmsl.data.documents import read_object
+from lmsl.report.visible import visible
 
 _MOST_TYPES = 12
 _ENOUGH = 10
@@ -22,19 +24,22 @@ def closing_lines(folders: Sequence[Path], *, comparable: bool) -> Iterator[str]
         # OUTPUT/<unmask>/seed<k>.
         for output in {folder.parents[1] for folder in folders}:
             yield from _next(
-                {f"lmsl report {output}": "which string, and is that more than noise"}
+                {f"lmsl report {quote(str(output))}": "which string, and is that more than noise"}
             )
         return
     (folder,) = folders
     metrics = read_object(folder / "metrics.json")
     split = "test" if "test" in metrics else "dev"
     yield from type_lines(split, metrics[split]["per_type"])
+    place = quote(str(folder))
     steps = {
-        f"lmsl predict {folder} FILE": "label new text",
-        f"lmsl report {folder}": "see what it gets wrong",
+        f"lmsl predict {place} FILE": "label new text",
+        f"lmsl report {place}": "see what it gets wrong",
     }
     if comparable:
-        steps["lmsl train --unmask grid --seed 1 2 3 ..."] = "is another string better?"
+        settings = quote(str(folder / "config.yaml"))
+        again = f"lmsl sweep --config {settings} --unmask grid --seed 1 2 3"
+        steps[again] = "is another string better?"
     yield from _next(steps)
 
 
@@ -48,6 +53,7 @@ def type_lines(split: str, per_type: Mapping[str, Mapping[str, Any]]) -> Iterato
     """A table by type, the most frequent first, and the weakest of those that are frequent."""
     if not per_type:
         return
+    per_type = {visible(kind): found for kind, found in per_type.items()}
     ranked = sorted(per_type, key=lambda kind: (-per_type[kind]["gold"], kind))
     shown = ranked[:_MOST_TYPES]
     width = max(len(split), *map(len, shown))

@@ -74,9 +74,10 @@ def page_of(
         yield None
         return
     from lmsl.report.answers import AnswerSample, write_answers_page
+    from lmsl.report.html import PAGE
 
     try:
-        check_written(options.html)
+        check_written(options.html, over=PAGE)
     except InputError as error:
         raise InputError(f"--html {error}") from error
     sample, whole = AnswerSample(plain=info.labels.plain), False

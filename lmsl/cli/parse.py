@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import redirect_stderr
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
-from itertools import chain, dropwhile, takewhile
+from itertools import chain, dropwhile, takewhile, zip_longest
 from typing import Annotated, Any, get_type_hints
 
 import tyro
@@ -63,14 +63,18 @@ def meant(word: str, known: Iterable[str], dashes: str = "") -> str:
 
 
 def _check_flags(kind: type, arguments: list[str], name: str) -> None:
+    hints = get_type_hints(kind)
     names = {*(flag.lstrip("-") for flag in _HELP), *(dashed(each.name) for each in fields(kind))}
-    for argument in arguments:
+    for argument, following in zip_longest(arguments, arguments[1:], fillvalue="--"):
         # A flag's value never begins so: tyro takes it for the next flag.
         flag, _, _ = argument.partition("=")
         given = dashed(flag.removeprefix("--"))
         if flag.startswith("--") and given and given.removeprefix("no-") not in names:
             hint = _elsewhere(given) or meant(given, names, "--")
             raise InputError(f"{name}: no flag {flag}{hint or f'; see lmsl {name} --help-all'}")
+        takes = hints.get(given.replace("-", "_"), bool) if flag.startswith("--") else bool
+        if takes is not bool and "=" not in argument and following.startswith("--"):
+            raise InputError(f"{name}: {flag}: expected a value, got none")
 
 
 def _elsewhere(flag: str) -> str:
@@ -103,5 +107,5 @@ def _refusal(kind: type, box: str) -> str:
     if found := _NO_VALUE.match(text):
         return f"{found[1]}: expected a value, got none"
     if found := _TOO_MUCH.match(text):
-        return f"expected nothing but flags behind what it is given, got {found[1]}"
+        return f"expected no further words but flags, got {found[1]}"
     return text or title or "cannot be read"

@@ -34,9 +34,9 @@ def asked_threshold(
     for word in words:
         kind, equals, number = word.rpartition("=")
         place = f"--threshold {quoted(word)}"
+        value = _number(number, place)
         if (kind in own) if equals else (common is not None):
             raise InputError(f"{place}: expected {kind or 'a number'} once, got it again")
-        value = _number(number, place)
         if equals:
             own[kind] = value
         else:
@@ -56,7 +56,10 @@ def _number(text: str, place: str) -> float:
     try:
         number = float(text)
     except ValueError:
-        raise InputError(f"{place}: expected a number from {LEAST} to 1, or TYPE=number") from None
+        raise InputError(
+            f"{place}: expected a number from {LEAST} to 1, or TYPE=number; what is read stands "
+            "before --threshold"
+        ) from None
     return checked(number, place)
 
 

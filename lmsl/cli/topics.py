@@ -46,7 +46,7 @@ _LOADED = {
 HELP: dict[str, Help] = {
     "train": Help(
         examples={
-            "lmsl train": "the model in this package on a generated task, in a minute and a half",
+            "lmsl train": "the model in this package on a generated task, in two or three minutes",
             "lmsl train --data DIR --model mistralai/Mistral-7B-v0.3": "your data, a model of 7B",
             "lmsl train --unmask 0000 0011 1111 --seed 1 2 3 --data DIR": "nine runs, compared",
             "lmsl train --config runs/1/config.yaml": "a run again",

@@ -28,7 +28,8 @@ def check_string(string: object) -> None:
         raise InputError("unmask: expected bits such as '0011', got an empty string")
     if string not in ALIASES and set(string) - {"0", "1"}:
         raise InputError(
-            f"unmask: expected only 0 and 1, or one of {', '.join(ALIASES)}, got {string!r}"
+            f"unmask: expected only 0 and 1, or one of {', '.join(ALIASES)} (and {GRID} or "
+            f"{RANDOM}N for many), got {string!r}"
         )
 
 

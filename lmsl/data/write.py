@@ -71,11 +71,21 @@ def in_some_document(sentence: Sentence) -> Sentence:
     return sentence if sentence.document is not None else replace(sentence, document="")
 
 
-def check_written(path: Path) -> None:
-    """Refuse, before it costs anything, a file in a folder that is not there; InputError."""
+def check_written(path: Path, *, over: bytes | None = None) -> None:
+    """Refuse, before it costs anything, a file in a folder that is not there, and one that is
+    there already; InputError.
+
+    Args:
+        over: how a file begins that may be replaced, since it can be made again.
+    """
     if not path.absolute().parent.is_dir() or path.is_dir():
         reason = "is a folder" if path.is_dir() else "its folder is not there"
         raise InputError(f"{path}: cannot be written ({reason})")
+    if path.exists():
+        with path.open("rb") as file:
+            begins = file.read(len(over or b""))
+        if not over or begins.lower() != over:
+            raise InputError(f"{path}: is there already; choose another name")
 
 
 def write_columns(

@@ -55,10 +55,11 @@ def calibration_of(one: OneRun) -> tuple[CalibrationSection | None, str]:
         )
         for each in filled
     )
-    return CalibrationSection(chart=chart, lines=_words(found, filled), rows=rows), ""
+    lines = _words(found, filled, fitted_here=one.split == "dev")
+    return CalibrationSection(chart=chart, lines=lines, rows=rows), ""
 
 
-def _words(found: dict[str, Any], bins: Sequence[Bin]) -> tuple[str, ...]:
+def _words(found: dict[str, Any], bins: Sequence[Bin], *, fitted_here: bool) -> tuple[str, ...]:
     total = sum(each.count for each in bins)
     said = sum(each.count * each.confidence for each in bins) / total
     right = sum(each.count * each.correct for each in bins) / total
@@ -68,10 +69,13 @@ def _words(found: dict[str, Any], bins: Sequence[Bin]) -> tuple[str, ...]:
         f"probability is {said:.3f}, and {right:.3f} are right."
     ]
     temperature, before = found["temperature"], found[_BEFORE]
-    if temperature is not None and before is not None:
+    if temperature == 1.0:
+        lines.append("The run was not calibrated: its temperature is 1.")
+    elif temperature is not None and before is not None:
         lines.append(
             f"The logarithms of probabilities are divided by a temperature of {temperature:.2f}, "
-            f"fitted on dev; without it the error is {100 * before:.1f} points."
+            f"fitted on {'these very entities' if fitted_here else 'dev'}; without it the error "
+            f"is {100 * before:.1f} points."
         )
     return tuple(lines)
 

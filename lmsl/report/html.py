@@ -14,6 +14,9 @@ from lmsl.report.visible import harmless, visible
 from lmsl.run_directory.files import write_text
 from lmsl.wording import quoted
 
+PAGE = b"<!doctype html>"
+"""How a page begins."""
+
 
 def rendered(template: str, **values: Any) -> str:
     """A page as one HTML file."""

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lmsl.data.write import check_written
 from lmsl.errors import InputError
 from lmsl.report.charts import charts
 from lmsl.report.figures import Chart
-from lmsl.report.html import data_name, rendered, write_page, writing_to
+from lmsl.report.html import PAGE, data_name, rendered, write_page, writing_to
 from lmsl.report.one_run import run_page
 from lmsl.report.oneshot import OneShotSection, oneshot_section
 from lmsl.report.png import check_plots, write_pngs
@@ -38,6 +39,8 @@ def write_report(
     """
     if png is not None:
         check_plots()
+    if output is not None:
+        _check_output(output)
     if (folder / INFO).is_file():
         html, verdict, shown = run_page(folder)
     else:
@@ -52,6 +55,15 @@ def write_report(
             paths = write_pngs(shown, png)
         say(f"{png}: {', '.join(path.name for path in paths)}")
     return [harmless(line) for line in verdict]
+
+
+def _check_output(output: Path) -> None:
+    """Refuse to write over what is no page."""
+    if output.is_file():
+        try:
+            check_written(output, over=PAGE)
+        except InputError as error:
+            raise InputError(f"--output {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)

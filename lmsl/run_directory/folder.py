@@ -13,9 +13,8 @@ from itertools import count
 from pathlib import Path
 
 from lmsl.errors import InputError, TrainingError
-from lmsl.run_directory.info import INFO
+from lmsl.run_directory.info import CHECKPOINT, INFO
 
-CHECKPOINT = "checkpoint"
 PRUNED = "pruned.json"
 MODEL_FILES = ("model.safetensors", "config.json")
 """Of a run of which all weights were trained: the model itself."""

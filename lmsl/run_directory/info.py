@@ -35,6 +35,8 @@ from lmsl.run_directory.digests import Digests, document_digest
 from lmsl.wording import quoted
 
 INFO = "lmsl.json"
+CHECKPOINT = "checkpoint"
+"""Folder in that of a run which is trained or was interrupted."""
 _FORMAT = 1
 _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers", "numpy")
 
@@ -131,6 +133,8 @@ def read_info(folder: Path) -> RunInfo:
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a run directory, found no such folder")
     if not path.is_file():
+        if (folder / CHECKPOINT).is_dir():
+            raise InputError(f"{folder}: an interrupted run; go on with lmsl train --resume")
         raise InputError(f"{folder}: expected a run directory, found no {INFO} in it")
     document = read_object(path)
     try:

@@ -111,6 +111,8 @@ def read_sweep(folder: Path) -> FinishedSweep:
         )
     found = [finished_run(folder, path.parent) for path in sorted(folder.rglob(INFO))]
     if not found:
+        if any(folder.rglob(CHECKPOINT)):
+            raise InputError(f"{folder}: interrupted, no run is finished; go on with --resume")
         raise InputError(
             f"{folder}: expected finished runs below it, found no {INFO}; train with --output"
         )

@@ -53,7 +53,16 @@ def test_one_run_and_several(tmp_path: Path) -> None:
     lines = list(closing_lines([run], comparable=True))
     assert lines[0].split() == ["dev", "gold", "precision", "recall", "F1"]
     assert any(f"lmsl report {run} " in line for line in lines)
-    assert any("--unmask grid" in line for line in lines)
+    settings = run / "config.yaml"
+    again = f"lmsl sweep --config {settings} --unmask grid --seed 1 2 3"
+    assert any(again in line for line in lines)
+    spaced = tmp_path / "my runs" / "1"
+    spaced.parent.mkdir()
+    run.rename(spaced)
+    assert any(
+        f"lmsl report '{spaced}' " in one for one in closing_lines([spaced], comparable=True)
+    )
+    spaced.rename(run)
     assert not any("--unmask" in line for line in closing_lines([run], comparable=False))
     several = [tmp_path / "2" / string / "seed1" for string in ("0000", "0011")]
     assert list(closing_lines(several, comparable=True)) == [

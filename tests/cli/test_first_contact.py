@@ -96,11 +96,24 @@ REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
     "choice": (TRAIN + " --quantize int3", ("--quantize", "auto, nf4, none", "'int3'")),
     "choice-of-an-argument": ("data chek good", ("expected check, describe, convert", "'chek'")),
     "no-value": (TRAIN + " --device", ("--device", "got none")),
+    "no-value-of-several": (TRAIN + " --unmask --seed 1", ("--unmask", "got none")),
+    "no-threshold": ("predict run good/dev.conll --threshold", ("--threshold", "got none")),
+    "interrupted": ("predict interrupted", ("an interrupted run", "--resume")),
+    "report-interrupted": ("report interrupted", ("interrupted", "--resume")),
+    "predictions-over-gold": (
+        "evaluate run good/dev.conll --predictions good/dev.conll",
+        ("good/dev.conll: is there already",),
+    ),
+    "page-over-the-input": (
+        "predict run good/dev.conll --html good/dev.conll",
+        ("--html good/dev.conll: is there already",),
+    ),
+    "report-over-data": ("report sweep --output good/dev.conll", ("--output good/dev.conll",)),
     "no-value-of-recipe": (TRAIN + " --recipe", ("--recipe", "got none")),
     "no-run": ("predict", ("expected RUN",)),
     "no-folder": ("report", ("expected FOLDER",)),
-    "too-much": ("predict run good/dev.conll more", ("nothing but flags", "got more")),
-    "switch-with-a-value": (TRAIN + " --overwrite yes", ("nothing but flags", "got yes")),
+    "too-much": ("predict run good/dev.conll more", ("no further words", "got more")),
+    "switch-with-a-value": (TRAIN + " --overwrite yes", ("no further words", "got yes")),
     "quiet-and-verbose": ("predict run --quiet --verbose", ("--quiet", "--verbose")),
     "no-recipe": (TRAIN + " --unmask 1 --recipe best", ("--recipe", "acl2024", "'best'")),
     "no-config": (TRAIN + " --unmask 1 --config gone.yaml", ("--config gone.yaml",)),
@@ -233,6 +246,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     info = replace(INFO_OF_A_RUN, labels=labels, files=FileShape())
     (folder / "run").mkdir()
     (folder / "run" / "lmsl.json").write_text(info.to_json(), encoding="utf-8")
+    (folder / "interrupted" / "checkpoint").mkdir(parents=True)
     write_sweep(folder / "sweep", {"0000": 0.7, "0011": 0.1}, size=30)
     before = snapshot(folder)
     lines = json.dumps([line.split() for line in LINES])

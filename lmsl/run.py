@@ -111,6 +111,8 @@ def train_runs(
     Args:
         splits: the data of ``config``, where it has been read already.
     """
+    if not isinstance(config, Config):
+        raise InputError(f"train: expected a lmsl.Config, got {type(config).__name__}")
     check_stack_size(stack)
     check_alone(config, stack, prune=prune, oneshot=oneshot)
     console = console or Console()

@@ -89,7 +89,8 @@ def train(data: Path, output: Path, *flags: str, unmask: Sequence[str] = ("0011"
     """Train on a folder of splits by the command line; the output folder."""
     torch.set_num_threads(1)
     named = ("--data", str(data), "--output", str(output))
-    assert main(["train", "--unmask", *unmask, *named, *SHORT, *flags]) == 0
+    strings = ("--unmask", *unmask) if unmask else ()
+    assert main(["train", *strings, *named, *SHORT, *flags]) == 0
     return output
 
 

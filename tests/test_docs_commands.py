@@ -63,8 +63,17 @@ def commands() -> dict[str, list[str]]:
 
 COMMANDS = commands()
 # Each once, whatever documents have it.
+QUICK = ("README.md: ", "getting_started.md: ")
+
+
+def is_slow(name: str) -> bool:
+    """What takes long, and trainings that other pages than the first have."""
+    trains = ": train " in name and not name.startswith(QUICK)
+    return trains or any(word in name for word in SLOW)
+
+
 RUN = [
-    pytest.param(name, marks=[pytest.mark.slow] if any(word in name for word in SLOW) else [])
+    pytest.param(name, marks=[pytest.mark.slow] if is_slow(name) else [])
     for name in {" ".join(words): name for name, words in COMMANDS.items()}.values()
     if COMMANDS[name][0] in KINDS and not {*NEED_MORE} & {*COMMANDS[name]}
 ]

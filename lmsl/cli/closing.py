@@ -6,7 +6,7 @@ from shlex import quote
 from typing import Any
 
 from lmsl.data.documents import read_object
-from lmsl.report.visible import visible
+from lmsl.visible import visible
 
 _MOST_TYPES = 12
 _ENOUGH = 10

@@ -98,7 +98,9 @@ def _examples(lines: Mapping[str, str], width: int) -> Iterator[str]:
         if 2 + column + len(text) <= width:
             yield f"  {line:<{column}}{text}"
         else:
-            yield from (f"  {line}", *textwrap.wrap(text, width - 6, initial_indent=" " * 6))
+            indent = " " * 6
+            below = textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent)
+            yield from (f"  {line}", *below)
 
 
 def _entry(name: str, hint: Any, text: str, default: str, width: int) -> str:

@@ -26,7 +26,7 @@ class AnswerNotes(ExampleNotes):
             )
         if self.cramped:
             told.append(
-                f"{counted(self.cramped, 'sentence')} with a right answer longer than any that is "
-                "written"
+                f"{counted(self.cramped, 'sentence')} whose right answer is longer than "
+                "answers may become, so it cannot be right"
             )
         return told

@@ -16,8 +16,8 @@ from lmsl.data.tags.schemes import OUTSIDE
 from lmsl.data.tags.sentence import Sentence, Span
 from lmsl.report.html import rendered, write_page
 from lmsl.report.sentences import MOST_SENTENCES, MOST_WORDS
-from lmsl.report.visible import visible
 from lmsl.run_directory.info import RunInfo
+from lmsl.visible import visible
 
 HUES = 8
 """Colours; the most frequent types have one each, the others share a grey."""

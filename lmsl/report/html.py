@@ -10,8 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from lmsl.data.documents import read_yaml
 from lmsl.errors import InputError
 from lmsl.report.svg import svg
-from lmsl.report.visible import harmless, visible
 from lmsl.run_directory.files import write_text
+from lmsl.visible import harmless, visible
 from lmsl.wording import quoted
 
 PAGE = b"<!doctype html>"

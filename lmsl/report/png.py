@@ -11,7 +11,7 @@ from pathlib import Path
 from lmsl.errors import InputError
 from lmsl.report.figures import Chart
 from lmsl.report.svg import titled_svg
-from lmsl.report.visible import harmless
+from lmsl.visible import harmless
 from lmsl.wording import install
 
 _ZOOM = 3

@@ -4,9 +4,9 @@ from lmsl.report.calibration import CalibrationSection
 from lmsl.report.errors import ERRORS, Kind
 from lmsl.report.run_tables import FEW, GROUP_NAMES, unseen_counts_of
 from lmsl.report.tally import Tally
-from lmsl.report.visible import visible
 from lmsl.statistics.one_run import OneRun
 from lmsl.statistics.words import percent
+from lmsl.visible import visible
 from lmsl.wording import counted
 
 _WEAKEST = 3

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from lmsl.data.tags.counts import Entities
 from lmsl.data.tags.sentence import Sentence
 from lmsl.report.errors import ERRORS, Finding, Piece, findings_of, pieces
-from lmsl.report.visible import visible
 from lmsl.statistics.analysis import Analysis
 from lmsl.statistics.predictions import Predictions, read_predictions
+from lmsl.visible import visible
 
 MOST_SENTENCES = 300
 MOST_WORDS = 200

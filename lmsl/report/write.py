@@ -19,11 +19,11 @@ from lmsl.report.oneshot import OneShotSection, oneshot_section
 from lmsl.report.png import check_plots, write_pngs
 from lmsl.report.sentences import MOST_WORDS, find_sentences
 from lmsl.report.tables import rank_rows, string_table
-from lmsl.report.visible import harmless
 from lmsl.run_directory.info import INFO
 from lmsl.statistics.analysis import Analysis, analyse
 from lmsl.statistics.foretold import TOP
 from lmsl.statistics.words import verdict_lines
+from lmsl.visible import harmless
 
 REPORT = "report.html"
 

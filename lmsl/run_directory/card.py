@@ -6,6 +6,7 @@ from typing import Any
 
 from lmsl.config.config import Config
 from lmsl.run_directory.info import RunInfo
+from lmsl.visible import visible
 
 _HERE = '"PATH OF THIS FOLDER"'
 
@@ -52,7 +53,7 @@ pipeline_tag: token-classification
 # {Path(config.model).name}, {how}, on {data}
 
 {_what(info)}
-Labels: {", ".join(info.labels.types)}.
+Labels: {", ".join(map(visible, info.labels.types))}.
 
 | split | precision | recall | F1 | word accuracy | gold {kind} |
 |---|---|---|---|---|---|

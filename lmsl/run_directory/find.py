@@ -15,6 +15,10 @@ def find_run(path: str | Path) -> Path:
     folder = Path(path).expanduser()
     if folder.exists() or str(path).count("/") != 1 or str(path).startswith((".", "~")):
         return folder
+    if folder.parent.is_dir():
+        raise InputError(
+            f"{path}: expected a run directory, found none of that name in {folder.parent}"
+        )
     from huggingface_hub import snapshot_download
 
     try:

@@ -65,7 +65,8 @@ class Session:
             plain = self.place.device.type == "cpu" and not self.console.verbose
             self.console.say(f"  {note.partition('; not by ')[0] if plain else note}")
         optimizer = resolve_optimizer(self.config.optimizer, self.place.device)
-        self.console.say(f"  learning rate {self.stack.lr:.2g}, {optimizer}")
+        nothing = "" if self.stack.lr else ", which trains nothing"
+        self.console.say(f"  learning rate {self.stack.lr:.2g}{nothing}, {optimizer}")
         self.expected = self._made_to_fit(self.stack)
         held = self.expected.weights + self.expected.adapters
         held += self.expected.optimizer if self.stack.updates else 0

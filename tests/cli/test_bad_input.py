@@ -78,6 +78,8 @@ def test_arguments(
 def test_python_callers_get_the_same_words(data: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--stack: expected auto or at least 1, got 0"):
         lmsl.train(Config(data=str(data), output=tmp_path / "out", device="cpu"), stack=0)
+    with pytest.raises(InputError, match=r"expected a lmsl\.Config, got dict"):
+        lmsl.train({"data": str(data)})  # type: ignore[arg-type]
     assert issubclass(InputError, ValueError) and not (tmp_path / "out").exists()
 
 

@@ -40,6 +40,11 @@ def test_many_types_are_cut_and_counted() -> None:
     assert lines[-1].endswith("t00 0.00, t01 1.00, t02 2.00")
 
 
+def test_a_type_that_turns_the_line_around_is_shown_and_does_not() -> None:
+    (_, line) = type_lines("dev", {"a\u202eb": rates(20, 0.5)})
+    assert "\u202e" not in line and "a\ufffdb" in line
+
+
 def test_few_types_need_no_weakest_and_none_no_table() -> None:
     assert len(list(type_lines("dev", {"a": rates(20, 0.5)}))) == 2
     assert list(type_lines("dev", {})) == []

@@ -175,6 +175,7 @@ REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
         ("--keep-every: expected a divisor of --batch-size 6", "(--recipe acl2024-released says"),
     ),
     "predict-data": ("predict good", ("expected a run directory", "lmsl.json")),
+    "predict-mistyped": ("predict good/rnu", ("good/rnu", "none of that name in good")),
     "predict-gone": ("predict ./gone", ("expected a run directory", "no such folder")),
     "predict-file-gone": ("predict run gone.txt", ("gone.txt", "no such file")),
     "evaluate-data": ("evaluate good good/dev.conll", ("expected a run directory",)),

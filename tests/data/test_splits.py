@@ -163,3 +163,9 @@ def test_one_label_alone_is_nothing_to_learn(
     folder(tmp_path, train_txt=words, dev_txt=words)
     with pytest.raises(InputError, match="expected two labels or more to tell apart"):
         load_splits(data=str(tmp_path), options=options)
+
+
+def test_all_unknown_tags_are_named_at_once(tmp_path: Path) -> None:
+    folder(tmp_path, train_txt=TEXT, dev_txt="a O\nb B-Z\nc B-W\n")
+    with pytest.raises(InputError, match="'B-Z' of 'b' does not occur, nor do B-W, in the"):
+        load_splits(data=str(tmp_path))

@@ -150,7 +150,9 @@ def test_an_answer_has_room_for_its_sentence_and_no_more(tiny: Any) -> None:
     # Every word a span is more than is expected of an answer, and it is said.
     crowd = sentence("a b c d e f g h i j k l", *((i, i + 1, "PER") for i in range(12)))
     (line,) = asks.lessons([crowd], "answer").notes.lines()
-    assert line == "1 sentence with a right answer longer than any that is written"
+    assert line == (
+        "1 sentence whose right answer is longer than answers may become, so it cannot be right"
+    )
 
 
 def test_odd_words_and_sentences_are_asked_too(tiny: Any) -> None:

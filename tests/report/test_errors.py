@@ -10,7 +10,7 @@ from lmsl.data.tags.metrics import score
 from lmsl.data.tags.schemes import IGNORED
 from lmsl.data.tags.sentence import Sentence
 from lmsl.report.errors import ERRORS, MEANING, findings_of, pieces
-from lmsl.report.visible import MOST_CHARACTERS, harmless, visible
+from lmsl.visible import MOST_CHARACTERS, harmless, visible
 
 TAGS = ("O", "B-X", "I-X", "B-Y", "I-Y", IGNORED)
 Pairs = list[tuple[str, str]]

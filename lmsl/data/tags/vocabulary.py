@@ -73,10 +73,13 @@ def check_labels(dataset: Dataset, labels: LabelSet) -> None:
     for sentence in dataset:
         for word, tag in zip(sentence.words, sentence.tags or (), strict=False):
             if tag != IGNORED and tag not in labels:
+                found = chain.from_iterable(each.tags or () for each in dataset)
+                others = sorted({t for t in found if t not in (tag, IGNORED) and t not in labels})
+                nor = f", nor do {shortened(', '.join(others))}," if others else ""
                 raise InputError(
-                    f"{sentence.where}: tag {quoted(tag)} of {quoted(word)} does not occur in the "
-                    f"training data, which has {_known(labels)}; correct it, or score that file "
-                    "with lmsl evaluate, which counts it as missed"
+                    f"{sentence.where}: tag {quoted(tag)} of {quoted(word)} does not occur{nor} "
+                    f"in the training data, which has {_known(labels)}; correct it, or score that "
+                    "file with lmsl evaluate, which counts it as missed"
                 )
 
 

@@ -15,23 +15,14 @@ from pathlib import Path
 import pytest
 
 from lmsl.cli import main
-from lmsl.cli.flags import Data, Evaluate, Predict, Probe, Report, Sweep, Train
 from lmsl.cli.parse import parse
 from lmsl.run_directory.folder import is_finished
 from lmsl.tagger.source import TINY
+from tests.cli.test_help import COMMANDS as KINDS
 from tests.encoders import encoder_folder
 from tests.small_runs import write_data
 
 ROOT = Path(__file__).parents[1]
-KINDS = {
-    "train": Train,
-    "sweep": Sweep,
-    "predict": Predict,
-    "evaluate": Evaluate,
-    "report": Report,
-    "data": Data,
-    "probe": Probe,
-}
 LINE = re.compile(r"^ *(?:python3 -m venv .* && )?(?:\.venv/bin/)?(python train\.py|lmsl) (.*)$")
 FENCE = re.compile(r"^```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"^(?: {4}.*\n)+", re.MULTILINE)

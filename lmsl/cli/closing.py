@@ -6,11 +6,10 @@ from shlex import quote
 from typing import Any
 
 from lmsl.data.documents import read_object
+from lmsl.report.run_tables import FEW
 from lmsl.visible import visible
 
 _MOST_TYPES = 12
-_ENOUGH = 10
-"""Gold entities below which the F1 of a type says little."""
 _WEAKEST = 3
 
 
@@ -53,21 +52,21 @@ def type_lines(split: str, per_type: Mapping[str, Mapping[str, Any]]) -> Iterato
     """A table by type, the most frequent first, and the weakest of those that are frequent."""
     if not per_type:
         return
-    per_type = {visible(kind): found for kind, found in per_type.items()}
     ranked = sorted(per_type, key=lambda kind: (-per_type[kind]["gold"], kind))
     shown = ranked[:_MOST_TYPES]
-    width = max(len(split), *map(len, shown))
+    names = {kind: visible(kind) for kind in ranked}
+    width = max(len(split), *(len(names[kind]) for kind in shown))
     yield f"  {split:<{width}}     gold  precision  recall     F1"
     for kind in shown:
         of = per_type[kind]
         yield (
-            f"  {kind:<{width}}  {of['gold']:>7,}  {100 * of['precision']:>9.2f}"
+            f"  {names[kind]:<{width}}  {of['gold']:>7,}  {100 * of['precision']:>9.2f}"
             f"  {100 * of['recall']:>6.2f}  {100 * of['f1']:>5.2f}"
         )
     if rest := ranked[_MOST_TYPES:]:
         yield f"  and {len(rest)} more in metrics.json"
-    known = [kind for kind in ranked if per_type[kind]["gold"] >= _ENOUGH]
+    known = [kind for kind in ranked if per_type[kind]["gold"] >= FEW]
     weakest = sorted(known, key=lambda kind: float(per_type[kind]["f1"]))[:_WEAKEST]
     if len(known) > _WEAKEST:
-        named = ", ".join(f"{kind} {100 * per_type[kind]['f1']:.2f}" for kind in weakest)
-        yield f"  weakest of those with {_ENOUGH} or more: {named}"
+        named = ", ".join(f"{names[kind]} {100 * per_type[kind]['f1']:.2f}" for kind in weakest)
+        yield f"  weakest of those with {FEW} or more: {named}"

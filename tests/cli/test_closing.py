@@ -45,6 +45,12 @@ def test_a_type_that_turns_the_line_around_is_shown_and_does_not() -> None:
     assert "\u202e" not in line and "a\ufffdb" in line
 
 
+def test_types_that_look_alike_when_cut_keep_their_rows() -> None:
+    long = "x" * 100
+    lines = list(type_lines("dev", {long + "a": rates(20, 0.5), long + "b": rates(30, 0.5)}))
+    assert len(lines) == 3 and max(map(len, lines)) < 130
+
+
 def test_few_types_need_no_weakest_and_none_no_table() -> None:
     assert len(list(type_lines("dev", {"a": rates(20, 0.5)}))) == 2
     assert list(type_lines("dev", {})) == []
